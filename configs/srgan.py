@@ -1,0 +1,183 @@
+"""SRGAN: photo-realistic super-resolution with a GAN (Ledig et al., CVPR 2017).
+
+    python -m jaxgen.main --config=configs/srgan.py
+
+trains a small SRResNet, then SRGAN from it, x4, on the photos that scikit-image carries: no
+download, within 10 minutes on 2 CPU cores. Held-out photos: astronaut, chelsea.
+
+Variants (`--config=configs/srgan.py:NAME`):
+  tiny     seconds; what the tests run.
+  paper    the paper's networks and schedule on a folder of photos (set data.path) or DIV2K
+           (data.source=tfds, data.name=div2k/bicubic_x4): 96x96 crops, batch 16, Adam 1e-4,
+           SRResNet 1e6 steps, then 1e5 at 1e-4 and 1e5 at 1e-5. Needs VGG19:
+           --config.model.loss.perceptual_weights=file:vgg19.pth. Published for the x4 model:
+           SRResNet Set5 32.05 dB, SRGAN 29.40 dB.
+  seed004  Keras-SRGAN's networks (2,039,555 and 107,451,585 parameters) on DIV2K + Flickr2K
+           resized whole to 224x224 from 56x56, batch 8 (data.div2k, data.flickr2k).
+  celeba   faces: Gaussian blur, then resize; 64x64 input to 256x256; D with dropout;
+           BCE + VGG + MSE summed.
+"""
+
+from jaxgen import config as configs
+from jaxgen import data
+
+
+def get_config(arg=""):
+    variant = configs.variant(arg, VARIANTS)
+    config = configs.base("srgan")
+    config.data = data.defaults()
+    config.data.scale = 4
+    config.data.hr_size = 96
+    config.model = {
+        "generator": {
+            "form": "srresnet",  # or keras
+            "features": 32,
+            "blocks": 8,
+            "edge_kernel": 3,
+            "norm": False,
+            "skip": True,
+            "output": "linear",
+        },
+        "discriminator": {
+            "features": 16,
+            "hidden": 64,
+            "head": "pool",
+            "dropout": 0.0,
+            "momentum": 0.9,
+            "epsilon": 1e-5,
+        },
+        "pretrain_steps": 1500,
+        "ema": 0.999,
+        "loss": {
+            "pixel": 1.0,  # weights of the GAN stage's sum
+            "pixel_kind": "l1",  # mse | l1 | charbonnier; pre-training uses it alone
+            "perceptual": 1.0,
+            "perceptual_weights": "random",  # file:PATH | random | none
+            "perceptual_width": 0.5,  # of the random network
+            "perceptual_seed": 0,
+            "perceptual_layers": (("conv2_2", 1.0),),  # (layer, weight), ...
+            "perceptual_before_activation": True,
+            "perceptual_input": "imagenet",  # imagenet | caffe | raw
+            "perceptual_kind": "l1",
+            "perceptual_scale": 1.0,  # factor on the features
+            "adversarial": 5e-3,
+            "adversarial_kind": "nonsaturating",
+            "label_smoothing": 0.1,
+            "label_smoothing_kind": "one-sided",  # or uniform: real 1 - U(0, s), fake U(0, s)
+            "d_steps_per_g_step": 1,
+            "instance_noise": 0.0,  # standard deviation at the start, in [-1, 1] units
+            "instance_noise_steps": 1,  # run's step at which it has faded to zero
+        },
+    }
+    config.optimizer = {
+        "pretrain": configs.optimizer(1e-3, schedule="cosine", warmup=50, final=0.05),
+        "g": configs.optimizer(2e-4),
+        "d": configs.optimizer(2e-4),
+    }
+    config.train.steps = 2000
+    config.train.batch_size = 16
+    config.train.best_metric = ""
+    config.eval = {"images": 0, "crop": 160}  # images: 0 is all
+    VARIANTS[variant](config)
+    return config
+
+
+def _default(config):
+    pass
+
+
+def _tiny(config):
+    config.data.hr_size = 32
+    config.model.generator.update(features=8, blocks=1)
+    config.model.discriminator.update(features=4, hidden=8)
+    config.model.pretrain_steps = 4
+    config.model.loss.update(perceptual_width=0.125, perceptual_layers=(("conv1_2", 1.0),))
+    config.optimizer.pretrain.warmup = 0
+    config.train.update(steps=8, batch_size=8, log_every=2, eval_every=0, checkpoint_every=4)
+    config.train.tensorboard = False
+    config.eval.update(images=1, crop=64)
+
+
+def _paper(config):
+    config.data.update(source="folder", workers=8)
+    config.model.generator.update(
+        features=64, blocks=16, edge_kernel=9, norm=True, skip=False, output="linear"
+    )
+    config.model.discriminator.update(features=64, hidden=1024, head="dense")
+    config.model.pretrain_steps = 1_000_000
+    config.model.loss.update(
+        pixel=0.0,
+        pixel_kind="mse",
+        perceptual_weights="file:vgg19.pth",
+        perceptual_width=1.0,
+        perceptual_layers=(("conv5_4", 1.0),),
+        perceptual_before_activation=False,
+        perceptual_input="caffe",
+        perceptual_kind="l2",
+        perceptual_scale=1 / 12.75,
+        adversarial=1e-3,
+        label_smoothing=0.0,
+    )
+    config.optimizer.pretrain = configs.optimizer(1e-4)
+    for phase in ("g", "d"):
+        config.optimizer[phase] = configs.optimizer(
+            1e-4, schedule="multistep", milestones=(100_000,), gamma=0.1
+        )
+    config.train.update(
+        steps=1_200_000, log_every=100, eval_every=5000, checkpoint_every=5000, keep_every=100_000
+    )
+    config.eval.images = 20
+
+
+def _seed004(config):
+    config.data.update(source="df2k", hr_size=224, crop="resize", workers=8)
+    with config.unlocked():
+        config.model.generator = {
+            "form": "keras", "features": 64, "blocks": 16, "edge_kernel": 9, "output": "tanh",
+        }  # fmt: skip
+    config.model.discriminator.update(
+        features=64, hidden=1024, head="dense", momentum=0.5, epsilon=1e-3
+    )
+    config.model.pretrain_steps = 0
+    config.model.loss.update(
+        pixel=0.0,
+        pixel_kind="mse",
+        perceptual_weights="file:vgg19.pth",
+        perceptual_width=1.0,
+        perceptual_layers=(("conv5_4", 1.0),),
+        perceptual_before_activation=False,
+        perceptual_input="raw",
+        perceptual_kind="l2",
+        adversarial=1e-3,
+        label_smoothing=0.2,
+        label_smoothing_kind="uniform",
+    )
+    config.optimizer.g = configs.optimizer(1e-4)
+    config.optimizer.d = configs.optimizer(1e-4)
+    # 1000 epochs of 3450 photos
+    config.train.update(
+        steps=431_000, batch_size=8, log_every=100, eval_every=5000, checkpoint_every=5000
+    )
+    config.eval.update(images=20, crop=224)
+
+
+def _celeba(config):
+    _paper(config)
+    config.data.update(
+        source="tfds", name="celeb_a", hr_size=256, crop="resize", degradation="blur"
+    )
+    config.model.discriminator.dropout = 0.25
+    config.model.pretrain_steps = 0
+    config.model.loss.update(pixel=1.0, perceptual=1.0, adversarial=1.0)
+    config.optimizer.g = configs.optimizer(1e-4)
+    config.optimizer.d = configs.optimizer(1e-4)
+    config.train.steps = 250_000
+
+
+VARIANTS = {
+    "": _default,
+    "tiny": _tiny,
+    "paper": _paper,
+    "seed004": _seed004,
+    "celeba": _celeba,
+}

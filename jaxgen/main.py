@@ -1,0 +1,78 @@
+"""Trains or evaluates a config: `python -m jaxgen.main --config=configs/srgan.py`.
+
+Flags only; the work is in `jaxgen.train.loop`, importable from a notebook.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxgen.errors import UserError
+from jaxgen.log import setup
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "config file, with `:variant` if wanted; --config.key=value changes a value"
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder [runs/<config>-<variant>]")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train, or evaluate the run")
+_DEBUG = flags.DEFINE_bool("debug", False, "no jit, and an error at the first NaN: slow")
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "several hosts: detect a cluster, insist on one, or run alone",
+)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; overrides are --config.key=value")
+    if _CONFIG.value is None:
+        raise UserError("--config is missing; for example --config=configs/srgan.py")
+    setup()
+
+    from jaxgen.train import distributed, loop
+
+    distributed.initialize(_DISTRIBUTED.value)
+    workdir = _WORKDIR.value or default_workdir(
+        config_flags.get_config_filename(flags.FLAGS["config"])
+    )
+    if _MODE.value == "eval":
+        loop.evaluate(_CONFIG.value, workdir)
+        return
+    result = loop.train(_CONFIG.value, workdir, debug=_DEBUG.value)
+    if result.stopped == "interrupted":
+        sys.exit(130)
+
+
+def default_workdir(config: str) -> str:
+    """`configs/srgan.py:tiny` -> `runs/srgan-tiny`."""
+    file, _, variant = config.partition(":")
+    return f"runs/{Path(file).stem}" + (f"-{variant}" if variant else "")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def run() -> None:
+    """The command: user mistakes end in one line and status 2."""
+    try:
+        app.run(main, flags_parser=_parse)
+    except UserError as error:
+        if os.environ.get("JAXGEN_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,144 @@
+"""SRGAN's generators: the paper's SRResNet and the Keras form of seed 004's counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.nn.activation import PReLU
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.resample import pixel_shuffle, upsample_bicubic, upsample_nearest
+
+
+class SRResNet(nn.Module):
+    """SRResNet, the generator of SRGAN (Ledig et al. 2017, figure 4).
+
+    With the defaults: 1,550,659 parameters at x4 (convolutions with bias, one PReLU slope per
+    channel). Without BatchNorm and with `skip` it is the light form for small budgets: its last
+    layer starts at zero, so that training begins at the bicubic picture.
+
+    Attributes:
+      scale: 2, 4 or 8; one pixel-shuffle stage per factor of two.
+      features: channels of the trunk.
+      blocks: residual blocks.
+      norm: BatchNorm in trunk and blocks (momentum 0.9, epsilon 1e-5, as PyTorch's).
+      edge_kernel: kernel size of the first and last convolution.
+      skip: adds the bicubically upsampled input to the output.
+      output: "linear" (paper) or "tanh".
+      dtype: of the computation; parameters are float32.
+    """
+
+    scale: int = 4
+    features: int = 64
+    blocks: int = 16
+    norm: bool = True
+    edge_kernel: int = 9
+    skip: bool = False
+    output: str = "linear"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """x (b, h, w, 3) in [-1, 1] -> (b, scale*h, scale*w, 3) float32."""
+
+        def conv(features, kernel, name, **kwargs):
+            return Conv(features, kernel, dtype=self.dtype, name=name, **kwargs)
+
+        def norm(y, name):
+            if not self.norm:
+                return y
+            return nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(y)
+
+        def prelu(y, name):
+            return PReLU(init=0.25, name=name)(y)
+
+        first = prelu(conv(self.features, self.edge_kernel, "conv_in")(x), "prelu_in")
+        y = first  # (b, h, w, features)
+        for i in range(self.blocks):
+            r = conv(self.features, 3, f"block_{i}_conv_0")(y)
+            r = prelu(norm(r, f"block_{i}_norm_0"), f"block_{i}_prelu")
+            r = conv(self.features, 3, f"block_{i}_conv_1")(r)
+            y = y + norm(r, f"block_{i}_norm_1")
+        y = first + norm(conv(self.features, 3, "conv_trunk")(y), "norm_trunk")
+        for i in range(int(math.log2(self.scale))):
+            y = pixel_shuffle(conv(4 * self.features, 3, f"up_{i}_conv")(y), 2)
+            y = prelu(y, f"up_{i}_prelu")  # (b, 2**(i+1) h, 2**(i+1) w, features)
+        start = {"kernel_init": nn.initializers.zeros} if self.skip else {}
+        y = conv(3, self.edge_kernel, "conv_out", **start)(y).astype(jnp.float32)
+        if self.skip:
+            y = y + upsample_bicubic(x.astype(jnp.float32), self.scale)
+        return jnp.tanh(y) if self.output == "tanh" else y
+
+    def radius(self) -> int:
+        """Receptive-field radius in low-resolution pixels."""
+        edge = self.edge_kernel // 2
+        reach = edge + 2 * self.blocks + 1
+        size = 1.0
+        for _ in range(int(math.log2(self.scale))):
+            reach, size = reach + size, size / 2
+        reach += edge * size
+        # The bicubic skip reaches two pixels, less than any trunk.
+        return math.ceil(reach)
+
+
+class KerasGenerator(nn.Module):
+    """The generator whose counts seed 004 reports: 2,039,555 trainable at x4.
+
+    The paper's trunk; each up-stage is a 256-channel convolution, nearest x2 and LeakyReLU 0.2;
+    tanh at the end. BatchNorm as Keras' (momentum 0.5, epsilon 1e-3), PReLU slopes start at 0.
+
+    Attributes: as of `SRResNet`.
+    """
+
+    scale: int = 4
+    features: int = 64
+    blocks: int = 16
+    edge_kernel: int = 9
+    output: str = "tanh"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """x (b, h, w, 3) in [-1, 1] -> (b, scale*h, scale*w, 3) float32."""
+
+        def conv(features, kernel, name):
+            return Conv(
+                features, kernel, dtype=self.dtype, name=name,
+                kernel_init=nn.initializers.glorot_uniform(),
+            )  # fmt: skip
+
+        def norm(y, name):
+            return nn.BatchNorm(
+                not train, momentum=0.5, epsilon=1e-3, dtype=self.dtype, name=name
+            )(y)  # fmt: skip
+
+        first = PReLU(init=0.0, name="prelu_in")(
+            conv(self.features, self.edge_kernel, "conv_in")(x)
+        )
+        y = first  # (b, h, w, features)
+        for i in range(self.blocks):
+            r = norm(conv(self.features, 3, f"block_{i}_conv_0")(y), f"block_{i}_norm_0")
+            r = PReLU(init=0.0, name=f"block_{i}_prelu")(r)
+            y = y + norm(conv(self.features, 3, f"block_{i}_conv_1")(r), f"block_{i}_norm_1")
+        y = first + norm(conv(self.features, 3, "conv_trunk")(y), "norm_trunk")
+        for i in range(int(math.log2(self.scale))):
+            y = upsample_nearest(conv(4 * self.features, 3, f"up_{i}_conv")(y), 2)
+            y = nn.leaky_relu(y, 0.2)  # (b, 2**(i+1) h, 2**(i+1) w, 4 * features)
+        y = conv(3, self.edge_kernel, "conv_out")(y).astype(jnp.float32)
+        return jnp.tanh(y) if self.output == "tanh" else y
+
+    def radius(self) -> int:
+        """Receptive-field radius in low-resolution pixels."""
+        edge = self.edge_kernel // 2
+        reach = edge + 2 * self.blocks + 1
+        size = 1.0
+        for _ in range(int(math.log2(self.scale))):
+            reach, size = reach + size, size / 2
+        return math.ceil(reach + edge * size)
+
+
+FORMS = {"srresnet": SRResNet, "keras": KerasGenerator}

@@ -1,0 +1,98 @@
+"""What a family tells the trainer and the verbs: Phase, Task, and the networks' uses.
+
+This module imports no other part of jaxgen, so families and the trainer share these types without
+knowing each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+PyTree = Any
+# Variables by net name: {"g": {"params": ..., "batch_stats": ...}, ...}.
+Nets = Mapping[str, Mapping[str, PyTree]]
+# (params, mutable, frozen, batch, rng, step) -> (loss, (mutable, metrics)).
+# `params` and `mutable` are dicts keyed by net name, of all nets; `mutable` holds each net's
+# non-parameter collections ({"g": {"batch_stats": ...}}). The returned `mutable` may leave out
+# nets that did not change. `loss` is a float32 scalar, `metrics` a flat dict of scalars.
+LossFn = Callable[..., tuple[jax.Array, tuple[Mapping[str, PyTree], Mapping[str, jax.Array]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One update inside the training step: which nets it touches, by which loss, and when.
+
+    The phase is active at the steps `start <= step < stop` (`stop=None`: to the end), and there
+    at every `every`-th step counted from `start`. Its optimizer is `config.optimizer.<name>`.
+    """
+
+    name: str
+    nets: tuple[str, ...]
+    loss: LossFn
+    every: int = 1
+    start: int = 0
+    stop: int | None = None
+
+    def active(self, step: int) -> bool:
+        """True if `step` lies in the phase's window (`every` not considered)."""
+        return self.start <= step and (self.stop is None or step < self.stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics (flat, floats) and captioned pictures (uint8 (h, w, 3)) of one evaluation.
+
+    `pictures` is a list of rows; each row is a list of (caption, image).
+    """
+
+    metrics: Mapping[str, float]
+    pictures: list[list[tuple[str, np.ndarray]]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """All that the trainer needs to know of a family, for one config.
+
+    init: (rng, batch) -> (params, mutable), dicts keyed by net name; `batch` is device-shaped
+      (abstract shapes suffice: the trainer calls it under `jax.eval_shape` and `jax.jit`).
+    phases: run in this order inside one step; each sees its predecessors' updates.
+    train_data: () -> (records, transform). `records` is a random-access source, `transform` maps
+      a `grain.MapDataset` of records to one of examples (dicts of NumPy arrays of fixed shape).
+      Keys that start with "_" stay on the host.
+    frozen: pytree of arrays passed to jit as an argument: never donated, never checkpointed.
+    ema: decay by net name; nets left out have no average.
+    evaluate: (nets, frozen, step) -> Evaluation; gets averaged weights where there are such, as
+      arrays on one local device; on several hosts each calls it on its share of the records.
+    eval_nets: the nets that `evaluate` needs; empty: all.
+    """
+
+    init: Callable[[jax.Array, Mapping[str, Any]], tuple[dict[str, PyTree], dict[str, PyTree]]]
+    phases: tuple[Phase, ...]
+    train_data: Callable[[], tuple[Any, Callable[[Any], Any]]]
+    frozen: PyTree = dataclasses.field(default_factory=dict)
+    ema: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    evaluate: Callable[[Nets, PyTree, int], Evaluation] | None = None
+    eval_nets: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Upscale:
+    """The verb `upscale` of a super-resolution family.
+
+    apply: (variables of `net`, x) -> y; x (b, h, w, 3) float32 in [-1, 1] at low resolution,
+      y (b, scale*h, scale*w, 3) float32 in [-1, 1]. Pure, jit-able.
+    radius: receptive-field radius in low-resolution pixels: output that lies further than this
+      from a cut is not changed by the cut. Tiles padded by it equal the whole picture.
+    multiple: height and width that `apply` takes must be multiples of this.
+    """
+
+    net: str
+    apply: Callable[[Mapping[str, PyTree], jax.Array], jax.Array]
+    scale: int
+    radius: int
+    multiple: int = 1

@@ -1,0 +1,1 @@
+"""The one trainer: state, phases in one step, mesh, checkpoints, log."""

@@ -1,0 +1,282 @@
+"""Checkpoints: Orbax, asynchronous, restorable on another topology, one item per net.
+
+`<workdir>/checkpoints/<step>/` holds `net_<name>` (parameters and mutable collections),
+`ema_<name>` (averages), `opt` (all phases) and `meta`. A model is used from `ema_<name>` alone.
+Orbax writes into a temporary folder and renames it, so that a save cut off at any moment leaves
+the earlier checkpoints as they were. All that depends on Orbax's interface stands in this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import serialization
+
+from jaxgen.errors import UserError
+from jaxgen.log import log
+from jaxgen.train.state import TrainState
+
+FOLDER = "checkpoints"
+BEST = "best.json"
+
+
+class Checkpoints:
+    """Saves and restores TrainStates under `<workdir>/checkpoints`."""
+
+    def __init__(self, workdir: str | Path, *, keep: int = 3, keep_every: int = 0):
+        self.workdir = Path(workdir).absolute()
+        self.folder = self.workdir / FOLDER
+        self.keep, self.keep_every = keep, keep_every
+        with _storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            # What to keep is decided below: Orbax's policies differ between the versions we serve.
+            max_to_keep=None,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=True,
+        )
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return sorted(self.manager.all_steps())
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts saving; returns when the device arrays are copied, not when the files are there.
+
+        Raises:
+          UserError: this save's or the previous one's files can't be written. Checkpoints that
+            were there before stay.
+        """
+        if step in self.manager.all_steps():
+            return
+        with _storage_errors(self.folder, self.steps()):
+            _check_room(self.folder, state)
+            items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items()}
+            meta = ocp.args.JsonSave({"step": step, "nets": sorted(state.params)})
+            self.manager.save(step, args=ocp.args.Composite(meta=meta, **items), force=True)
+        self._delete_old()
+
+    def wait(self) -> None:
+        """Waits until the last save's files are complete."""
+        with _storage_errors(self.folder, self.steps()):
+            self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, tidies and frees the background threads."""
+        self.wait()
+        self._delete_old()
+        self.manager.close()
+
+    def reached_preemption(self, step: int) -> bool:
+        """True if the cluster asked every host to stop (multi-host only; SIGTERM is ours)."""
+        return jax.process_count() > 1 and self.manager.reached_preemption(step)
+
+    def restore_latest(self, like: TrainState) -> tuple[TrainState, int] | None:
+        """The newest checkpoint that can be read, with the shardings of `like`; None if none is.
+
+        A damaged one is named in the log and moved to `<workdir>/damaged/<step>`, and the one
+        before it is taken.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self._restore(step, like), step
+            except Exception as error:  # tensorstore, JSON, OS, Orbax: any shape of damage
+                reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+                log.warning("checkpoint %d is damaged and not used: %s", step, reason)
+                self._set_aside(step)
+        if steps:
+            raise UserError(
+                f"none of the checkpoints {steps} in {self.folder} can be read; they were moved "
+                f"to {self.workdir / 'damaged'}: put a good copy back, or use a new --workdir"
+            )
+        return None
+
+    def note_best(self, step: int, metric: str, value: float, mode: str) -> bool:
+        """Records `step` as the best if it is; returns whether it is. Its checkpoint is kept."""
+        best = read_best(self.workdir)
+        better = best is None or (value > best["value"] if mode == "max" else value < best["value"])
+        if better and jax.process_index() == 0:
+            with _storage_errors(self.folder, self.steps()):
+                partial = self.workdir / (BEST + ".tmp")
+                partial.write_text(json.dumps({"step": step, "metric": metric, "value": value}))
+                partial.replace(self.workdir / BEST)
+        return better
+
+    def _restore(self, step: int, like: TrainState) -> TrainState:
+        wanted = {
+            key: jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+            )
+            for key, tree in _items(like).items()
+        }
+        args = {key: ocp.args.StandardRestore(tree) for key, tree in wanted.items()}
+        found = self.manager.restore(step, args=ocp.args.Composite(**args))
+        return _from_items(like, {key: found[key] for key in wanted}, step)
+
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            target = self.workdir / "damaged" / str(step)
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.move(str(self.folder / str(step)), str(target))
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(f"set aside {step}")
+        self.manager.reload()
+
+    def _delete_old(self) -> None:
+        """Keeps the newest `keep`, the multiples of `keep_every`, and the best."""
+        done = [s for s in self.steps() if (self.folder / str(s)).exists()]
+        best = read_best(self.workdir)
+        keep = set(done[-self.keep :]) | ({best["step"]} if best else set())
+        keep |= {s for s in done if self.keep_every and s % self.keep_every == 0}
+        for step in done:
+            if step not in keep:
+                self.manager.delete(step)
+
+
+def read_best(workdir: str | Path) -> dict[str, Any] | None:
+    """{"step", "metric", "value"} of the best evaluation, None if none is recorded."""
+    try:
+        return json.loads((Path(workdir) / BEST).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def complete_steps(workdir: str | Path) -> list[int]:
+    """Steps of the complete checkpoints in a run's folder, ascending; reads nothing else."""
+    folder = Path(workdir) / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
+
+
+def load_for_use(
+    workdir: str | Path,
+    step: int | None = None,
+    best: bool = False,
+    nets: tuple[str, ...] | None = None,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Variables of a run's nets as NumPy arrays, averaged ones where there are, and their step.
+
+    Reads only what it returns: no optimizer state, and no net that was not asked for.
+
+    Args:
+      step: which checkpoint; None: the newest, or the best evaluated one with `best=True`.
+      nets: names of the nets; None: all.
+
+    Raises:
+      UserError: no such checkpoint, or it can't be read.
+    """
+    workdir = Path(workdir).absolute()
+    steps = complete_steps(workdir)
+    if not steps:
+        raise UserError(f"{workdir} has no finished checkpoint yet; train it first")
+    if best and step is None and (noted := read_best(workdir)):
+        step = noted["step"]
+    candidates = [step] if step is not None else list(reversed(steps))
+    if candidates[0] not in steps:
+        raise UserError(f"{workdir} has no checkpoint of step {step}; it has {steps}")
+    for candidate in candidates:
+        try:
+            return _read_nets(workdir / FOLDER / str(candidate), nets), candidate
+        except UserError:
+            raise
+        except Exception as error:
+            log.warning("checkpoint %d is damaged and not used: %s", candidate, error)
+    raise UserError(f"the checkpoints {candidates} in {workdir / FOLDER} can't be read")
+
+
+def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str, Any]]:
+    have = {p.name for p in folder.iterdir() if p.is_dir()}
+    names = sorted(n.removeprefix("net_") for n in have if n.startswith("net_"))
+    if nets is not None and (unknown := set(nets) - set(names)):
+        raise UserError(f"{folder} has no net {', '.join(sorted(unknown))}; it has {names}")
+    result = {}
+    # Warnings of the reader about missing shardings don't concern NumPy arrays.
+    with ocp.PyTreeCheckpointer() as reader:
+        for name in names if nets is None else nets:
+            path = folder / (f"ema_{name}" if f"ema_{name}" in have else f"net_{name}")
+            meta = reader.metadata(path)
+            tree = getattr(getattr(meta, "item_metadata", meta), "tree", meta)
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            result[name] = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    return result
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """The state as named trees of plain dicts (optimizer states are named tuples otherwise)."""
+    nets = {f"net_{n}": {"params": p, **state.mutable.get(n, {})} for n, p in state.params.items()}
+    ema = {f"ema_{n}": dict(tree) for n, tree in state.ema.items()}
+    return {**nets, **ema, "opt": serialization.to_state_dict(state.opt)}
+
+
+def _from_items(like: TrainState, items: dict[str, Any], step: int) -> TrainState:
+    params = {n: items[f"net_{n}"]["params"] for n in like.params}
+    mutable = {n: {k: items[f"net_{n}"][k] for k in tree} for n, tree in like.mutable.items()}
+    ema = {n: items[f"ema_{n}"] for n in like.ema}
+    opt = serialization.from_state_dict(like.opt, items["opt"])
+    at = jax.device_put(np.asarray(step, np.int32), like.step.sharding)
+    return TrainState(at, params, mutable, opt, ema)
+
+
+def _check_room(folder: Path, state: TrainState) -> None:
+    """Refuses a save that can't fit, before a byte of it is written."""
+    need = sum(
+        x.dtype.itemsize * int(np.prod(x.sharding.shard_shape(x.shape))) * len(x.addressable_shards)
+        if not x.sharding.is_fully_replicated
+        else x.nbytes
+        for x in jax.tree.leaves(state)
+    )
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OSError(errno.ENOSPC, f"{need / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free")
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: Path, kept: list[int] | None = None) -> Iterator[None]:
+    """Turns what a full or read-only disk raises into one line that says what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        problem = _storage_problem(error)
+        if problem is None:
+            raise
+        safe = f"; checkpoints {kept} are safe, the same command resumes" if kept else ""
+        raise UserError(
+            f"{problem} while writing to {folder} ({_first_line(error)}){safe}"
+        ) from error
+
+
+def _storage_problem(error: BaseException) -> str | None:
+    text, code = str(error), getattr(error, "errno", None)
+    full = ("No space left", "File too large", "ENOSPC", "EFBIG", "EDQUOT", "Disk quota")
+    denied = ("Permission denied", "PERMISSION_DENIED", "Read-only file system")
+    if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or any(t in text for t in full):
+        return "the disk is full: free some space or choose another --workdir;"
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or any(t in text for t in denied):
+        return "no permission: choose a --workdir that you can write;"
+    if code in (errno.ENOTDIR, errno.EEXIST):
+        return "a file is in the way: choose another --workdir;"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)

@@ -1,0 +1,398 @@
+"""`train(config, workdir)`: mesh, data, state, steps, log, checkpoints, top to bottom.
+
+The order within the loop is part of the contract (step, log, evaluate, save) and makes a resumed
+run equal an uninterrupted one bit for bit: state, randomness and data position are functions of
+the step alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen import cache
+from jaxgen import config as configs
+from jaxgen.data.pipeline import train_iterator
+from jaxgen.errors import UserError
+from jaxgen.log import log
+from jaxgen.task import Evaluation, Task
+from jaxgen.train import mesh as meshes
+from jaxgen.train import writers
+from jaxgen.train.checkpoint import Checkpoints, load_for_use
+from jaxgen.train.compiled import CompiledStep, compile_step
+from jaxgen.train.meter import Meter
+from jaxgen.train.profile import Profiler
+from jaxgen.train.signals import StopSignal
+from jaxgen.train.state import (
+    TrainState,
+    init_state,
+    make_optimizers,
+    replace_nets,
+    variables,
+)
+from jaxgen.train.step import Tally
+
+# How many steps the host may run ahead of the device: enough to never starve it, few enough that
+# waiting batches don't fill its memory.
+STEPS_AHEAD = 2
+
+
+class NonFiniteError(UserError):
+    """A loss or gradient is NaN or infinite; the message names step, phase and net."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """step: of the final state. metrics: of the last evaluation. stopped: "done", "preempted"
+    (SIGTERM or the cluster's notice) or "interrupted" (Ctrl-C); the state is saved in each case.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+    stopped: str = "done"
+
+
+def load_task(config: ConfigDict) -> Task:
+    """The family's Task for this config.
+
+    Raises:
+      UserError: no such family.
+    """
+    name = f"jaxgen.models.{config.family}"
+    if not config.family or importlib.util.find_spec(name) is None:
+        raise UserError(
+            f"unknown family {config.family!r}; families are the folders of jaxgen/models"
+        )
+    return importlib.import_module(name).make_task(config)
+
+
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    debug: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> Result:
+    """Trains what `config` says and leaves a Run in `workdir`; resumes if there is one.
+
+    Args:
+      config: see `jaxgen.config.base`; locked or not.
+      workdir: made if absent.
+      debug: no jit, no donation, and an error at the first NaN with the line that made it.
+      devices: those to use; None: all.
+
+    Raises:
+      UserError: a config, data, weights or disk problem that the user can mend.
+      NonFiniteError: a loss or gradient is not finite and `train.max_skips` does not allow for it.
+    """
+    workdir = Path(workdir).absolute()
+    configs.check(config)
+    settings = config.train
+    if folder := cache.enable(settings.compilation_cache and not debug):
+        log.info("compiled programs are cached in %s", folder)
+    if debug:
+        jax.config.update("jax_disable_jit", True)
+        jax.config.update("jax_debug_nans", True)
+
+    # ---- mesh, task, data -----------------------------------------------------------------------
+    mesh = meshes.make_mesh(config.mesh, devices)
+    meshes.check_batch(mesh, settings.batch_size, settings.accumulate)
+    task = load_task(config)
+    optimizers = make_optimizers(task, config)
+    _open_workdir(config, workdir)
+    records, transform = task.train_data()
+    batches_from = lambda step: train_iterator(  # noqa: E731
+        records,
+        transform,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        start_step=step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.get("workers", 0),
+        threads=config.data.get("threads", 4),
+    )
+    checkpoints = Checkpoints(workdir, keep=settings.keep, keep_every=settings.keep_every)
+
+    # ---- state: fresh, from other runs, or restored ----------------------------------------------
+    with jax.set_mesh(mesh):
+        example = next(iter(batches_from(0)))
+        batch_shapes = {
+            k: jax.ShapeDtypeStruct((settings.batch_size, *v.shape[1:]), v.dtype)
+            for k, v in example.items()
+        }
+        state = _fresh_state(task, optimizers, config, mesh, batch_shapes)
+        _log_sizes(state)
+        restored = checkpoints.restore_latest(state)
+        if restored is not None:
+            state, start = restored
+            log.info("resumed from checkpoint %d in %s", start, workdir)
+        else:
+            start = 0
+            state = _init_from(state, settings.init_from, mesh, config)
+        frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
+        writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
+        try:
+            return _loop(
+                task, optimizers, config, workdir, mesh, state, start, frozen,
+                batches_from(start), checkpoints, writer, debug,
+            )  # fmt: skip
+        finally:
+            writer.close()
+
+
+def _loop(
+    task,
+    optimizers,
+    config,
+    workdir,
+    mesh,
+    state,
+    start,
+    frozen,
+    batches,
+    checkpoints,
+    writer,
+    debug,
+) -> Result:
+    settings = config.train
+    batches = iter(batches)
+    profiler = Profiler(workdir / "profile", settings.profile_start, settings.profile_steps)
+    step_fn: CompiledStep | None = None
+    active: tuple[str, ...] | None = None
+    tally: Tally | None = None
+    ahead: deque[jax.Array] = deque()
+    pending: list[tuple[int, Tally]] = []
+    meter = Meter()
+    metrics: Mapping[str, float] = {}
+    stopped = "done"
+    step = start
+
+    def flush(upto: int = 0) -> None:
+        """Fetches closed log intervals, all but the last `upto`; raises on non-finite numbers."""
+        while len(pending) > upto:
+            at, closed = pending.pop(0)
+            values = _read_tally(closed, settings.max_skips, checkpoints)
+            if values:
+                writer.scalars(at, "train", {**values, **meter.read(at)})
+
+    def close_interval() -> None:
+        nonlocal tally
+        if tally is not None and meter.interval_steps:
+            pending.append((step, tally))
+            meter.close_interval(step, step_fn, settings.batch_size)
+            tally = step_fn.empty_tally() if step_fn is not None else None
+
+    with StopSignal() as stop:
+        try:
+            while step < settings.steps:
+                # ---- one step -------------------------------------------------------------------
+                now = tuple(p.name for p in task.phases if p.active(step))
+                with meter.waiting():
+                    batch = meshes.put_batch(next(batches), mesh)
+                if now != active:
+                    close_interval()
+                    flush()
+                    with meter.pause():
+                        step_fn = compile_step(
+                            task, optimizers, config, now, state, batch, frozen, mesh, debug=debug
+                        )
+                        writer.say(step_fn.summary)
+                    active, tally = now, step_fn.empty_tally()
+                with profiler.step(step):
+                    state, tally, tick = step_fn(state, tally, batch, frozen)
+                step += 1
+                meter.interval_steps += 1
+                writer.tick()
+                ahead.append(tick)
+                if len(ahead) > STEPS_AHEAD:
+                    jax.block_until_ready(ahead.popleft())
+
+                # ---- log, one interval late -----------------------------------------------------
+                if step % settings.log_every == 0:
+                    close_interval()
+                    flush(upto=1)
+
+                # ---- evaluate, save, stop -------------------------------------------------------
+                last = step == settings.steps
+                evaluate = last or (settings.eval_every and step % settings.eval_every == 0)
+                stopping = stop.asked() or checkpoints.reached_preemption(step)
+                save = last or stopping or step % settings.checkpoint_every == 0
+                if not (evaluate or save):
+                    continue
+                close_interval()
+                flush()  # before anything is kept: never save or praise a state that is not finite
+                with meter.pause():
+                    if evaluate and task.evaluate is not None and not (stopping and not last):
+                        result = run_evaluation(task, state, frozen, mesh, step)
+                        metrics = result.metrics
+                        writer.evaluation(step, result)
+                        save |= _is_best(checkpoints, settings, step, metrics)
+                    if save:
+                        checkpoints.save(step, state)
+                if stopping and not last:
+                    stopped = stop.reason
+                    break
+        finally:
+            profiler.close()
+            # Also on an error: what was being saved is finished first.
+            _close_quietly(checkpoints)
+    checkpoints.wait()
+    if step == start and start >= settings.steps:
+        writer.say(f"nothing to do: the run is at step {start} of {settings.steps}")
+    writer.say(f"{stopped} at step {step}; the run is in {workdir}")
+    return Result(step, metrics, stopped)
+
+
+def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
+    """Evaluates a run's newest checkpoint; writes `eval.json` and a sample grid.
+
+    Raises:
+      UserError: the run has no checkpoint, or its family has no evaluation.
+    """
+    workdir = Path(workdir).absolute()
+    cache.enable(config.train.compilation_cache)
+    task = load_task(config)
+    if task.evaluate is None:
+        raise UserError(f"the family {config.family} has no evaluation")
+    nets, step = load_for_use(workdir, nets=task.eval_nets or None)
+    nets = jax.tree.map(jnp.asarray, nets)
+    result = task.evaluate(nets, jax.device_put(task.frozen), step)
+    writer = writers.Writer(workdir, step, config.train.steps, tensorboard=False)
+    writer.evaluation(step, result)
+    writer.close()
+    writers.write_text(
+        workdir / "eval.json", json.dumps({"step": step, **result.metrics}, indent=2)
+    )
+    return result.metrics
+
+
+def run_evaluation(task: Task, state: TrainState, frozen: Any, mesh, step: int) -> Evaluation:
+    """Gathers the nets that `task.evaluate` needs onto one local device and calls it."""
+    nets = {n: v for n, v in variables(state).items() if not task.eval_nets or n in task.eval_nets}
+    whole = jax.jit(lambda tree: tree, out_shardings=meshes.replicated(mesh))((nets, frozen))
+    local_nets, local_frozen = jax.tree.map(lambda x: x.addressable_data(0), whole)
+    return task.evaluate(local_nets, local_frozen, step)
+
+
+def _read_tally(tally: Tally, max_skips: int, checkpoints: Checkpoints) -> dict[str, float]:
+    """Means of an interval.
+
+    Raises:
+      NonFiniteError: a number was not finite, more often than `max_skips` allows.
+    """
+    host = jax.device_get(tally)
+    bad = {k: int(v) for k, v in host.bad.items() if v >= 0}
+    skipped = int(host.skipped)
+    if (bad and skipped >= max(max_skips, 1)) or (bad and max_skips == 0):
+        key, at = min(bad.items(), key=lambda item: item[1])
+        phase, what = key.split("/", 1)
+        what = f"gradient of net '{what[5:]}'" if what.startswith("grad/") else "loss"
+        checkpoints.wait()
+        good = checkpoints.steps()
+        kept = (
+            f"the last good checkpoint is step {good[-1]}"
+            if good
+            else "no checkpoint was saved yet"
+        )
+        raise NonFiniteError(
+            f"the {what} of phase '{phase}' is NaN or infinite at step {at}; {kept}. "
+            f"Lower optimizer.{phase}.lr, set optimizer.{phase}.clip_norm or train.max_skips, or "
+            "find the operation with --debug"
+        )
+    values = {}
+    for key, total in host.sums.items():
+        count = int(host.counts[key.split("/", 1)[0]])
+        if count:
+            values[key] = float(total) / count
+    if skipped:
+        values["skipped_updates"] = float(skipped)
+    return values
+
+
+def _fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
+    """The initial state, made on the devices where it stays."""
+
+    def init():
+        zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in batch_shapes.items()}
+        return init_state(task, optimizers, config.train.seed, zeros)
+
+    shardings = meshes.state_shardings(jax.eval_shape(init), mesh, config.mesh)
+    with jax.disable_jit(False):
+        return jax.jit(init, out_shardings=shardings)()
+
+
+def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainState:
+    """Puts in the nets that `train.init_from` takes from other runs or weight files."""
+    from jaxgen.train.init_from import load_nets
+
+    nets: dict[str, Any] = {}
+    for net, source in sources.items():
+        found = load_nets(source)
+        if net not in found:
+            raise UserError(
+                f"train.init_from.{net}: {source} has no net '{net}', only {list(found)}"
+            )
+        nets[net] = found[net]
+        log.info("net %s starts from %s", net, source)
+    if not nets:
+        return state
+    shardings = meshes.state_shardings(state, mesh, config.mesh)
+    return jax.device_put(replace_nets(state, nets), shardings)
+
+
+def _open_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Makes the folder; refuses to resume with a config that computes something else."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"can't make {workdir}: {error.strerror}; choose another --workdir"
+        ) from None
+    saved = workdir / "config.json"
+    if saved.exists():
+        changed = configs.differences(configs.from_json(saved), config)
+        if changed:
+            raise UserError(
+                f"{workdir} was trained with another config ({'; '.join(changed)}); "
+                "use the same values to resume it, or another --workdir"
+            )
+    if jax.process_index() == 0:
+        writers.write_text(saved, configs.to_json(config))
+        about = json.dumps(writers.environment(), indent=2) + "\n"
+        writers.write_text(workdir / "environment.json", about)
+
+
+def _is_best(checkpoints: Checkpoints, settings: ConfigDict, step: int, metrics) -> bool:
+    name = settings.best_metric
+    if not name:
+        return False
+    if name not in metrics:
+        raise UserError(f"train.best_metric={name!r} is none of the metrics {', '.join(metrics)}")
+    return checkpoints.note_best(step, name, metrics[name], settings.best_mode)
+
+
+def _close_quietly(checkpoints: Checkpoints) -> None:
+    """Finishes a save in flight; its error is reported by `wait` or `save`, not here."""
+    try:
+        checkpoints.wait()
+    except Exception as error:
+        log.warning("the last checkpoint could not be finished: %s", error)
+
+
+def _log_sizes(state: TrainState) -> None:
+    for net, params in state.params.items():
+        leaves = jax.tree.leaves(params)
+        count = sum(x.size for x in leaves)
+        held = sum(np.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
+        log.info("net %s: %d parameters, %d on each device", net, count, held)

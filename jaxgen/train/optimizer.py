@@ -1,0 +1,63 @@
+"""Optimizers and learning-rate schedules from config (`jaxgen.config.optimizer`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import optax
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError
+
+
+class Optimizer(NamedTuple):
+    """rule: the update; rate: its learning rate by update count, for the log."""
+
+    rule: optax.GradientTransformation
+    rate: optax.Schedule
+
+
+def schedule(settings: ConfigDict, updates: int) -> optax.Schedule:
+    """Learning rate as a function of this phase's update count.
+
+    Args:
+      settings: see `jaxgen.config.optimizer`.
+      updates: how many updates the phase makes in the whole run; a cosine ends there.
+    """
+    lr, warmup = settings.lr, int(settings.warmup)
+    rest = max(updates - warmup, 1)
+    if settings.schedule == "constant":
+        main = optax.constant_schedule(lr)
+    elif settings.schedule == "cosine":
+        main = optax.cosine_decay_schedule(lr, rest, alpha=settings.final)
+    elif settings.schedule == "multistep":
+        # Milestones count from the phase's first update; the joined schedule counts from warm-up.
+        main = optax.piecewise_constant_schedule(
+            lr, {int(m) - warmup: settings.gamma for m in settings.milestones}
+        )
+    else:
+        raise UserError(
+            f"unknown schedule {settings.schedule!r}; there are constant, cosine and multistep"
+        )
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), main], [warmup])
+
+
+def make_optimizer(settings: ConfigDict, updates: int) -> Optimizer:
+    """The phase's optimizer: clipping by global norm (if asked for), then the update rule."""
+    rate = schedule(settings, updates)
+    rules = {
+        "adam": lambda: optax.adam(rate, settings.b1, settings.b2, settings.eps),
+        "adamw": lambda: optax.adamw(
+            rate, settings.b1, settings.b2, settings.eps, weight_decay=settings.weight_decay
+        ),
+        "sgd": lambda: optax.sgd(rate, momentum=settings.b1),
+        "rmsprop": lambda: optax.rmsprop(rate, decay=settings.b2, eps=settings.eps),
+    }
+    if settings.name not in rules:
+        raise UserError(f"unknown optimizer {settings.name!r}; there are {', '.join(rules)}")
+    rule = rules[settings.name]()
+    if settings.clip_norm > 0:
+        rule = optax.chain(optax.clip_by_global_norm(settings.clip_norm), rule)
+    return Optimizer(rule, rate)

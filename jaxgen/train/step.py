@@ -1,0 +1,214 @@
+"""The training step: a tuple of phases, then averages, as one pure function of the state.
+
+Randomness is `fold_in(fold_in(key(seed), step), phase)`, so a step depends on nothing but the
+state and the batch. Numbers for the log are summed on the device in a small `Tally` that travels
+beside the state; the host fetches it once per log interval and never waits within one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from jaxgen.task import Phase, PyTree, Task
+from jaxgen.train.optimizer import Optimizer
+from jaxgen.train.state import TrainState
+
+
+@struct.dataclass
+class Tally:
+    """Sums over the steps of a log interval.
+
+    sums: metric -> float32 sum. counts: phase -> int32 updates. bad: "phase/loss" or
+    "phase/grad/net" -> first step at which it was not finite, -1 if none. skipped: int32 updates
+    left out because of that.
+    """
+
+    sums: dict[str, jax.Array]
+    counts: dict[str, jax.Array]
+    bad: dict[str, jax.Array]
+    skipped: jax.Array
+
+    @classmethod
+    def zeros(cls, like: Tally) -> Tally:
+        """An empty tally with the entries of `like` (arrays or shapes)."""
+        return cls(
+            sums={k: jnp.zeros((), jnp.float32) for k in like.sums},
+            counts={k: jnp.zeros((), jnp.int32) for k in like.counts},
+            bad={k: jnp.full((), -1, jnp.int32) for k in like.bad},
+            skipped=jnp.zeros((), jnp.int32),
+        )
+
+    def add(self, other: Tally) -> Tally:
+        """Sums; `bad` keeps the earlier step."""
+        first = {k: jnp.where(v >= 0, v, other.bad[k]) for k, v in self.bad.items()}
+        return Tally(
+            sums={k: v + other.sums[k] for k, v in self.sums.items()},
+            counts={k: v + other.counts[k] for k, v in self.counts.items()},
+            bad=first,
+            skipped=self.skipped + other.skipped,
+        )
+
+
+def make_step(
+    task: Task,
+    optimizers: Mapping[str, Optimizer],
+    config: ConfigDict,
+    active: tuple[str, ...],
+) -> Callable[[TrainState, Mapping[str, jax.Array], PyTree], tuple[TrainState, Tally]]:
+    """(state, batch, frozen) -> (state, tally) with the phases named in `active`.
+
+    A phase's window (`start`, `stop`) is known before the step runs, so the trainer compiles one
+    step per set of active phases: pre-training pays nothing for the discriminator that comes
+    later, and XLA sees through from phase to phase and computes shared forward passes once.
+    `every` is decided on the device.
+    """
+    phases = [(i, p) for i, p in enumerate(task.phases) if p.name in active]
+    base_key = config.train.seed
+
+    def step(state, batch, frozen):
+        key = jax.random.fold_in(jax.random.key(base_key), state.step)
+        tally = Tally({}, {}, {}, jnp.zeros((), jnp.int32))
+        for index, phase in phases:
+            rng = jax.random.fold_in(key, index)
+            state, part = _run_phase(
+                phase, optimizers[phase.name], state, frozen, batch, rng, config.train
+            )
+            tally = Tally(
+                {**tally.sums, **part.sums},
+                {**tally.counts, **part.counts},
+                {**tally.bad, **part.bad},
+                tally.skipped + part.skipped,
+            )
+        state = state.replace(ema=_averages(task.ema, state), step=state.step + 1)
+        return state, tally
+
+    return step
+
+
+def _run_phase(phase, optimizer, state, frozen, batch, rng, train):
+    def update(state):
+        return _update(phase, optimizer, state, frozen, batch, rng, train)
+
+    if phase.every == 1:
+        return update(state)
+    shapes = jax.eval_shape(update, state)[1]
+    return jax.lax.cond(
+        (state.step - phase.start) % phase.every == 0,
+        update,
+        lambda state: (state, Tally.zeros(shapes)),
+        state,
+    )
+
+
+def _update(
+    phase: Phase,
+    optimizer: Optimizer,
+    state: TrainState,
+    frozen: PyTree,
+    batch: Mapping[str, jax.Array],
+    rng: jax.Array,
+    train: ConfigDict,
+) -> tuple[TrainState, Tally]:
+    """One phase: gradients of its loss for its nets, then its optimizer."""
+    own = {n: state.params[n] for n in phase.nets}
+
+    def loss(own, mutable, batch, rng):
+        value, (changed, metrics) = phase.loss(
+            {**state.params, **own}, mutable, frozen, batch, rng, state.step
+        )
+        metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
+        return value.astype(jnp.float32), ({**mutable, **changed}, metrics)
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    if train.accumulate == 1:
+        (value, (mutable, metrics)), grads = gradient(own, state.mutable, batch, rng)
+    else:
+        value, mutable, metrics, grads = _accumulate(
+            gradient, own, state.mutable, batch, rng, train.accumulate
+        )
+    norms = {n: optax.global_norm(grads[n]) for n in phase.nets}
+    updates, opt = optimizer.rule.update(grads, state.opt[phase.name], own)
+    own_new = optax.apply_updates(own, updates)
+
+    checks = {"loss": value, **{f"grad/{n}": norm for n, norm in norms.items()}}
+    finite = {k: jnp.isfinite(v) for k, v in checks.items()}
+    fine = jnp.stack(list(finite.values())).all()
+    skipped = jnp.zeros((), jnp.int32)
+    new = (own_new, mutable, opt)
+    if train.max_skips > 0:
+        old = (own, state.mutable, state.opt[phase.name])
+        new = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
+        skipped = (~fine).astype(jnp.int32)
+    own_new, mutable, opt = new
+
+    state = state.replace(
+        params={**state.params, **own_new},
+        mutable=mutable,
+        opt={**state.opt, phase.name: opt},
+    )
+    rate = optimizer.rate((state.step - phase.start) // phase.every)
+    logged = {"loss": value, **metrics, "lr": jnp.asarray(rate, jnp.float32)}
+    logged |= {f"grad_norm/{n}": norm for n, norm in norms.items()}
+    if train.max_skips > 0:  # a skipped update's numbers must not spoil the interval's means
+        logged = {k: jnp.where(fine, v, 0.0) for k, v in logged.items()}
+    counted = fine.astype(jnp.int32) if train.max_skips > 0 else jnp.ones((), jnp.int32)
+    tally = Tally(
+        sums={f"{phase.name}/{k}": v for k, v in logged.items()},
+        counts={phase.name: counted},
+        bad={f"{phase.name}/{k}": jnp.where(ok, -1, state.step) for k, ok in finite.items()},
+        skipped=skipped,
+    )
+    return state, tally
+
+
+def _accumulate(gradient, own, mutable, batch, rng, count):
+    """Mean gradient over `count` micro-batches, one after the other.
+
+    Micro-batch i takes the rows i::count, so that each holds a share of every device's rows and
+    no row moves between devices.
+    """
+    micro = jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def body(carry, xs):
+        mutable, total = carry
+        index, rows = xs
+        (value, (mutable, metrics)), grads = gradient(
+            own, mutable, rows, jax.random.fold_in(rng, index)
+        )
+        total = jax.tree.map(jnp.add, total, (value, metrics, grads))
+        return (mutable, total), None
+
+    rows = jax.tree.map(lambda x: x[0], micro)
+    (value, (_, metrics)), grads = jax.eval_shape(gradient, own, mutable, rows, rng)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, metrics, grads))
+    (mutable, total), _ = jax.lax.scan(body, (mutable, zeros), (jnp.arange(count), micro))
+    value, metrics, grads = jax.tree.map(lambda x: x / count, total)
+    return value, mutable, metrics, grads
+
+
+def _averages(decays: Mapping[str, float], state: TrainState) -> dict[str, Any]:
+    """Exponential moving averages, of BatchNorm's statistics too.
+
+    The decay rises as (1 + t) / (10 + t) to its value, so that the random start is forgotten in
+    the first steps of a short run.
+    """
+    t = state.step.astype(jnp.float32)
+    averages = {}
+    for net, decay in decays.items():
+        d = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+        now = {"params": state.params[net], **state.mutable.get(net, {})}
+        averages[net] = jax.tree.map(
+            lambda old, new, d=d: (d * old + (1.0 - d) * new).astype(old.dtype),
+            state.ema[net],
+            now,
+        )
+    return averages

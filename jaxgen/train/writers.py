@@ -1,0 +1,232 @@
+"""What a run leaves for its reader: metrics.jsonl, TensorBoard, curves.png, sample grids."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from jaxgen.errors import UserError
+from jaxgen.grid import captioned_grid
+from jaxgen.log import log
+from jaxgen.task import Evaluation
+
+METRICS = "metrics.jsonl"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "jaxgen")
+
+
+class Writer:
+    """Writes from process 0; on other processes every method does nothing."""
+
+    def __init__(self, workdir: Path, start: int, total: int, *, tensorboard: bool):
+        self.workdir = workdir
+        self.main = jax.process_index() == 0
+        self.total = total
+        self.board = None
+        self.progress: tqdm | None = None
+        if not self.main:
+            return
+        _forget_after(workdir / METRICS, start)
+        # Line-buffered: a killed run has all its lines.
+        self.file = open(workdir / METRICS, "a", buffering=1)  # noqa: SIM115
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        if sys.stderr.isatty():
+            self.progress = tqdm(
+                total=total, initial=start, unit="step", dynamic_ncols=True, desc=workdir.name
+            )
+        self.began, self.first = time.monotonic(), start
+
+    def tick(self) -> None:
+        """One step was dispatched: moves the progress line."""
+        if self.progress is not None:
+            self.progress.update()
+
+    def say(self, text: str) -> None:
+        """A log line that does not break the progress line."""
+        if self.progress is not None:
+            self.progress.write(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr)
+        else:
+            log.info("%s", text)
+
+    def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl, the same to TensorBoard, and a readable line."""
+        if not self.main:
+            return
+        clean = {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
+        self.file.write(json.dumps({"step": step, "kind": kind, **clean}) + "\n")
+        if self.board is not None:
+            for key, value in values.items():
+                self.board.add_scalar(f"{kind}/{key}", value, step)
+        hidden = ("grad_norm", "bicubic_", "/lr")
+        shown = {k: v for k, v in values.items() if not any(part in k for part in hidden)}
+        text = "  ".join(f"{k} {_short(v)}" for k, v in shown.items())
+        eta = f"  eta {_duration(self._eta(step))}" if kind == "train" else ""
+        self.say(f"{kind} step {step}/{self.total}  {text}{eta}")
+
+    def evaluation(self, step: int, result: Evaluation) -> None:
+        """Metrics, the sample grid and the curves of one evaluation."""
+        self.scalars(step, "eval", result.metrics)
+        if not self.main:
+            return
+        if result.pictures:
+            folder = self.workdir / "samples"
+            folder.mkdir(exist_ok=True)
+            sheet = captioned_grid(result.pictures)
+            path = folder / f"step_{step:08d}.png"
+            sheet.save(path)
+            self.say(f"samples: {path}")
+        draw_curves(self.workdir)
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        if not self.main:
+            return
+        if self.progress is not None:
+            self.progress.close()
+        if self.board is not None:
+            self.board.close()
+        self.file.close()
+
+    def _eta(self, step: int) -> float:
+        rate = (time.monotonic() - self.began) / max(step - self.first, 1)
+        return rate * max(self.total - step, 0)
+
+
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line cut off by a kill is left out."""
+    lines = []
+    try:
+        text = (Path(workdir) / METRICS).read_text()
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drops lines that a resumed run will write again."""
+    if not path.exists():
+        return
+    kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
+    partial = path.with_suffix(".tmp")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    partial.replace(path)
+
+
+def draw_curves(workdir: str | Path) -> None:
+    """`curves.png`: each training loss and each evaluation metric over the steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    lines = read_metrics(workdir)
+    series: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            wanted = line["kind"] == "eval" or not key.startswith(("speed/", "memory/"))
+            if key in ("step", "kind") or value is None or not wanted:
+                continue
+            if key.endswith("/lr") or "grad_norm" in key:
+                continue
+            xs, ys = series.setdefault((line["kind"], key), ([], []))
+            xs.append(line["step"])
+            ys.append(value)
+    if not series:
+        return
+    columns = min(3, len(series))
+    rows = math.ceil(len(series) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.2 * columns, 2.6 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(series) :]:
+        axis.set_visible(False)
+    for axis, ((kind, key), (xs, ys)) in zip(axes.flat, sorted(series.items()), strict=False):
+        axis.plot(xs, ys, marker="o" if kind == "eval" else None, markersize=3, linewidth=1)
+        axis.set_title(f"{kind}: {key}", fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3)
+    partial = Path(workdir) / "curves.tmp.png"
+    figure.savefig(partial, dpi=90)
+    plt.close(figure)
+    partial.replace(Path(workdir) / "curves.png")
+
+
+def environment(command: list[str] | None = None) -> dict[str, Any]:
+    """Versions, devices, git revision and command line, for `environment.json`."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    devices = jax.devices()
+    return {
+        "command": command or sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "backend": jax.default_backend(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "processes": jax.process_count(),
+        "cpu_count": os.cpu_count(),
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_changed": bool(_git("status", "--porcelain")),
+    }
+
+
+def _git(*args: str) -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", *args],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all.
+
+    Raises:
+      UserError: the folder can't be written.
+    """
+    try:
+        partial = path.with_name(path.name + ".tmp")
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}; choose another --workdir") from None
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,41 @@
+"""Shared settings: eight fake CPU devices, strict rank promotion, paths of benchmark data."""
+
+import os
+import sys
+from pathlib import Path
+
+# Before jax is imported: the device count is fixed at its first use.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "float32")
+# Grain's worker processes read absl flags.
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+def _folder(variable: str) -> Path:
+    path = os.environ.get(variable)
+    if not path:
+        pytest.skip(f"{variable} is not set: it names the folder of benchmark data")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of real benchmark images and weights."""
+    return _folder("JAXGEN_DATA")
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Folder of golden arrays."""
+    return _folder("JAXGEN_FIXTURES")
