@@ -46,7 +46,7 @@ def get_config(arg=""):
             "momentum": 0.9,
             "epsilon": 1e-5,
         },
-        "pretrain_steps": 1500,
+        "pretrain_steps": 1500,  # then the GAN; 0: GAN at once; -1: SRResNet only
         "ema": 0.999,
         "loss": {
             "pixel": 1.0,  # weights of the GAN stage's sum

@@ -5,13 +5,15 @@ Everything slow (jax above all) is imported inside the commands, so that `--help
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import math
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,7 +131,14 @@ def upscale(
     failed = skipped = 0
     style = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
     # disable=None: no bar where stderr is not a terminal.
-    with tqdm(total=len(jobs), unit="photo", disable=None, bar_format=style) as bar:
+    with (
+        _interruptible() as check,
+        tqdm(total=len(jobs), unit="photo", disable=None, bar_format=style) as bar,
+    ):
+
+        def moved(done: int, total: int) -> None:
+            check()
+            bar.update(index + done / total - bar.n)
 
         def say(text: str, file: Any) -> None:
             with bar.external_write_mode(file=file):
@@ -141,9 +150,7 @@ def upscale(
             else:
                 try:
                     began = time.monotonic()
-                    size = upscale_files.upscale_file(
-                        opened, source, target, tile, _mover(bar, index)
-                    )
+                    size = upscale_files.upscale_file(opened, source, target, tile, moved)
                     took = time.monotonic() - began
                     say(f"{target}  {size[1]}x{size[0]}  {took:.1f} s", sys.stdout)
                 except (UserError, OSError) as error:
@@ -151,7 +158,7 @@ def upscale(
                         raise UserError(f"{error}; {len(jobs) - index} pictures left") from error
                     failed += 1
                     say(f"error: {upscale_files.naming(source, error)}", sys.stderr)
-            _mover(bar, index)(1, 1)
+            moved(1, 1)
     if skipped:
         print(f"{skipped} of {len(jobs)} were there already (--overwrite replaces them)")
     if failed:
@@ -159,9 +166,33 @@ def upscale(
         raise typer.Exit(1)
 
 
-def _mover(bar: Any, index: int) -> Callable[[int, int], None]:
-    """Moves the bar inside the `index`-th picture."""
-    return lambda done, total: bar.update(index + done / total - bar.n)
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Gives a function that raises KeyboardInterrupt if one was lost.
+
+    Python drops exceptions inside finalizers, and JAX runs one at every garbage collection: a
+    Ctrl-C that falls into it would have no effect.
+    """
+    pressed = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: signals don't come here
+        yield check
+        return
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # ---------------------------------------------------------------------------------------- eval
@@ -199,6 +230,10 @@ def evaluate(
     """Measure PSNR and SSIM of a model on a folder of pictures, with bicubic beside."""
     from jaxgen.data.sr import folder_pairs
 
+    if json_file:
+        from jaxgen.upscale_files import check_writable
+
+        check_writable(json_file.parent)
     opened = None
     if model != "bicubic":
         from jaxgen.run import load

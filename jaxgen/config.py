@@ -57,7 +57,7 @@ def base(family: str) -> ConfigDict:
                 "seed": 0,
                 "dtype": "float32",  # of activations; parameters and losses are always float32
                 "log_every": 50,
-                "eval_every": 500,  # 0: only at the end
+                "eval_every": 500,  # 0: only at the end; -1: never
                 "checkpoint_every": 500,
                 "keep": 3,  # latest checkpoints kept
                 "keep_every": 0,  # and every multiple of this, forever; 0: none

@@ -97,17 +97,14 @@ class Model:
 
         verb = self._verb("upscale")
         image = np.asarray(image)
-        has_alpha = image.ndim == 3 and image.shape[2] == 4 and image.dtype == np.uint8
-        out = None
-        if has_alpha and image.size:
-            height, width = image.shape[:2]
-            result = np.empty((height * verb.scale, width * verb.scale, 4), np.uint8)
-            result[..., 3] = upscale_alpha(image[..., 3], verb.scale)
-            image, out = image[..., :3], result[..., :3]
-        done = upscale_image(
-            verb, self._variables(verb.net), image, tile, batch=batch, progress=progress, out=out
-        )
-        return result if out is not None else done
+        if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+            return upscale_image(verb, self._variables(verb.net), image, tile, batch, progress)
+        height, width = image.shape[:2]
+        result = np.empty((height * verb.scale, width * verb.scale, 4), np.uint8)
+        color, variables = image[..., :3], self._variables(verb.net)
+        upscale_image(verb, variables, color, tile, batch, progress, out=result[..., :3])
+        result[..., 3] = upscale_alpha(image[..., 3], verb.scale)
+        return result
 
     def export(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes config, weights and a model card to a new folder, whole or not at all.

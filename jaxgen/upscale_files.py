@@ -113,7 +113,9 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another OUT") from None
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another folder"
+        ) from None
 
 
 def fatal(error: BaseException) -> bool:

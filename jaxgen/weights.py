@@ -37,20 +37,14 @@ _WRAPPERS = ("params_ema", "params", "state_dict")
 # Left in the keys by DataParallel and torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # safetensors' NumPy reader knows no bfloat16.
-_SAFETENSORS_DTYPES = {
-    "BOOL": np.bool_,
-    "U8": np.uint8,
-    "I8": np.int8,
-    "I16": np.int16,
-    "U16": np.uint16,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I32": np.int32,
-    "U32": np.uint32,
-    "F32": np.float32,
-    "F64": np.float64,
-    "I64": np.int64,
-    "U64": np.uint64,
+_SAFETENSORS_DTYPES = {"BOOL": np.dtype(bool), "BF16": np.dtype(ml_dtypes.bfloat16)} | {
+    f"{letter}{bits}": np.dtype(f"{kind}{bits}")
+    for letter, kind, sizes in (
+        ("I", "int", (8, 16, 32, 64)),
+        ("U", "uint", (8, 16, 32, 64)),
+        ("F", "float", (16, 32, 64)),
+    )
+    for bits in sizes
 }
 
 
@@ -170,8 +164,10 @@ def _read_torch(path: Path) -> Tensors:
                 "save only its weights: torch.save(model.state_dict(), PATH)"
             ) from error
         raise _damaged(path, error) from error
-    while isinstance(content, Mapping) and (key := _first_wrapper(content)) is not None:
-        content = content[key]
+    while isinstance(content, Mapping) and (
+        inner := [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+    ):
+        content = inner[0]
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     tensors = {str(k): _to_numpy(v) for k, v in content.items() if isinstance(v, torch.Tensor)}
@@ -179,10 +175,6 @@ def _read_torch(path: Path) -> Tensors:
         keys = ", ".join(str(key) for key in list(content)[:8])
         raise UserError(f"{path} has no tensors at its top level, only: {keys or 'nothing'}")
     return tensors
-
-
-def _first_wrapper(content: Mapping[str, Any]) -> str | None:
-    return next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:
@@ -356,7 +348,8 @@ def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: 
             )
             continue
         found[target] = np.ascontiguousarray(array.astype(want[target].dtype)).reshape(array.shape)
-    missing = [f"{_source_of(path, rules)} (for {path})" for path in want if path not in found]
+    sources = {p: _match(p, rules, forward=False)[1] for p in want if p not in found}
+    missing = [f"{source or 'no rule'} (for {path})" for path, source in sources.items()]
     _report("weights do not fit", missing=missing, extra=extra, misshapen=misshapen)
     return traverse_util.unflatten_dict({path: found[path] for path in want}, sep="/")
 
@@ -416,8 +409,3 @@ def _match(key: str, rules: Sequence[Rule], *, forward: bool) -> tuple[Rule | No
         if have is not None and (match := _pattern(have).fullmatch(key)):
             return rule, None if give is None else give.format(**match.groupdict())
     return None, None
-
-
-def _source_of(path: str, rules: Sequence[Rule]) -> str:
-    """The PyTorch key that would have given `path`."""
-    return _match(path, rules, forward=False)[1] or "no rule gives it"

@@ -256,6 +256,9 @@ def test_perceptual_loss_moves_the_generated_image_only():
     )(x, y)
     np.testing.assert_allclose(gradients[0], 2 * 8 * 6 / 4)  # d/dx mean (x^2 - 1)^2
     np.testing.assert_array_equal(gradients[1], 0.0)
+    # Nor through the network's own weights, should these be trained: d/dw mean (wx - y)^2, w = 1.
+    slope = jax.grad(lambda w: perceptual_loss(lambda x: {"a": w * x}, x, y, {"a": 1.0}))(1.0)
+    np.testing.assert_allclose(slope, 2 * (3 - 1) * 3)
 
 
 def test_perceptual_loss_names_mistakes():

@@ -199,6 +199,12 @@ def test_load_perceptual_from_torchvisions_file(suffix, tmp_path, image):
     )
 
 
+def test_files_that_are_no_vgg_are_explained(tmp_path):
+    weights.write_safetensors(tmp_path / "w.safetensors", {"conv.weight": np.zeros(3)})
+    with pytest.raises(UserError, match=r"32 missing: features.0.bias.*1 extra: conv.weight"):
+        vgg.load_perceptual(f"file:{tmp_path}/w.safetensors", ["conv1_1"])
+
+
 def test_none_and_mistakes(tmp_path):
     assert vgg.load_perceptual("none", []) == {}
     with pytest.raises(UserError) as error:

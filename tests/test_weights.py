@@ -227,6 +227,10 @@ def test_a_kill_during_the_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     weights.write_safetensors(path, _tensors())
     before = path.read_bytes()
+    with open(path, "rb") as reader:  # a rename leaves the old file to who has it open
+        weights.write_safetensors(path, _tensors(2))
+        assert reader.read() == before
+    before = path.read_bytes()
 
     def die(descriptor):
         raise KeyboardInterrupt

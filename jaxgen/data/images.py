@@ -6,6 +6,7 @@ gray, palette and CMYK become RGB. A file that cannot be read is a `UserError` t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -100,7 +101,7 @@ def _deep_to_uint8(image: Image.Image) -> np.ndarray:
         # Float pictures carry no range: 0..1 by custom, or 0..255 if anything exceeds 1.
         x = np.nan_to_num(x)
         x = x * 255.0 if x.max(initial=0.0) <= 1.0 else x
-    elif image.mode == "I" and 0 <= x.min(initial=0.0) and x.max(initial=0.0) <= 255:
+    elif image.mode == "I" and x.min(initial=0.0) >= 0 and x.max(initial=0.0) <= 255:
         pass  # 8-bit values in 32-bit pixels
     else:
         x = x * (255.0 / 65535.0)
@@ -154,10 +155,9 @@ def _to_pillow(
     rgb: np.ndarray, alpha: np.ndarray | None, gray: bool, kind: str
 ) -> tuple[Image.Image, bool]:
     """Picture in the mode the format holds, and whether transparency had to be given up."""
-    flatten = alpha is not None and kind == "JPEG"
-    if flatten:
-        rgb = over_white(rgb, alpha)
-        alpha = None
+    flatten = False
+    if alpha is not None and kind == "JPEG":
+        rgb, alpha, flatten = over_white(rgb, alpha), None, True
     image = Image.fromarray(np.ascontiguousarray(rgb))
     if gray and kind != "WEBP":  # WebP has no gray form
         image = image.convert("L")
@@ -191,8 +191,10 @@ def write_image(
     path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise UserError(f"{path}: cannot write {path.suffix or 'a name without ending'}; "
-                        "use .png, .jpg or .webp")
+        raise UserError(
+            f"{path}: cannot write {path.suffix or 'a name without ending'}; "
+            "use .png, .jpg or .webp"
+        )
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"write_image needs uint8 (h, w, 3), not {rgb.dtype} {rgb.shape}")
     image, flattened = _to_pillow(rgb, alpha, gray, kind)
@@ -216,7 +218,8 @@ def write_image(
         why = error.strerror or f"{kind} cannot hold this picture ({error}); use .png"
         raise UserError(f"cannot write {path}: {why}") from None
     finally:
-        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The dataset `photos`: the real photos that scikit-image carries in its package, as a TFDS builder.
+"""The dataset `photos`: the real photos that scikit-image carries, as a TFDS builder.
 
 Fifteen training pictures, two for validation (astronaut and chelsea, never trained on). Nothing is
 downloaded: scikit-image installs these files, and its synthetic ones (logos, charts, phantoms) and

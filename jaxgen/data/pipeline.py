@@ -16,6 +16,7 @@ from absl import flags
 
 from jaxgen.errors import UserError
 
+_SHUFFLE_LENGTH = 4096
 Batch = dict[str, np.ndarray]
 
 
@@ -47,7 +48,11 @@ def train_dataset(
             f"train.batch_size={batch_size} must be a positive multiple of the "
             f"{process_count} processes"
         )
-    dataset = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
+    # Grain's shuffle walks a cipher of 2^16 entries until it falls below the length: 3 ms per
+    # example for 15 pictures, which is six times the rest. Copies first make it cheap; each picture
+    # still comes equally often, now per `copies` rounds.
+    copies = -(-_SHUFFLE_LENGTH // len(records))
+    dataset = grain.MapDataset.source(records).seed(seed).repeat(copies).shuffle().repeat()
     # The transform comes before the stride, so that an example's randomness follows its global
     # index: with any number of hosts, batch k is made of the same examples.
     dataset = transform(dataset).map(_without_host_fields)
@@ -104,6 +109,16 @@ def train_iterator(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
         )
     return iter(stream)
+
+
+def close(iterator: Iterator[Batch]) -> None:
+    """Stops the threads and processes of a `train_iterator`, and frees their shared memory.
+
+    Call it in a `finally`: left to the interpreter's end, Grain's clean-up prints warnings.
+    """
+    stop = getattr(iterator, "close", None)
+    if stop is not None:
+        stop()
 
 
 def _without_host_fields(example: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Antialiased image resize that equals MATLAB's `imresize`, bit for bit on uint8 pictures.
 
 Super-resolution benchmarks are defined by MATLAB's bicubic: published LR pictures come from it, and
-a model that is trained on another resize (Pillow, OpenCV, TensorFlow) measures 1-9 dB lower on them.
+a model that is trained on another resize (Pillow, OpenCV, TensorFlow) measures 1-9 dB lower.
 
 How it works: each axis is a sparse linear map. Output pixel x (0-based) looks at input coordinate
 u = (x + 1/2) * in/out - 1/2; when it shrinks, the kernel is stretched by in/out (antialiasing);

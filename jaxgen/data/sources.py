@@ -1,9 +1,9 @@
 """Where records come from: the embedded photos, a folder, a TFDS dataset, DIV2K + Flickr2K.
 
 `open_source(data, split)` gives a random-access `Pictures`: `len`, and `[i]` -> {"image": uint8
-(h, w, 3), "_name": str}. It can be pickled into Grain's workers, keeps decoded pictures in memory up
-to `data.cache_mb`, and skips (or refuses) what it cannot use. The images are read-only: they are the
-cache's own.
+(h, w, 3), "_name": str}. It can be pickled into Grain's workers, keeps decoded pictures in memory
+up to `data.cache_mb`, and skips (or refuses) what it cannot use. The images are read-only: they are
+the cache's own.
 """
 
 from __future__ import annotations
@@ -128,10 +128,6 @@ class Pictures:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
-
-    def __repr__(self) -> str:
-        # Grain compares this text across restarts and hosts: no addresses in it.
-        return f"Pictures({type(self._reader).__name__}, {len(self)})"
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -271,10 +267,11 @@ def _tfds(data: ConfigDict, split: str) -> TfdsReader:
 
 def _tfds_split(splits: Any, split: str, holdout: int) -> str:
     """The TFDS split to read: by name, validation falling back to test, then to held-out train."""
-    if split in splits or not splits:
+    if not splits:  # not prepared: TFDS will say so when it is opened
         return split
-    if "validation" in splits or "test" in splits:
-        return "test" if split == "validation" else "train"
+    for held in ("validation", "test"):
+        if held in splits:
+            return held if split == "validation" else "train"
     if not holdout:
         raise UserError("this dataset has one split only; set data.holdout above 0")
     return f"train[-{holdout}:]" if split == "validation" else f"train[:-{holdout}]"
@@ -320,7 +317,7 @@ def _pictures_in(folder: str | Path) -> Files:
 
 
 def _held_out(files: Files, split: str, count: int) -> Files:
-    """The `count` files of the lowest hash are the validation pictures, the others the training ones.
+    """The `count` files of the lowest hash are for validation, the others for training.
 
     By hash of the name, so that the choice is spread over the folder, is the same on every machine
     and hardly moves when pictures are added.

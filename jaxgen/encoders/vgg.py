@@ -72,6 +72,7 @@ class VGG(nn.Module):
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
             for i in range(count):
                 name = f"conv{stage + 1}_{i + 1}"
+                # Not jaxgen.nn.conv: its gain is the kernel's gradient, which is never taken here.
                 x = nn.Conv(
                     channels_at(stage, self.width),
                     (3, 3),
@@ -202,8 +203,8 @@ def from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
       UserError: names every missing, extra or misshapen key.
     """
-    # The last convolution: features.28 in VGG16, features.34 in VGG19.
-    arch = "vgg19" if "features.34.weight" in tensors else "vgg16"
+    # features.17 is conv4_1 in VGG16 and a ReLU in VGG19.
+    arch = "vgg16" if "features.17.weight" in tensors else "vgg19"
     return weights_lib.convert(tensors, torch_rules(arch), expected_params(arch))
 
 

@@ -26,7 +26,7 @@ def perceptual_loss(
     Args:
       feature_fn: images -> {layer: features}, e.g. `vgg.features` after `vgg.prepare`.
       x: generated images; gradients flow to these only.
-      y: reference images, the same shape.
+      y: reference images, the same shape; their features count as constants.
       layers: weight by layer name, e.g. {"conv5_4": 1.0}.
       kind: "l2" mean squares (SRGAN), "l1" mean absolute values (ESRGAN).
       feature_scale: factor on the features before the distance. SRGAN's 1/12.75 with
@@ -42,11 +42,10 @@ def perceptual_loss(
     if not layers:
         raise UserError("a perceptual loss needs at least one layer with its weight")
     ours = feature_fn(x)
-    # Stopped at the input, so that nothing of this pass is kept for a backward one.
-    reference = feature_fn(jax.lax.stop_gradient(y))
+    reference = jax.lax.stop_gradient(feature_fn(y))
     total = jnp.zeros((), jnp.float32)
     for name, weight in layers.items():
         a = ours[name].astype(jnp.float32) * feature_scale
-        b = jax.lax.stop_gradient(reference[name]).astype(jnp.float32) * feature_scale
+        b = reference[name].astype(jnp.float32) * feature_scale
         total += weight * _DISTANCES[kind](a, b)
     return total

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen.errors import UserError
 
-# ITU-R BT.601, studio swing, for inputs of 0..255: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
+# ITU-R BT.601, studio swing, RGB in 0..255: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
 # Full-swing weights: three equal channels give exactly the gray picture's own value.
 _GRAY = np.array([0.299, 0.587, 0.114])

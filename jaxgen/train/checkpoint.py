@@ -88,12 +88,15 @@ class Checkpoints:
         before it is taken.
 
         Raises:
-          UserError: there are checkpoints, and none can be read.
+          UserError: there are checkpoints, and none can be read; or one is whole and holds other
+            arrays than `like` (it stays where it is).
         """
         steps = self.steps()
         for step in reversed(steps):
             try:
                 return self._restore(step, like), step
+            except UserError:
+                raise
             except Exception as error:  # tensorstore, JSON, OS, Orbax: any shape of damage
                 reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
                 log.warning("checkpoint %d is damaged and not used: %s", step, reason)
@@ -123,9 +126,26 @@ class Checkpoints:
             )
             for key, tree in _items(like).items()
         }
+        self._check_fits(step, wanted)
         args = {key: ocp.args.StandardRestore(tree) for key, tree in wanted.items()}
         found = self.manager.restore(step, args=ocp.args.Composite(**args))
         return _from_items(like, {key: found[key] for key in wanted}, step)
+
+    def _check_fits(self, step: int, wanted: dict[str, Any]) -> None:
+        """Tells a checkpoint of another model from a damaged one, before anything is moved."""
+        folder = self.folder / str(step)
+        with ocp.PyTreeCheckpointer() as reader:
+            for key, tree in wanted.items():
+                if not (folder / key).is_dir():
+                    raise FileNotFoundError(f"{folder / key} is missing")
+                have, want = _shapes(_tree_metadata(reader, folder / key)), _shapes(tree)
+                odd = sorted(k for k in have.keys() | want.keys() if have.get(k) != want.get(k))
+                if odd:
+                    raise UserError(
+                        f"checkpoint {step} in {self.folder} is of another model: {key} differs in "
+                        f"{', '.join(odd[:4])}{' ...' if len(odd) > 4 else ''}; use the version of "
+                        "jaxgen that wrote it, or another --workdir"
+                    )
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
@@ -212,11 +232,24 @@ def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str
     with ocp.PyTreeCheckpointer() as reader:
         for name in names if nets is None else nets:
             path = folder / (f"ema_{name}" if f"ema_{name}" in have else f"net_{name}")
-            meta = reader.metadata(path)
-            tree = getattr(getattr(meta, "item_metadata", meta), "tree", meta)
+            tree = _tree_metadata(reader, path)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             result[name] = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     return result
+
+
+def _tree_metadata(reader: ocp.PyTreeCheckpointer, path: Path) -> Any:
+    """The saved tree's structure with a shape and dtype at each leaf."""
+    meta = reader.metadata(path)
+    return getattr(getattr(meta, "item_metadata", meta), "tree", meta)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def _items(state: TrainState) -> dict[str, Any]:

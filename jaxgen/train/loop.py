@@ -125,30 +125,29 @@ def train(
     checkpoints = Checkpoints(workdir, keep=settings.keep, keep_every=settings.keep_every)
 
     # ---- state: fresh, from other runs, or restored ----------------------------------------------
-    with jax.set_mesh(mesh):
-        example = next(iter(batches_from(0)))
-        batch_shapes = {
-            k: jax.ShapeDtypeStruct((settings.batch_size, *v.shape[1:]), v.dtype)
-            for k, v in example.items()
-        }
-        state = _fresh_state(task, optimizers, config, mesh, batch_shapes)
-        _log_sizes(state)
-        restored = checkpoints.restore_latest(state)
-        if restored is not None:
-            state, start = restored
-            log.info("resumed from checkpoint %d in %s", start, workdir)
-        else:
-            start = 0
-            state = _init_from(state, settings.init_from, mesh, config)
-        frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
-        writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
-        try:
-            return _loop(
-                task, optimizers, config, workdir, mesh, state, start, frozen,
-                batches_from(start), checkpoints, writer, debug,
-            )  # fmt: skip
-        finally:
-            writer.close()
+    example = next(iter(batches_from(0)))
+    batch_shapes = {
+        k: jax.ShapeDtypeStruct((settings.batch_size, *v.shape[1:]), v.dtype)
+        for k, v in example.items()
+    }
+    state = fresh_state(task, optimizers, config, mesh, batch_shapes)
+    _log_sizes(state)
+    restored = checkpoints.restore_latest(state)
+    if restored is not None:
+        state, start = restored
+        log.info("resumed from checkpoint %d in %s", start, workdir)
+    else:
+        start = 0
+        state = _init_from(state, settings.init_from, mesh, config)
+    frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
+    writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
+    try:
+        return _loop(
+            task, optimizers, config, workdir, mesh, state, start, frozen,
+            batches_from(start), checkpoints, writer, debug,
+        )  # fmt: skip
+    finally:
+        writer.close()
 
 
 def _loop(
@@ -225,7 +224,9 @@ def _loop(
 
                 # ---- evaluate, save, stop -------------------------------------------------------
                 last = step == settings.steps
-                evaluate = last or (settings.eval_every and step % settings.eval_every == 0)
+                evaluate = settings.eval_every >= 0 and (
+                    last or (settings.eval_every > 0 and step % settings.eval_every == 0)
+                )
                 stopping = stop.asked() or checkpoints.reached_preemption(step)
                 save = last or stopping or step % settings.checkpoint_every == 0
                 if not (evaluate or save):
@@ -320,7 +321,7 @@ def _read_tally(tally: Tally, max_skips: int, checkpoints: Checkpoints) -> dict[
     return values
 
 
-def _fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
+def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
     """The initial state, made on the devices where it stays."""
 
     def init():

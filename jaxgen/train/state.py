@@ -60,7 +60,8 @@ def init_state(
     opt = {
         p.name: optimizers[p.name].rule.init({n: params[n] for n in p.nets}) for p in task.phases
     }
-    ema = {n: {"params": params[n], **mutable.get(n, {})} for n in task.ema}
+    # Copies: the step donates the state, and a buffer that stands in it twice can't be given twice.
+    ema = {n: jax.tree.map(jnp.copy, {"params": params[n], **mutable.get(n, {})}) for n in task.ema}
     return TrainState(jnp.zeros((), jnp.int32), params, mutable, opt, ema)
 
 

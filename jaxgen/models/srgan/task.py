@@ -2,13 +2,12 @@
 
 Both stages are phases of one run: `pretrain` stops where `d` and `g` start. One command, one
 resume, one set of curves; and since the trainer compiles a step per stage, the first stage pays
-nothing for the second. `train.init_from.g` starts from another run's generator instead
-(`model.pretrain_steps = 0`).
+nothing for the second. `model.pretrain_steps = 0` leaves the first stage out, to start from
+another run's generator (`train.init_from.g`); -1 leaves the second out: SRResNet alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -90,12 +89,13 @@ def make_task(config: ConfigDict) -> Task:
         loss.perceptual_seed,
     )
     measure = vgg.load_perceptual("random", EVALUATION_LAYERS, 0.5, EVALUATION_SEED)
-    nets = SRGANLosses(generator, discriminator, loss, layers)
-    begin, end = config.model.pretrain_steps, config.train.steps
+    nets = SRGANLosses(generator, discriminator, config)
+    begin = config.model.pretrain_steps
     phases = []
-    if begin > 0:
-        phases.append(Phase("pretrain", ("g",), nets.pretrain, stop=begin))
-    if begin < end:
+    if begin:
+        stop = begin if begin > 0 else None
+        phases.append(Phase("pretrain", ("g",), nets.pretrain, stop=stop))
+    if begin >= 0:
         phases.append(Phase("d", ("d",), nets.discriminate, start=begin))
         phases.append(Phase("g", ("g",), nets.generate, start=begin, every=loss.d_steps_per_g_step))
     return Task(
@@ -115,21 +115,26 @@ def make_task(config: ConfigDict) -> Task:
 class SRGANLosses:
     """The phases' loss functions, and the nets' initial variables.
 
-    Pictures come as uint8 and are normalised to [-1, 1] on the device. `loss` is the config's
-    `model.loss`.
+    Pictures come as uint8 and are normalised to [-1, 1] on the device.
     """
 
-    def __init__(self, generator, discriminator, loss: ConfigDict, layers: Mapping[str, float]):
+    def __init__(self, generator, discriminator, config: ConfigDict):
         self.generator, self.discriminator = generator, discriminator
-        self.loss, self.layers = loss, layers
+        self.loss = config.model.loss
+        self.layers = dict(self.loss.perceptual_layers)
+        self.adversarial = config.model.pretrain_steps >= 0
 
     def init(self, rng, batch):
-        """(params, mutable) of nets g and d; batch lr (b, h, w, 3), hr (b, s*h, s*w, 3) uint8."""
+        """(params, mutable) of net g and, if the run has a GAN stage, d.
+
+        batch: lr (b, h, w, 3), hr (b, s*h, s*w, 3), uint8.
+        """
         g_rng, d_rng = jax.random.split(rng)
-        g = self.generator.init(g_rng, to_float(batch["lr"][:1]))
-        d = self.discriminator.init(d_rng, to_float(batch["hr"][:1]))
-        params = {"g": g["params"], "d": d["params"]}
-        rest = {n: {k: v[k] for k in v if k != "params"} for n, v in (("g", g), ("d", d))}
+        nets = {"g": self.generator.init(g_rng, to_float(batch["lr"][:1]))}
+        if self.adversarial:
+            nets["d"] = self.discriminator.init(d_rng, to_float(batch["hr"][:1]))
+        params = {n: v["params"] for n, v in nets.items()}
+        rest = {n: {k: v[k] for k in v if k != "params"} for n, v in nets.items()}
         return params, {n: r for n, r in rest.items() if r}
 
     def pretrain(self, params, mutable, frozen, batch, rng, step):

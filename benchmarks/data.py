@@ -1,0 +1,101 @@
+"""Examples per second of the default SRGAN data pipeline, with and without worker processes.
+
+    python -m benchmarks.data [--out data.json] [--needed 150]
+
+The default pipeline: embedded photos, 96x96 crops, x4 MATLAB bicubic, flips and turns, batch 16.
+`--needed` is what the training step consumes (`python -m benchmarks.srgan` measures it); the report
+then gives the pipeline's speed as a multiple of it. Settings are timed in turn, three rounds, and
+the median is reported, so that a busy machine slows them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from jaxgen import data as data_lib
+from jaxgen.data.pipeline import close, train_iterator
+from jaxgen.data.sources import open_source
+from jaxgen.data.sr import train_transform
+
+BATCH = 16
+ROUNDS = 3
+
+
+def measure(workers: int, batches: int) -> tuple[float, float]:
+    """(seconds to the first batch, examples per second after `batches` // 4 batches of warm-up)."""
+    data = data_lib.defaults()
+    begin = time.perf_counter()
+    stream = train_iterator(
+        open_source(data, "train"),
+        train_transform(data),
+        batch_size=BATCH,
+        seed=0,
+        workers=workers,
+        threads=data.threads,
+    )
+    try:
+        next(stream)
+        first = time.perf_counter() - begin
+        for _ in range(batches // 4):
+            next(stream)
+        begin = time.perf_counter()
+        for _ in range(batches):
+            next(stream)
+        return first, batches * BATCH / (time.perf_counter() - begin)
+    finally:
+        close(stream)
+
+
+def run(batches: int = 200, needed: float = 0.0) -> dict[str, Any]:
+    """Measures 0 and 2 workers in turn; a JSON-ready report."""
+    open_source(data_lib.defaults(), "train")  # prepares the photos, outside the timing
+    rounds: dict[int, list[tuple[float, float]]] = {0: [], 2: []}
+    for _ in range(ROUNDS):
+        for workers, results in rounds.items():
+            results.append(measure(workers, batches))
+    rows = [
+        {
+            "workers": workers,
+            "examples_per_second": round(statistics.median(rate for _, rate in results), 1),
+            "seconds_to_first_batch": round(statistics.median(first for first, _ in results), 3),
+        }
+        for workers, results in rounds.items()
+    ]
+    if needed:
+        for row in rows:
+            row["times_needed"] = round(row["examples_per_second"] / needed, 2)
+    return {
+        "benchmark": "data",
+        "pipeline": "photos, hr 96, x4 bicubic, flip, rotate, batch 16",
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "needed_examples_per_second": needed or None,
+        "results": rows,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batches", type=int, default=200, help="batches timed per round")
+    parser.add_argument("--needed", type=float, default=0.0, help="examples/s training consumes")
+    parser.add_argument("--out", type=Path, help="file for the JSON report; else printed only")
+    arguments = parser.parse_args()
+    flags.FLAGS.mark_as_parsed()  # for Grain's workers
+    text = json.dumps(run(arguments.batches, arguments.needed), indent=2)
+    print(text)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What the documentation says can be typed: its config keys, flags, variants and links exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jaxgen import config as configs
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tpu_scripts/*.md")])
+MAIN_FLAGS = {"config", "workdir", "mode", "debug", "distributed"}
+
+
+def _ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def keys() -> set[str]:
+    return set(configs.flatten(configs.load(ROOT / "configs" / "srgan.py")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_overrides_name_existing_keys(page: Path, keys: set[str]):
+    text = page.read_text()
+    named = set(re.findall(r"--config\.([a-z0-9_.]*[a-z0-9_])=", text))
+    # `train.batch_size=64` and the like in running text and tables.
+    sections = "|".join(sorted({key.split(".")[0] for key in keys if "." in key}))
+    named |= set(re.findall(rf"`((?:{sections})\.[a-z0-9_.]*[a-z0-9_])(?:=[^`]*)?`", text))
+    known = keys | {key.rsplit(".", i)[0] for key in keys for i in (1, 2)}
+    unknown = sorted(k for k in named if k not in known and "PHASE" not in k)
+    assert not unknown, f"{page.name} names config keys that do not exist: {unknown}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_config_files_and_variants_exist(page: Path):
+    for name in set(re.findall(r"configs/[a-z_]+\.py(?::[a-z0-9]+)?", page.read_text())):
+        configs.load(ROOT / name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_flags_of_main_exist(page: Path):
+    text = page.read_text().replace("\\\n", " ")
+    for line in re.findall(r"python3? -m jaxgen\.main([^\n`]*)", text):
+        flags = set(re.findall(r"--([a-z_]+)", line))
+        assert flags <= MAIN_FLAGS, f"{page.name}: {line}"
+
+
+def test_the_test_command_is_where_ci_looks_for_it():
+    readme = (ROOT / "README.md").read_text()
+    block = re.search(r"<!-- test-command -->\s*```[a-z]*\n(.*?)\n```", readme, re.DOTALL)
+    assert block, "README.md needs <!-- test-command --> before the block of its test command"
+    command = block[1]
+    assert "pip install -c constraints.txt" in command
+    assert command.rstrip().endswith("pytest -n auto")

@@ -1,0 +1,64 @@
+"""Two processes over gloo equal one process: same weights, one log, evaluation shared."""
+
+import json
+import socket
+import subprocess
+import sys
+
+from helpers import (
+    REPOSITORY,
+    TINY,
+    assert_close,
+    checkpoint_arrays,
+    process_environment,
+    run,
+    tiny,
+)
+
+from jaxgen.train.writers import read_metrics
+
+OVERRIDES = ("--config.train.steps=6", "--config.eval.images=2", "--config.mesh.fsdp=2",
+             "--config.mesh.fsdp_min_size=64")  # fmt: skip
+
+
+def test_two_processes_equal_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for index in range(2):
+        environment = process_environment(
+            2,
+            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(index),
+        )
+        log = open(tmp_path / f"log{index}", "w")  # noqa: SIM115
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "jaxgen.main", f"--config={TINY}",
+                 f"--workdir={tmp_path / 'two'}", *OVERRIDES],
+                cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
+            )
+        )  # fmt: skip
+    codes = [p.wait(timeout=300) for p in processes]
+    text = (tmp_path / "log0").read_text()
+    assert codes == [0, 0], text + (tmp_path / "log1").read_text()
+    assert "process 0 of 2" in text
+
+    config = tiny(
+        train__steps=6, train__eval_every=0, eval__images=2, mesh__fsdp=2, mesh__fsdp_min_size=64
+    )  # fmt: skip
+    run(config, tmp_path / "one", devices=4)
+    one, two = (checkpoint_arrays(tmp_path / n, 6) for n in ("one", "two"))
+    weights = [k for k in one if k.startswith(("net_", "ema_"))]
+    assert_close({k: one[k] for k in weights}, {k: two[k] for k in weights}, 1e-5)
+
+    # One log, written by one host, and the evaluation is over both hosts' pictures.
+    lines = {n: read_metrics(tmp_path / n) for n in ("one", "two")}
+    assert [x["step"] for x in lines["one"]] == [x["step"] for x in lines["two"]]
+    a, b = (x[-1] for x in lines.values())
+    assert a["kind"] == "eval"
+    assert abs(a["psnr_y"] - b["psnr_y"]) < 1e-3
+    about = json.loads((tmp_path / "two" / "environment.json").read_text())
+    assert about["processes"] == 2

@@ -1,0 +1,53 @@
+"""A resumed run equals an uninterrupted one to the last bit, and refuses another config."""
+
+import json
+
+import pytest
+from helpers import assert_bitwise, checkpoint_arrays, run, tiny
+
+from jaxgen.errors import UserError
+from jaxgen.train.writers import read_metrics
+
+
+@pytest.mark.parametrize("cut", [3, 5], ids=["in pre-training", "in the GAN stage"])
+def test_resumed_equals_uninterrupted(tmp_path, cut):
+    # Pre-training ends at step 4; dropout, label and instance noise make randomness matter.
+    changes = {
+        "model__discriminator__dropout": 0.3,
+        "model__loss__instance_noise": 0.1,
+        "model__loss__instance_noise_steps": 20,
+        "model__loss__label_smoothing_kind": "uniform",
+        "optimizer__g__schedule": "multistep",
+        "optimizer__g__milestones": (2,),
+        "optimizer__pretrain__schedule": "constant",
+    }
+    run(tiny(train__steps=8, **changes), tmp_path / "whole")
+    run(tiny(train__steps=cut, **changes), tmp_path / "cut")
+    run(tiny(train__steps=8, **changes), tmp_path / "cut")
+    assert_bitwise(checkpoint_arrays(tmp_path / "whole", 8), checkpoint_arrays(tmp_path / "cut", 8))
+
+
+def test_another_config_is_refused_by_key(tmp_path):
+    run(tiny(train__steps=1), tmp_path)
+    with pytest.raises(UserError, match=r"optimizer\.g\.lr: 0\.0002 -> 0\.1.*another --workdir"):
+        run(tiny(train__steps=2, optimizer__g__lr=0.1), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["g"]["lr"] == 2e-4
+
+
+def test_log_has_each_step_once_after_a_resume(tmp_path):
+    # The log was at step 4 when the run died; the newest checkpoint is that of step 2.
+    run(tiny(train__steps=2, train__log_every=1), tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 3, "kind": "train", "pretrain/loss": 9.0}\n{"step": 4, "ki')
+    run(tiny(train__steps=4, train__log_every=1), tmp_path)
+    lines = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(line["pretrain/loss"] < 9 for line in lines)
+
+
+def test_finished_run_does_nothing_more(tmp_path):
+    run(tiny(train__steps=2), tmp_path)
+    before = checkpoint_arrays(tmp_path, 2)
+    result = run(tiny(train__steps=2), tmp_path)
+    assert result.step == 2
+    assert_bitwise(before, checkpoint_arrays(tmp_path, 2))
