@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.data.resize import imresize
+from jaxgen.data.resize import imresize, to_uint8
 from jaxgen.metrics.psnr_ssim import sr_metrics
 from jaxgen.task import Evaluation, Upscale
 from jaxgen.upscale import upscale_image
@@ -49,7 +49,7 @@ def evaluate_sr(
         if index % jax.process_count() != jax.process_index():
             continue
         ours = upscale_image(verb, variables, low)
-        bicubic = imresize(low, scale=verb.scale)
+        bicubic = to_uint8(imresize(low, scale=verb.scale, mode="float"))
         values = _measure(ours, high, verb.scale, distance)
         base = _measure(bicubic, high, verb.scale, distance)
         values |= {f"bicubic_{k}": v for k, v in base.items()}
