@@ -15,17 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from jaxgen import __version__
 from jaxgen.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jaxgen.run import Model
 
 DEFAULT_MODEL = "srgan_x4"
 
@@ -229,6 +224,7 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM of a model on a folder of pictures, with bicubic beside."""
     from jaxgen.data.sr import folder_pairs
+    from jaxgen.metrics.sr_evaluation import compare
 
     if json_file:
         from jaxgen.upscale_files import check_writable
@@ -243,9 +239,15 @@ def evaluate(
             raise UserError(f"{model} upscales by {opened.scale}, not by {scale}")
     factor = opened.scale if opened else scale or 4
     border = factor if shave is None else shave
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, low, high in folder_pairs(data, factor, gray=gray.value):
-        rows.append(_measure(opened, name, low, high, factor, border, gray.value))
+        try:
+            _, scores = compare(
+                opened.upscale if opened else None, low, high, factor, border, gray.value
+            )
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        rows.append({"name": name, **scores})
     if not rows:
         raise UserError(f"{data}: no pictures in this folder")
     mean = {
@@ -269,28 +271,6 @@ def evaluate(
             json_file.write_text(json.dumps(_finite(report), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}") from None
-
-
-def _measure(
-    model: Model | None,
-    name: str,
-    low: np.ndarray,
-    high: np.ndarray,
-    scale: int,
-    shave: int,
-    gray: str,
-) -> dict[str, Any]:
-    from jaxgen.data.resize import imresize
-    from jaxgen.metrics.psnr_ssim import sr_metrics
-
-    pictures = {"bicubic": imresize(low, scale=scale)}
-    if model is not None:
-        pictures = {"model": model.upscale(low), **pictures}
-    try:
-        scores = {kind: sr_metrics(sr, high, shave, gray) for kind, sr in pictures.items()}
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    return {"name": name, **scores}
 
 
 def _print_scores(rows: list[dict[str, Any]], mean: dict[str, Any], title: str) -> None:

@@ -130,6 +130,8 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
             f"no config file at {file}; configs/ in the repository has the shipped ones"
         )
     spec = importlib.util.spec_from_file_location(f"jaxgen_config_{Path(file).stem}", file)
+    assert spec is not None  # of a .py file there is one
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(arg)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 import sys
 
+from absl import logging as absl_logging
+
 log = logging.getLogger("jaxgen")
 
 
 def setup() -> None:
     """Shows the log on stderr; called by the commands, not on import."""
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax, TFDS, Grain; absl's `app` says INFO
     if log.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)

@@ -32,16 +32,12 @@ _DISTRIBUTED = flags.DEFINE_enum(
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; overrides are --config.key=value")
-    if _CONFIG.value is None:
-        raise UserError("--config is missing; for example --config=configs/srgan.py")
     setup()
 
     from jaxgen.train import distributed, loop
 
     distributed.initialize(_DISTRIBUTED.value)
-    workdir = _WORKDIR.value or default_workdir(
-        config_flags.get_config_filename(flags.FLAGS["config"])
-    )
+    workdir = _WORKDIR.value or default_workdir(_config_name())
     if _MODE.value == "eval":
         loop.evaluate(_CONFIG.value, workdir)
         return
@@ -56,9 +52,21 @@ def default_workdir(config: str) -> str:
     return f"runs/{Path(file).stem}" + (f"-{variant}" if variant else "")
 
 
+def _config_name() -> str:
+    """`FILE.py` or `FILE.py:variant`, as given."""
+    return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
 def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; every mistake in them, and in the config file, is a UserError."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if not flags.FLAGS["config"].present:
+            raise UserError("--config is missing; for example --config=configs/srgan.py")
+        file = _config_name().partition(":")[0]
+        if not Path(file).is_file():
+            raise UserError(f"no config file at {file}; configs/ in the repository has some")
+        return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(" ".join(str(error).split())) from error
 

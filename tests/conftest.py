@@ -6,14 +6,21 @@ from pathlib import Path
 
 # Before jax is imported: the device count is fixed at its first use.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    # Most of the tests' time would be LLVM optimising tiny programs.
+    + " --xla_backend_optimization_level=1"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Compiled programs and prepared photos: kept between test runs, shared by xdist's workers, and
+# apart from the user's own.
+os.environ.setdefault("JAXGEN_CACHE", str(REPOSITORY / ".pytest_cache" / "jaxgen"))
+sys.path.insert(0, str(REPOSITORY))
 
-import jax
-import pytest
-from absl import flags
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "float32")

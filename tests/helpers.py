@@ -80,7 +80,8 @@ def process_environment(devices: int = 1, **changes: str) -> dict[str, str]:
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+        "--xla_backend_optimization_level=1",
         "PYTHONPATH": str(REPOSITORY),
         **changes,
     }

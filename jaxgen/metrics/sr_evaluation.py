@@ -17,7 +17,7 @@ from jaxgen.upscale import upscale_image
 # (name, low-resolution uint8 (h, w, 3), original uint8 (s*h, s*w, 3))
 Pair = tuple[str, np.ndarray, np.ndarray]
 # (b, h, w, 3) float32 in [-1, 1], twice -> (b,)
-Distance = Callable[[jax.Array, jax.Array], jax.Array]
+Distance = Callable[[Any, Any], jax.Array]
 
 
 def evaluate_sr(
@@ -42,38 +42,66 @@ def evaluate_sr(
       crop: side of the square that the sample grid shows, around each picture's centre.
     """
     totals: dict[str, float] = {}
-    count, rows = 0, []
+    count = 0
+    rows: list[list[tuple[str, np.ndarray]]] = []
     for index, (name, low, high) in enumerate(pairs):
         if limit and index >= limit:
             break
         if index % jax.process_count() != jax.process_index():
             continue
-        ours = upscale_image(verb, variables, low)
-        bicubic = to_uint8(imresize(low, scale=verb.scale, mode="float"))
-        values = _measure(ours, high, verb.scale, distance)
-        base = _measure(bicubic, high, verb.scale, distance)
-        values |= {f"bicubic_{k}": v for k, v in base.items()}
-        values["gain_y"] = values["psnr_y"] - base["psnr_y"]
+        pictures, scores = compare(
+            lambda x: upscale_image(verb, variables, x), low, high, verb.scale
+        )
+        if distance is not None:
+            for kind, picture in pictures.items():
+                scores[kind]["distance"] = _distance(distance, picture, high)
+        ours, base = scores["model"], scores["bicubic"]
+        values = {**ours, **{f"bicubic_{k}": v for k, v in base.items()}}
+        values["gain_y"] = ours["psnr_y"] - base["psnr_y"]
         for key, value in values.items():
             totals[key] = totals.get(key, 0.0) + value
         count += 1
         if len(rows) < 4:
             rows.append(
                 [
-                    (f"{name}: bicubic {base['psnr_y']:.2f} dB", _centre(bicubic, crop)),
-                    (f"model {values['psnr_y']:.2f} dB", _centre(ours, crop)),
+                    (
+                        f"{name}: bicubic {base['psnr_y']:.2f} dB",
+                        _centre(pictures["bicubic"], crop),
+                    ),
+                    (f"model {ours['psnr_y']:.2f} dB", _centre(pictures["model"], crop)),
                     ("original", _centre(high, crop)),
                 ]
             )
     return Evaluation(_means(totals, count), rows)
 
 
-def _measure(image, high, shave, distance) -> dict[str, float]:
-    values = sr_metrics(image, high, shave)
-    if distance is not None:
-        a, b = (x[None].astype(np.float32) / 127.5 - 1.0 for x in (image, high))
-        values["distance"] = float(distance(a, b)[0])
-    return values
+def compare(
+    upscale: Callable[[np.ndarray], np.ndarray] | None,
+    low: np.ndarray,
+    high: np.ndarray,
+    scale: int,
+    shave: int | None = None,
+    gray: str = "keep",
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, float]]]:
+    """One picture upscaled by a model and by bicubic interpolation, and how near each comes.
+
+    Args:
+      upscale: uint8 (h, w, 3) -> uint8 (scale*h, scale*w, 3); None: bicubic alone.
+      low, high: uint8 (h, w, 3) and (scale*h, scale*w, 3), or gray (scale*h, scale*w).
+      shave: border left out; None: the scale, as papers do.
+      gray: see `jaxgen.metrics.psnr_ssim.sr_metrics`.
+
+    Returns: pictures and scores, both {"model": ..., "bicubic": ...}.
+    """
+    pictures = {"model": upscale(low)} if upscale is not None else {}
+    pictures["bicubic"] = to_uint8(imresize(low, scale=scale, mode="float"))
+    shave = scale if shave is None else shave
+    return pictures, {k: sr_metrics(sr, high, shave, gray) for k, sr in pictures.items()}
+
+
+def _distance(distance: Distance, image: np.ndarray, reference: np.ndarray) -> float:
+    a, b = (x[None].astype(np.float32) / 127.5 - 1.0 for x in (image, reference))
+    return float(distance(a, b)[0])
 
 
 def _means(totals: dict[str, float], count: int) -> dict[str, float]:

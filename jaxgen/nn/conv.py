@@ -1,17 +1,21 @@
-"""2-D convolution with PyTorch's padding, and a kernel gradient that is fast on CPUs.
+"""2-D convolution with PyTorch's padding, and faster ways to compute it on CPUs.
 
-The layer computes what `lax.conv_general_dilated` computes. On a CPU the gradient with respect to
-the kernel takes its own path where XLA's is slow: XLA turns it into a convolution whose window is
-the whole image and whose channels are the batch, which runs at 10 to 30 % of the matmul rate once
-the image is larger than some 32 x 32. Here it is a sum over bands of image rows of
-(patches)^T (gradients): one matmul per band, and the patches of a band stay in the cache.
-CPU time on 2 cores of an AMD EPYC (Zen 4, AVX-512), jaxlib 0.10.2, float32, batch 16:
+The layer computes what `lax.conv_general_dilated` computes, on GPU and TPU by that very call. On
+a CPU, float32 stride-1 convolutions of same output size go other ways where these are faster:
 
-    shape                      XLA      here    matmul bound
-    3x3, 24x24,  64 -> 64      9 ms    (16)      7 ms
-    3x3, 24x24,  64 -> 256    44 ms    (37)     27 ms
-    3x3, 48x48,  64 -> 256   384 ms    155 ms  109 ms
-    9x9, 96x96,  64 -> 3     470 ms    112 ms   46 ms
+- large 3x3 with 32 channels or more on both sides: Winograd's F(4x4, 3x3), `jaxgen.nn.winograd`;
+- the gradient with respect to the kernel, for images of 32 x 32 and more: XLA turns it into a
+  convolution whose window is the whole image and whose channels are the batch, which runs at 10
+  to 30 % of the matmul rate. Here it is a sum over bands of image rows of
+  (patches)^T (gradients): one matmul per band, and the patches of a band stay in the cache.
+
+CPU time, XLA / here, in ms, on 2 cores of an AMD EPYC (Zen 4, AVX-512), jaxlib 0.10.2:
+
+    shape                            forward      input gradient    kernel gradient
+    16 x 24 x 24, 3x3,  64 ->  64    7.4 / XLA's  7.4 / XLA's         9 / XLA's
+    16 x 48 x 48, 3x3,  64 -> 256    111 / 75     111 / 84          384 / 155
+    16 x 96 x 96, 9x9,  64 ->   3     80 / XLA's   47 / XLA's       470 / 112
+     1 x 256 x 256, 3x3, 64 -> 256   225 / 150
 """
 
 from __future__ import annotations
@@ -23,10 +27,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.nn import winograd
+
 # Rows of the patch matrix of one band: some 2,000 keep it within a core's share of the cache.
 BAND_PIXELS = 2048
-# Images of fewer pixels are left to XLA (see the table above).
+# Kernel gradients of images of fewer pixels are left to XLA (see the table above).
 MIN_PIXELS = 32 * 32
+# Winograd pays for its transforms and for its longer compilation from here on: channels, and
+# pixels of the batch times channels in times channels out.
+MIN_CHANNELS = 32
+MIN_PRODUCTS = 5e7
 
 
 def conv2d(
@@ -41,8 +51,8 @@ def conv2d(
       (XLA's own SAME pads less at the top than at the bottom for stride 2); "VALID" pads nothing;
       a number or a pair (rows, columns) pads that much on each side.
 
-    Differentiable any number of times in reverse mode. Forward mode (`jax.jvp`) is not available
-    on CPUs for the shapes that take the path of this module.
+    Differentiable any number of times in reverse mode. On CPUs, float32 stride-1 convolutions of
+    same output size have no forward mode (`jax.jvp`).
     """
     strides = _pair(strides)
     kh, kw = kernel.shape[:2]
@@ -54,7 +64,7 @@ def conv2d(
         raise ValueError(f"padding must be SAME, VALID or numbers, not {padding!r}")
     else:
         pads = _pair(padding)
-    if _banded(x, kernel, strides, pads):
+    if _same_size_on_cpu(x, kernel, strides, pads):
         return _conv(x, kernel)
     return _lax_conv(x, kernel, strides, pads)
 
@@ -63,17 +73,14 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _banded(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> bool:
-    """True where the banded kernel gradient wins: large images, same size out as in, float32."""
+def _same_size_on_cpu(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> bool:
     kh, kw = kernel.shape[:2]
     return (
         jax.default_backend() == "cpu"
+        and x.dtype == kernel.dtype == jnp.float32
         and strides == (1, 1)
         and kh % 2 == kw % 2 == 1
-        and pads == (kh // 2, kw // 2)
-        and kh * kw > 1
-        and x.dtype == kernel.dtype == jnp.float32
-        and x.shape[1] * x.shape[2] >= MIN_PIXELS
+        and pads == (kh // 2, kw // 2) != (0, 0)
     )
 
 
@@ -90,7 +97,11 @@ def _lax_conv(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> j
 @jax.custom_vjp
 def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Stride 1, odd kernel, same size: (b, h, w, c), (kh, kw, c, n) -> (b, h, w, n)."""
-    return _lax_conv(x, kernel, (1, 1), (kernel.shape[0] // 2, kernel.shape[1] // 2))
+    kh, kw, c, n = kernel.shape
+    products = x.shape[0] * x.shape[1] * x.shape[2] * c * n
+    if kh == kw == 3 and min(c, n) >= MIN_CHANNELS and products >= MIN_PRODUCTS:
+        return winograd.conv3x3(x, kernel)
+    return _lax_conv(x, kernel, (1, 1), (kh // 2, kw // 2))
 
 
 def _conv_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
@@ -118,6 +129,12 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: tuple[int, int]) -> jax.A
     """
     kh, kw = size
     c, n = x.shape[3], g.shape[3]
+    if x.shape[1] * x.shape[2] < MIN_PIXELS:
+        zero = jnp.zeros((kh, kw, c, n), x.dtype)
+        transpose = jax.linear_transpose(
+            lambda k: _lax_conv(x, k, (1, 1), (kh // 2, kw // 2)), zero
+        )
+        return transpose(g)[0]
     if c <= n:
         return _patches_dot(x, g, size).reshape(kh, kw, c, n)
     turned = _patches_dot(g, x, size).reshape(kh, kw, n, c)
@@ -143,8 +160,11 @@ def _patches_dot(x: jax.Array, g: jax.Array, size: tuple[int, int]) -> jax.Array
     """
     kh, kw = size
     (b, h, w, c), n = x.shape, g.shape[3]
-    rows = max(r for r in range(1, h + 1) if h % r == 0 and (r == 1 or b * r * w <= BAND_PIXELS))
-    padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+    bands = min(h, -(-b * h * w // BAND_PIXELS))
+    rows = -(-h // bands)
+    more = bands * rows - h  # rows of zeros that fill the last band
+    g = jnp.pad(g, ((0, 0), (0, more), (0, 0), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2 + more), (kw // 2, kw // 2), (0, 0)))
 
     def band(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         tall = lax.dynamic_slice_in_dim(padded, start, rows + kh - 1, axis=1)
@@ -156,7 +176,7 @@ def _patches_dot(x: jax.Array, g: jax.Array, size: tuple[int, int]) -> jax.Array
         return total + patches.T @ grads, None
 
     zero = jnp.zeros((kh * kw * c, n), jnp.float32)
-    return lax.scan(band, zero, jnp.arange(0, h, rows))[0]
+    return lax.scan(band, zero, jnp.arange(bands) * rows)[0]
 
 
 class Conv(nn.Module):

@@ -265,7 +265,7 @@ def _from_items(like: TrainState, items: dict[str, Any], step: int) -> TrainStat
     ema = {n: items[f"ema_{n}"] for n in like.ema}
     opt = serialization.from_state_dict(like.opt, items["opt"])
     at = jax.device_put(np.asarray(step, np.int32), like.step.sharding)
-    return TrainState(at, params, mutable, opt, ema)
+    return TrainState(step=at, params=params, mutable=mutable, opt=opt, ema=ema)
 
 
 def _check_room(folder: Path, state: TrainState) -> None:

@@ -35,14 +35,13 @@ def initialize(mode: str = "auto") -> None:
     signs = [name for name in _CLUSTER_SIGNS if os.environ.get(name)]
     if mode == "off" or (mode == "auto" and not signs) or jax.distributed.is_initialized():
         return
-    given = {
-        "coordinator_address": os.environ.get("JAX_COORDINATOR_ADDRESS"),
-        "num_processes": _number("JAX_NUM_PROCESSES"),
-        "process_id": _number("JAX_PROCESS_ID"),
-    }
     log.info("joining the cluster (%s) ...", ", ".join(signs) or "as asked")
     try:
-        jax.distributed.initialize(**given)
+        jax.distributed.initialize(
+            coordinator_address=os.environ.get("JAX_COORDINATOR_ADDRESS"),
+            num_processes=_number("JAX_NUM_PROCESSES"),
+            process_id=_number("JAX_PROCESS_ID"),
+        )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxgen import cache
 from jaxgen import config as configs
-from jaxgen.data.pipeline import train_iterator
+from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.task import Evaluation, Task
@@ -111,7 +111,7 @@ def train(
     optimizers = make_optimizers(task, config)
     _open_workdir(config, workdir)
     records, transform = task.train_data()
-    batches_from = lambda step: train_iterator(  # noqa: E731
+    stream_from = lambda step: pipeline.train_iterator(  # noqa: E731
         records,
         transform,
         batch_size=settings.batch_size,
@@ -119,13 +119,15 @@ def train(
         start_step=step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        workers=config.data.get("workers", 0),
-        threads=config.data.get("threads", 4),
+        workers=config.data.workers,
+        threads=config.data.threads,
     )
     checkpoints = Checkpoints(workdir, keep=settings.keep, keep_every=settings.keep_every)
 
     # ---- state: fresh, from other runs, or restored ----------------------------------------------
-    example = next(iter(batches_from(0)))
+    stream = stream_from(0)
+    example = next(stream)
+    pipeline.close(stream)
     batch_shapes = {
         k: jax.ShapeDtypeStruct((settings.batch_size, *v.shape[1:]), v.dtype)
         for k, v in example.items()
@@ -141,12 +143,14 @@ def train(
         state = _init_from(state, settings.init_from, mesh, config)
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
     writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
+    stream = stream_from(start)
     try:
         return _loop(
             task, optimizers, config, workdir, mesh, state, start, frozen,
-            batches_from(start), checkpoints, writer, debug,
+            stream, checkpoints, writer, debug,
         )  # fmt: skip
     finally:
+        pipeline.close(stream)
         writer.close()
 
 
@@ -165,7 +169,6 @@ def _loop(
     debug,
 ) -> Result:
     settings = config.train
-    batches = iter(batches)
     profiler = Profiler(workdir / "profile", settings.profile_start, settings.profile_steps)
     step_fn: CompiledStep | None = None
     active: tuple[str, ...] | None = None
@@ -208,6 +211,7 @@ def _loop(
                         )
                         writer.say(step_fn.summary)
                     active, tally = now, step_fn.empty_tally()
+                assert step_fn is not None
                 with profiler.step(step):
                     state, tally, tick = step_fn(state, tally, batch, frozen)
                 step += 1
@@ -265,7 +269,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
     cache.enable(config.train.compilation_cache)
     task = load_task(config)
     if task.evaluate is None:
-        raise UserError(f"the family {config.family} has no evaluation")
+        raise UserError(f"the family {config.family} has no evaluation; run it in training mode")
     nets, step = load_for_use(workdir, nets=task.eval_nets or None)
     nets = jax.tree.map(jnp.asarray, nets)
     result = task.evaluate(nets, jax.device_put(task.frozen), step)
@@ -283,6 +287,7 @@ def run_evaluation(task: Task, state: TrainState, frozen: Any, mesh, step: int) 
     nets = {n: v for n, v in variables(state).items() if not task.eval_nets or n in task.eval_nets}
     whole = jax.jit(lambda tree: tree, out_shardings=meshes.replicated(mesh))((nets, frozen))
     local_nets, local_frozen = jax.tree.map(lambda x: x.addressable_data(0), whole)
+    assert task.evaluate is not None
     return task.evaluate(local_nets, local_frozen, step)
 
 
@@ -329,8 +334,10 @@ def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
         return init_state(task, optimizers, config.train.seed, zeros)
 
     shardings = meshes.state_shardings(jax.eval_shape(init), mesh, config.mesh)
+    # It runs once: on CPUs, LLVM's optimisation takes 20 s for what then runs in milliseconds.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     with jax.disable_jit(False):
-        return jax.jit(init, out_shardings=shardings)()
+        return jax.jit(init, out_shardings=shardings).lower().compile(options)()
 
 
 def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainState:

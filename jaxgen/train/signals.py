@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 import jax
 
@@ -18,7 +19,7 @@ class StopSignal:
     def __init__(self):
         self.reason = "preempted"
         self._asked = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def asked(self) -> bool:
         """True once a signal has come."""

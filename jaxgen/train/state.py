@@ -15,8 +15,7 @@ from jaxgen.task import Nets, PyTree, Task
 from jaxgen.train.optimizer import Optimizer, make_optimizer
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """step: () int32, updates done. params{net}, mutable{net}: the nets' variables.
     opt{phase}: optimizer states. ema{net}: averaged variables ("params" and the mutable ones).
     """
@@ -62,7 +61,9 @@ def init_state(
     }
     # Copies: the step donates the state, and a buffer that stands in it twice can't be given twice.
     ema = {n: jax.tree.map(jnp.copy, {"params": params[n], **mutable.get(n, {})}) for n in task.ema}
-    return TrainState(jnp.zeros((), jnp.int32), params, mutable, opt, ema)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, mutable=mutable, opt=opt, ema=ema
+    )
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, dict[str, PyTree]]:

@@ -21,8 +21,7 @@ from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
 
 
-@struct.dataclass
-class Tally:
+class Tally(struct.PyTreeNode):
     """Sums over the steps of a log interval.
 
     sums: metric -> float32 sum. counts: phase -> int32 updates. bad: "phase/loss" or
@@ -74,17 +73,17 @@ def make_step(
 
     def step(state, batch, frozen):
         key = jax.random.fold_in(jax.random.key(base_key), state.step)
-        tally = Tally({}, {}, {}, jnp.zeros((), jnp.int32))
+        tally = Tally(sums={}, counts={}, bad={}, skipped=jnp.zeros((), jnp.int32))
         for index, phase in phases:
             rng = jax.random.fold_in(key, index)
             state, part = _run_phase(
                 phase, optimizers[phase.name], state, frozen, batch, rng, config.train
             )
             tally = Tally(
-                {**tally.sums, **part.sums},
-                {**tally.counts, **part.counts},
-                {**tally.bad, **part.bad},
-                tally.skipped + part.skipped,
+                sums={**tally.sums, **part.sums},
+                counts={**tally.counts, **part.counts},
+                bad={**tally.bad, **part.bad},
+                skipped=tally.skipped + part.skipped,
             )
         state = state.replace(ema=_averages(task.ema, state), step=state.step + 1)
         return state, tally

@@ -172,7 +172,7 @@ def draw_curves(workdir: str | Path) -> None:
 
 def environment(command: list[str] | None = None) -> dict[str, Any]:
     """Versions, devices, git revision and command line, for `environment.json`."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
@@ -194,6 +194,7 @@ def environment(command: list[str] | None = None) -> dict[str, Any]:
 
 
 def _git(*args: str) -> str | None:
+    """Output of a git command in the package's folder; None where it is no checkout."""
     try:
         found = subprocess.run(
             ["git", *args],

@@ -54,7 +54,7 @@ class SRResNet(nn.Module):
             return nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(y)
 
         def prelu(y, name):
-            return PReLU(init=0.25, name=name)(y)
+            return PReLU(0.25, name=name)(y)
 
         first = prelu(conv(self.features, self.edge_kernel, "conv_in")(x), "prelu_in")
         y = first  # (b, h, w, features)
@@ -75,14 +75,8 @@ class SRResNet(nn.Module):
 
     def radius(self) -> int:
         """Receptive-field radius in low-resolution pixels."""
-        edge = self.edge_kernel // 2
-        reach = edge + 2 * self.blocks + 1
-        size = 1.0
-        for _ in range(int(math.log2(self.scale))):
-            reach, size = reach + size, size / 2
-        reach += edge * size
         # The bicubic skip reaches two pixels, less than any trunk.
-        return math.ceil(reach)
+        return trunk_radius(self.scale, self.blocks, self.edge_kernel)
 
 
 class KerasGenerator(nn.Module):
@@ -116,13 +110,11 @@ class KerasGenerator(nn.Module):
                 not train, momentum=0.5, epsilon=1e-3, dtype=self.dtype, name=name
             )(y)  # fmt: skip
 
-        first = PReLU(init=0.0, name="prelu_in")(
-            conv(self.features, self.edge_kernel, "conv_in")(x)
-        )
+        first = PReLU(0.0, name="prelu_in")(conv(self.features, self.edge_kernel, "conv_in")(x))
         y = first  # (b, h, w, features)
         for i in range(self.blocks):
             r = norm(conv(self.features, 3, f"block_{i}_conv_0")(y), f"block_{i}_norm_0")
-            r = PReLU(init=0.0, name=f"block_{i}_prelu")(r)
+            r = PReLU(0.0, name=f"block_{i}_prelu")(r)
             y = y + norm(conv(self.features, 3, f"block_{i}_conv_1")(r), f"block_{i}_norm_1")
         y = first + norm(conv(self.features, 3, "conv_trunk")(y), "norm_trunk")
         for i in range(int(math.log2(self.scale))):
@@ -133,12 +125,19 @@ class KerasGenerator(nn.Module):
 
     def radius(self) -> int:
         """Receptive-field radius in low-resolution pixels."""
-        edge = self.edge_kernel // 2
-        reach = edge + 2 * self.blocks + 1
-        size = 1.0
-        for _ in range(int(math.log2(self.scale))):
-            reach, size = reach + size, size / 2
-        return math.ceil(reach + edge * size)
+        return trunk_radius(self.scale, self.blocks, self.edge_kernel)
+
+
+def trunk_radius(scale: int, blocks: int, edge_kernel: int) -> int:
+    """Reach in low-resolution pixels: first convolution, 3x3 pairs, trunk, up-stages, last.
+
+    A 3x3 convolution at 2**i times the resolution reaches 2**-i pixels.
+    """
+    edge = edge_kernel // 2
+    reach, pixel = float(edge + 2 * blocks + 1), 1.0
+    for _ in range(int(math.log2(scale))):
+        reach, pixel = reach + pixel, pixel / 2
+    return math.ceil(reach + edge * pixel)
 
 
 FORMS = {"srresnet": SRResNet, "keras": KerasGenerator}

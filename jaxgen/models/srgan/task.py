@@ -156,7 +156,7 @@ class SRGANLosses:
         if kind == "uniform":
             targets = adversarial.noisy_targets(label_rng, real_logits.shape, smoothing)
         else:
-            targets = (1.0 - smoothing, 0.0)
+            targets = jnp.asarray(1.0 - smoothing), jnp.asarray(0.0)
         value = adversarial.discriminator_loss(
             real_logits, fake_logits, self.loss.adversarial_kind, *targets
         )

@@ -1,0 +1,117 @@
+"""Configs: variants, overrides, JSON, comparison; mistakes get one line."""
+
+from pathlib import Path
+
+import pytest
+from helpers import REPOSITORY, TINY, command
+
+from jaxgen import config as configs
+from jaxgen.errors import UserError
+from jaxgen.train import loop
+
+SRGAN = str(REPOSITORY / "configs" / "srgan.py")
+
+
+@pytest.mark.parametrize("variant", ["", ":tiny", ":paper", ":seed004", ":celeba"])
+def test_variants_load_and_pass_the_checks(variant):
+    config = configs.load(SRGAN + variant)
+    configs.check(config)
+    assert config.family == "srgan"
+
+
+def test_json_round_trip_keeps_values_and_types(tmp_path):
+    config = configs.load(SRGAN + ":paper")
+    (tmp_path / "config.json").write_text(configs.to_json(config))
+    back = configs.from_json(tmp_path / "config.json")
+    assert configs.differences(config, back, free=()) == []
+    assert back.optimizer.g.milestones == (100_000,)
+    assert isinstance(back.train.steps, int)
+
+
+def test_differences_name_keys_and_leave_out_the_free_ones():
+    a = configs.load(TINY)
+    b = configs.load(TINY, {"train.steps": 99, "mesh.fsdp": 4, "data.hr_size": 64})
+    assert configs.differences(a, b) == ["data.hr_size: 32 -> 64"]
+
+
+def test_section_added_by_hand_is_unknown():
+    config = configs.load(TINY)
+    with config.unlocked():
+        config.trian = {"steps": 3}
+    with pytest.raises(UserError, match="unknown config section 'trian'"):
+        configs.check(config)
+    config = configs.load(TINY)
+    with config.unlocked():
+        config.train.learning_rate = 3
+    with pytest.raises(UserError, match=r"unknown config key train\.learning_rate"):
+        configs.check(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.batch_size": 8, "train.accumulate": 3}, "train.accumulate=3 equal micro-batches"),
+        ({"train.steps": 0}, "train.steps must be at least 1"),
+        ({"train.dtype": "float16"}, "must be float32 or bfloat16"),
+        ({"train.best_mode": "most"}, "max or min"),
+    ],
+)
+def test_impossible_values(changes, message):
+    with pytest.raises(UserError, match=message):
+        configs.check(configs.load(TINY, changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "srgam"}, "unknown family 'srgam'"),
+        ({"data.scale": 3, "data.hr_size": 96}, "SRGAN upscales by 2, 4 or 8"),
+        ({"model.generator.form": "edsr"}, "unknown generator form 'edsr'"),
+        ({"model.discriminator.head": "flat"}, "unknown discriminator head"),
+        ({"model.loss.pixel_kind": "l3"}, "unknown model.loss.pixel_kind"),
+        ({"model.loss.perceptual_weights": "file:/no/vgg.pth"}, "no perceptual weights at"),
+        ({"data.source": "cloud"}, "data.source must be one of"),
+        ({"data.hr_size": 2048}, "2048"),
+    ],
+)
+def test_mistakes_of_the_family_and_the_data(changes, message, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        loop.train(configs.load(TINY, changes), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_model_setting(tmp_path):
+    config = configs.load(TINY)
+    with config.unlocked():
+        config.model.generator.depth = 3
+    with pytest.raises(UserError, match=r"config\.model\.generator: .*unexpected.*'depth'"):
+        loop.load_task(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/srgan.py:huge"], "unknown variant ':huge'"),
+        (["--config=configs/nothing.py"], "nothing.py"),
+        (["--config=configs/srgan.py:tiny", "--config.train.stps=3"], "stps"),
+        (["--config=configs/srgan.py:tiny", "--config.train.steps=many"], "many"),
+        (["--config=configs/srgan.py:tiny", "--colour=red"], "colour"),
+        (["--config=configs/srgan.py:tiny", "train"], "unexpected argument 'train'"),
+        ([], "--config is missing"),
+        (["--config=configs/srgan.py:tiny", "--mode=eval", "--workdir=/tmp/no/run"], "checkpoint"),
+    ],
+)
+def test_command_line_mistakes_end_in_one_line_and_status_2(arguments, message):
+    done = command("jaxgen.main", *arguments)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines[-1].startswith("error: "), done.stderr
+    assert message in lines[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_default_workdir():
+    from jaxgen.main import default_workdir
+
+    assert default_workdir("configs/srgan.py") == "runs/srgan"
+    assert default_workdir(str(Path("a") / "dfgan.py:cub")) == "runs/dfgan-cub"

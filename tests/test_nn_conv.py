@@ -1,0 +1,193 @@
+"""jaxgen.nn.conv equals XLA's and PyTorch's convolution: values, gradients, second order, shards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxgen.nn import conv as conv_module
+from jaxgen.nn import winograd
+from jaxgen.nn.activation import PReLU
+from jaxgen.nn.conv import Conv, conv2d
+
+# (b, h, w), kernel, c, n: 9x9 both ways, odd sizes, bands that do not divide the height.
+SHAPES = {
+    "small": ((2, 8, 8), 3, 5, 7),
+    "bands": ((3, 33, 38), 3, 4, 6),
+    "wide": ((2, 40, 36), 3, 32, 8),
+    "edge_out": ((2, 37, 40), 9, 16, 3),
+    "edge_in": ((2, 35, 41), 9, 3, 16),
+    "oblong": ((2, 34, 33), (3, 5), 4, 4),
+    "winograd": ((1, 61, 62), 3, 64, 256),
+}
+
+
+def numbers(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def arrays(name):
+    (b, h, w), k, c, n = SHAPES[name]
+    kh, kw = (k, k) if isinstance(k, int) else k
+    return numbers(0, b, h, w, c), numbers(1, kh, kw, c, n), numbers(2, b, h, w, n)
+
+
+def reference(x, kernel, strides=(1, 1), pads=None):
+    """lax.conv_general_dilated in float64: the truth that float32 errors are measured against."""
+    pads = pads or [(k // 2, k // 2) for k in kernel.shape[:2]]
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def in_float64(f, *args):
+    with jax.enable_x64(True):
+        return np.asarray(jax.jit(f)(*(np.asarray(a, np.float64) for a in args)))
+
+
+def assert_close(got, wanted, tolerance=1e-5):
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    assert got.shape == wanted.shape
+    assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_forward_and_both_gradients_equal_float64(name):
+    x, kernel, g = arrays(name)
+    y, pullback = jax.vjp(jax.jit(conv2d), x, kernel)
+    dx, dk = pullback(g)
+    assert_close(y, in_float64(reference, x, kernel))
+
+    def gradient(which):
+        return lambda x, k, g: jax.vjp(reference, x, k)[1](g)[which]
+
+    assert_close(dx, in_float64(gradient(0), x, kernel, g))
+    assert_close(dk, in_float64(gradient(1), x, kernel, g))
+
+
+@pytest.mark.parametrize("name", ["bands", "edge_out", "small"])
+def test_gradient_penalty_equals_plain_convolution(name):
+    """Second order: gradients of |d loss / dx|^2 with respect to kernel and input."""
+    x, kernel, _ = arrays(name)
+
+    def penalty(conv):
+        def loss(x, k):
+            return jnp.sum(jnp.sin(conv(x, k) / 20))
+
+        return lambda x, k: (
+            jnp.sum(jax.grad(loss)(x, k) ** 2) + jnp.sum(jax.grad(loss, argnums=1)(x, k) ** 2)
+        )
+
+    got = jax.jit(jax.grad(penalty(conv2d), argnums=(0, 1)))(x, kernel)
+    wanted = jax.jit(jax.grad(penalty(reference), argnums=(0, 1)))(x, kernel)
+    for a, b in zip(got, wanted, strict=True):
+        assert_close(a, b, 3e-5)
+
+
+def test_the_fast_paths_are_taken(monkeypatch):
+    """The shapes above would prove nothing if the rules sent them all to XLA."""
+    calls = []
+
+    def spy(name, f):
+        return lambda *args: calls.append(name) or f(*args)
+
+    monkeypatch.setattr(conv_module.winograd, "conv3x3", spy("winograd", winograd.conv3x3))
+    monkeypatch.setattr(conv_module, "_patches_dot", spy("bands", conv_module._patches_dot))
+    for name, wanted in {
+        "small": set(),
+        "edge_out": {"bands"},
+        "winograd": {"winograd", "bands"},
+    }.items():
+        calls.clear()
+        x, kernel, g = arrays(name)
+        jax.eval_shape(lambda x, k, g: jax.vjp(conv2d, x, k)[1](g), x, kernel, g)
+        assert set(calls) == wanted, name
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 5, 7), (1, 1, 1), (3, 50, 47)])
+def test_winograd_takes_any_size(shape):
+    x, kernel = numbers(0, *shape, 48), numbers(1, 3, 3, 48, 40)
+    assert_close(jax.jit(winograd.conv3x3)(x, kernel), in_float64(reference, x, kernel), 5e-6)
+
+
+def test_winograd_bands_equal_one_band(monkeypatch):
+    x, kernel = numbers(0, 2, 30, 21, 32), numbers(1, 3, 3, 32, 32)
+    whole = winograd.conv3x3(x, kernel)
+    monkeypatch.setattr(winograd, "BAND_SIZE", 2 * 2 * 6 * 32)  # two block rows a band
+    assert_close(winograd.conv3x3(x, kernel), whole, 1e-6)
+
+
+def test_winograd_is_as_exact_as_plain_float32_within_a_factor_of_four():
+    x, kernel = numbers(0, 1, 64, 64, 64), numbers(1, 3, 3, 64, 64)
+    truth = in_float64(reference, x, kernel)
+    rms = lambda y: np.sqrt(np.mean((np.asarray(y, np.float64) - truth) ** 2))  # noqa: E731
+    assert rms(winograd.conv3x3(x, kernel)) <= 4 * rms(reference(x, kernel))
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "strides"), [(3, 1), (3, 2), (4, 2), (1, 1), (9, 1), (5, 2)]
+)
+def test_layer_pads_as_pytorch(kernel_size, strides):
+    torch = pytest.importorskip("torch")
+    x = numbers(0, 2, 12, 11, 3)
+    layer = Conv(6, kernel_size, strides=strides, bias_init=jax.nn.initializers.normal(1.0))
+    variables = layer.init(jax.random.key(0), x)
+    assert variables["params"]["kernel"].shape == (kernel_size, kernel_size, 3, 6)
+    kernel, bias = (np.asarray(variables["params"][k]) for k in ("kernel", "bias"))
+    wanted = torch.nn.functional.conv2d(
+        torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))),
+        torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()),
+        torch.from_numpy(bias.copy()),
+        stride=strides,
+        padding=kernel_size // 2,
+    )
+    assert_close(layer.apply(variables, x), wanted.numpy().transpose(0, 2, 3, 1))
+
+
+def test_padding_by_number_and_valid():
+    x, kernel = numbers(0, 2, 9, 10, 3), numbers(1, 3, 3, 3, 4)
+    assert_close(conv2d(x, kernel, padding="VALID"), reference(x, kernel, pads=[(0, 0), (0, 0)]))
+    assert_close(conv2d(x, kernel, 2, padding=2), reference(x, kernel, (2, 2), [(2, 2), (2, 2)]))
+    with pytest.raises(ValueError, match="padding"):
+        conv2d(x, kernel, padding="same")
+
+
+def test_bfloat16_computes_in_bfloat16_with_float32_parameters():
+    x = numbers(0, 1, 40, 40, 8)
+    layer = Conv(4, 3, dtype=jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), x)
+    assert variables["params"]["kernel"].dtype == jnp.float32
+    y = layer.apply(variables, x)
+    assert y.dtype == jnp.bfloat16
+    assert_close(y.astype(jnp.float32), reference(x, variables["params"]["kernel"]), 2e-2)
+
+
+@pytest.mark.parametrize("name", ["edge_out", "winograd"])
+def test_sharded_batch_and_kernel_equal_one_device(name):
+    (_, h, w), k, c, n = SHAPES[name]
+    x, kernel, g = numbers(0, 8, h, w, c), numbers(1, k, k, c, n), numbers(2, 8, h, w, n)
+
+    def both(x, kernel, g):
+        y, pullback = jax.vjp(conv2d, x, kernel)
+        return y, *pullback(g)
+
+    wanted = jax.jit(both)(x, kernel, g)
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    batch = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    over_inputs = NamedSharding(mesh, PartitionSpec(None, None, "fsdp"))
+    sharded = jax.jit(
+        both,
+        in_shardings=(batch, over_inputs, batch),
+        out_shardings=(batch, batch, over_inputs),
+    )
+    for a, b in zip(sharded(x, kernel, g), wanted, strict=True):
+        assert_close(a, b)
+
+
+def test_prelu_slopes_each_channel():
+    x = jnp.asarray([[[-2.0, -2.0], [3.0, 0.0]]])
+    variables = PReLU(init=0.1).init(jax.random.key(0), x)
+    np.testing.assert_allclose(variables["params"]["alpha"], [0.1, 0.1])
+    variables = {"params": {"alpha": jnp.asarray([0.5, 0.25])}}
+    np.testing.assert_allclose(PReLU().apply(variables, x), [[[-1.0, -0.5], [3.0, 0.0]]])
