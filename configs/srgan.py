@@ -36,6 +36,7 @@ def get_config(arg=""):
             "edge_kernel": 3,
             "norm": False,
             "skip": True,
+            "tail": "stages",  # or direct
             "output": "linear",
         },
         "discriminator": {
@@ -76,7 +77,7 @@ def get_config(arg=""):
     }
     config.train.steps = 2000
     config.train.batch_size = 16
-    config.train.best_metric = ""
+    config.train.init_from = {"g": ""}  # another run, exported folder or weights file
     config.eval = {"images": 0, "crop": 160}  # images: 0 is all
     VARIANTS[variant](config)
     return config
@@ -101,7 +102,7 @@ def _tiny(config):
 def _paper(config):
     config.data.update(source="folder", workers=8)
     config.model.generator.update(
-        features=64, blocks=16, edge_kernel=9, norm=True, skip=False, output="linear"
+        features=64, blocks=16, edge_kernel=9, norm=True, skip=False, tail="stages"
     )
     config.model.discriminator.update(features=64, hidden=1024, head="dense")
     config.model.pretrain_steps = 1_000_000

@@ -13,6 +13,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxgen.errors import UserError
+from jaxgen.heap import keep_freed_memory
 from jaxgen.log import setup
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; overrides are --config.key=value")
     setup()
+    keep_freed_memory()
 
     from jaxgen.train import distributed, loop
 

@@ -72,6 +72,7 @@ def test_impossible_values(changes, message):
         ({"model.loss.perceptual_weights": "file:/no/vgg.pth"}, "no perceptual weights at"),
         ({"data.source": "cloud"}, "data.source must be one of"),
         ({"data.hr_size": 2048}, "2048"),
+        ({"train.init_from.g": "/no/such/run"}, "neither a run, nor an exported model"),
     ],
 )
 def test_mistakes_of_the_family_and_the_data(changes, message, tmp_path):

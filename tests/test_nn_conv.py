@@ -1,4 +1,4 @@
-"""jaxgen.nn.conv equals XLA's and PyTorch's convolution: values, gradients, second order, shards."""
+"""jaxgen.nn.conv equals XLA's and PyTorch's convolution: values, two derivatives, shards."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ SHAPES = {
     "edge_out": ((2, 37, 40), 9, 16, 3),
     "edge_in": ((2, 35, 41), 9, 3, 16),
     "oblong": ((2, 34, 33), (3, 5), 4, 4),
-    "winograd": ((1, 61, 62), 3, 64, 256),
+    "winograd": ((1, 61, 62), 3, 64, 224),
 }
 
 
@@ -115,7 +115,7 @@ def test_winograd_bands_equal_one_band(monkeypatch):
     x, kernel = numbers(0, 2, 30, 21, 32), numbers(1, 3, 3, 32, 32)
     whole = winograd.conv3x3(x, kernel)
     monkeypatch.setattr(winograd, "BAND_SIZE", 2 * 2 * 6 * 32)  # two block rows a band
-    assert_close(winograd.conv3x3(x, kernel), whole, 1e-6)
+    assert_close(winograd.conv3x3(x, kernel), whole, 3e-6)
 
 
 def test_winograd_is_as_exact_as_plain_float32_within_a_factor_of_four():
@@ -187,7 +187,7 @@ def test_sharded_batch_and_kernel_equal_one_device(name):
 
 def test_prelu_slopes_each_channel():
     x = jnp.asarray([[[-2.0, -2.0], [3.0, 0.0]]])
-    variables = PReLU(init=0.1).init(jax.random.key(0), x)
+    _, variables = PReLU(slope=0.1).init_with_output(jax.random.key(0), x)
     np.testing.assert_allclose(variables["params"]["alpha"], [0.1, 0.1])
     variables = {"params": {"alpha": jnp.asarray([0.5, 0.25])}}
     np.testing.assert_allclose(PReLU().apply(variables, x), [[[-1.0, -0.5], [3.0, 0.0]]])

@@ -97,9 +97,12 @@ def test_resnet_alone_has_no_discriminator(tmp_path):
 
 def test_gan_from_another_run(tmp_path):
     run(tiny(model__pretrain_steps=-1, train__steps=2), tmp_path / "resnet")
-    config = tiny(model__pretrain_steps=0, train__steps=1, optimizer__g__lr=0.0)
-    with config.unlocked():
-        config.train.init_from = {"g": str(tmp_path / "resnet")}
+    config = tiny(
+        model__pretrain_steps=0,
+        train__steps=1,
+        train__init_from__g=str(tmp_path / "resnet"),
+        optimizer__g__lr=0.0,
+    )
     run(config, tmp_path / "gan")
     theirs, ours = checkpoint_arrays(tmp_path / "resnet", 2), checkpoint_arrays(tmp_path / "gan", 1)
     key = "params/conv_in/kernel"
@@ -108,9 +111,11 @@ def test_gan_from_another_run(tmp_path):
 
 def test_init_from_another_size_names_the_difference(tmp_path):
     run(tiny(model__pretrain_steps=-1, train__steps=1), tmp_path / "resnet")
-    config = tiny(model__generator__features=4, train__steps=1)
-    with config.unlocked():
-        config.train.init_from = {"g": str(tmp_path / "resnet")}
+    config = tiny(
+        model__generator__features=4,
+        train__steps=1,
+        train__init_from__g=str(tmp_path / "resnet"),
+    )
     with pytest.raises(UserError, match=r"net 'g' does not fit .*params/conv_in/bias is \(8,\)"):
         run(config, tmp_path / "gan")
 

@@ -346,6 +346,8 @@ def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainSta
 
     nets: dict[str, Any] = {}
     for net, source in sources.items():
+        if not source:
+            continue
         found = load_nets(source)
         if net not in found:
             raise UserError(
@@ -361,6 +363,8 @@ def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainSta
 
 def _open_workdir(config: ConfigDict, workdir: Path) -> None:
     """Makes the folder; refuses to resume with a config that computes something else."""
+    if ":/" in str(workdir):
+        raise UserError(f"--workdir={workdir} is an address; mount the bucket and give its folder")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

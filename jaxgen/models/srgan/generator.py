@@ -28,6 +28,9 @@ class SRResNet(nn.Module):
       norm: BatchNorm in trunk and blocks (momentum 0.9, epsilon 1e-5, as PyTorch's).
       edge_kernel: kernel size of the first and last convolution.
       skip: adds the bicubically upsampled input to the output.
+      tail: "stages" (paper: convolution, pixel shuffle x2 and PReLU per factor of two, then the
+        last convolution), or "direct" (one convolution to 3 * scale**2 channels and one shuffle,
+        as in ESPCN, Shi et al. 2016): nothing is computed at high resolution.
       output: "linear" (paper) or "tanh".
       dtype: of the computation; parameters are float32.
     """
@@ -38,6 +41,7 @@ class SRResNet(nn.Module):
     norm: bool = True
     edge_kernel: int = 9
     skip: bool = False
+    tail: str = "stages"
     output: str = "linear"
     dtype: Any = jnp.float32
 
@@ -64,11 +68,15 @@ class SRResNet(nn.Module):
             r = conv(self.features, 3, f"block_{i}_conv_1")(r)
             y = y + norm(r, f"block_{i}_norm_1")
         y = first + norm(conv(self.features, 3, "conv_trunk")(y), "norm_trunk")
-        for i in range(int(math.log2(self.scale))):
-            y = pixel_shuffle(conv(4 * self.features, 3, f"up_{i}_conv")(y), 2)
-            y = prelu(y, f"up_{i}_prelu")  # (b, 2**(i+1) h, 2**(i+1) w, features)
         start = {"kernel_init": nn.initializers.zeros} if self.skip else {}
-        y = conv(3, self.edge_kernel, "conv_out", **start)(y).astype(jnp.float32)
+        if self.tail == "direct":
+            y = conv(3 * self.scale**2, self.edge_kernel, "conv_out", **start)(y)
+            y = pixel_shuffle(y, self.scale).astype(jnp.float32)
+        else:
+            for i in range(int(math.log2(self.scale))):
+                y = pixel_shuffle(conv(4 * self.features, 3, f"up_{i}_conv")(y), 2)
+                y = prelu(y, f"up_{i}_prelu")  # (b, 2**(i+1) h, 2**(i+1) w, features)
+            y = conv(3, self.edge_kernel, "conv_out", **start)(y).astype(jnp.float32)
         if self.skip:
             y = y + upsample_bicubic(x.astype(jnp.float32), self.scale)
         return jnp.tanh(y) if self.output == "tanh" else y
@@ -76,7 +84,9 @@ class SRResNet(nn.Module):
     def radius(self) -> int:
         """Receptive-field radius in low-resolution pixels."""
         # The bicubic skip reaches two pixels, less than any trunk.
-        return trunk_radius(self.scale, self.blocks, self.edge_kernel)
+        if self.tail == "direct":
+            return 2 * (self.edge_kernel // 2) + 2 * self.blocks + 1
+        return staged_radius(self.scale, self.blocks, self.edge_kernel)
 
 
 class KerasGenerator(nn.Module):
@@ -125,10 +135,10 @@ class KerasGenerator(nn.Module):
 
     def radius(self) -> int:
         """Receptive-field radius in low-resolution pixels."""
-        return trunk_radius(self.scale, self.blocks, self.edge_kernel)
+        return staged_radius(self.scale, self.blocks, self.edge_kernel)
 
 
-def trunk_radius(scale: int, blocks: int, edge_kernel: int) -> int:
+def staged_radius(scale: int, blocks: int, edge_kernel: int) -> int:
     """Reach in low-resolution pixels: first convolution, 3x3 pairs, trunk, up-stages, last.
 
     A 3x3 convolution at 2**i times the resolution reaches 2**-i pixels.

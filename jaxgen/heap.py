@@ -1,0 +1,36 @@
+"""Keeps freed host memory in the process, for training and inference on CPUs.
+
+XLA's CPU client takes all temporary memory of a computation from malloc at its start and frees it
+at its end. glibc gives blocks of this size back to the kernel, which hands out zeroed pages again
+at the next step: 144,000 page faults a step for the paper's SRResNet, 12 to 15 % of its time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Parameters of mallopt(3), from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+
+
+def keep_freed_memory() -> bool:
+    """Makes malloc reuse large freed blocks instead of returning them; True where it could.
+
+    Linux with glibc only; call it before the first computation. The process keeps its peak of
+    host memory until it ends. One arena for all threads, since only the main one has no 64 MB
+    limit.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    settings = (
+        (_M_ARENA_MAX, 1),
+        (_M_MMAP_MAX, 0),
+        (_M_TRIM_THRESHOLD, 2**31 - 1),
+        (_M_TOP_PAD, 64 * 2**20),
+    )
+    return all(mallopt(name, value) for name, value in settings)
