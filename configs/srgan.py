@@ -27,7 +27,7 @@ def get_config(arg=""):
     config = configs.base("srgan")
     config.data = data.defaults()
     config.data.scale = 4
-    config.data.hr_size = 96
+    config.data.hr_size = 64
     config.model = {
         "generator": {
             "form": "srresnet",  # or keras
@@ -40,17 +40,17 @@ def get_config(arg=""):
             "output": "linear",
         },
         "discriminator": {
-            "features": 16,
-            "hidden": 64,
+            "features": 24,
+            "hidden": 128,
             "head": "pool",
             "dropout": 0.0,
             "momentum": 0.9,
             "epsilon": 1e-5,
         },
-        "pretrain_steps": 1500,  # then the GAN; 0: GAN at once; -1: SRResNet only
-        "ema": 0.999,
+        "pretrain_steps": 4500,  # then the GAN; 0: GAN at once; -1: SRResNet only
+        "ema": 0.995,
         "loss": {
-            "pixel": 1.0,  # weights of the GAN stage's sum
+            "pixel": 0.3,  # weights of the GAN stage's sum
             "pixel_kind": "l1",  # mse | l1 | charbonnier; pre-training uses it alone
             "perceptual": 1.0,
             "perceptual_weights": "random",  # file:PATH | random | none
@@ -61,7 +61,7 @@ def get_config(arg=""):
             "perceptual_input": "imagenet",  # imagenet | caffe | raw
             "perceptual_kind": "l1",
             "perceptual_scale": 1.0,  # factor on the features
-            "adversarial": 5e-3,
+            "adversarial": 0.02,
             "adversarial_kind": "nonsaturating",
             "label_smoothing": 0.1,
             "label_smoothing_kind": "one-sided",  # or uniform: real 1 - U(0, s), fake U(0, s)
@@ -71,12 +71,17 @@ def get_config(arg=""):
         },
     }
     config.optimizer = {
-        "pretrain": configs.optimizer(1e-3, schedule="cosine", warmup=50, final=0.05),
+        "pretrain": configs.optimizer(
+            2e-3, schedule="cosine", warmup=100, final=0.01, clip_norm=1.0
+        ),
         "g": configs.optimizer(2e-4),
         "d": configs.optimizer(2e-4),
     }
-    config.train.steps = 2000
-    config.train.batch_size = 16
+    config.train.steps = 5000
+    config.train.batch_size = 8
+    config.train.log_every = 100
+    config.train.eval_every = 1000
+    config.train.checkpoint_every = 500
     config.train.init_from = {"g": ""}  # another run, exported folder or weights file
     config.eval = {"images": 0, "crop": 160}  # images: 0 is all
     VARIANTS[variant](config)
@@ -100,7 +105,7 @@ def _tiny(config):
 
 
 def _paper(config):
-    config.data.update(source="folder", workers=8)
+    config.data.update(source="folder", hr_size=96, workers=8)
     config.model.generator.update(
         features=64, blocks=16, edge_kernel=9, norm=True, skip=False, tail="stages"
     )
@@ -124,8 +129,14 @@ def _paper(config):
         config.optimizer[phase] = configs.optimizer(
             1e-4, schedule="multistep", milestones=(100_000,), gamma=0.1
         )
+    config.model.ema = 0.999
     config.train.update(
-        steps=1_200_000, log_every=100, eval_every=5000, checkpoint_every=5000, keep_every=100_000
+        steps=1_200_000,
+        batch_size=16,
+        log_every=100,
+        eval_every=5000,
+        checkpoint_every=5000,
+        keep_every=100_000,
     )
     config.eval.images = 20
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,8 +15,8 @@ from jaxgen.upscale import upscale_image
 
 # (name, low-resolution uint8 (h, w, 3), original uint8 (s*h, s*w, 3))
 Pair = tuple[str, np.ndarray, np.ndarray]
-# (b, h, w, 3) float32 in [-1, 1], twice -> (b,)
-Distance = Callable[[Any, Any], jax.Array]
+# (1, h, w, 3) float32 in [-1, 1], twice -> scalars by name
+Distances = Callable[[Any, Any], Mapping[str, jax.Array]]
 
 
 def evaluate_sr(
@@ -25,19 +24,20 @@ def evaluate_sr(
     variables: Mapping[str, Any],
     pairs: Iterable[Pair],
     *,
-    distance: Distance | None = None,
+    distances: Distances | None = None,
     limit: int = 0,
     crop: int = 160,
 ) -> Evaluation:
     """Means over pictures, of the model and of bicubic upscaling.
 
-    Metrics: psnr_y, ssim_y, psnr_rgb, ssim_rgb, gain_y (dB over bicubic), distance, and bicubic_*
-    of the same. On several hosts each measures every n-th picture and the sums are added.
+    Metrics: psnr_y, ssim_y, psnr_rgb, ssim_rgb, gain_y (dB over bicubic), what `distances` gives,
+    and bicubic_* of the same. On several hosts each measures every n-th picture and the sums are
+    added.
 
     Args:
       verb, variables: the model.
       pairs: see `jaxgen.data.sr.validation_pairs`.
-      distance: a perceptual one; None leaves it out.
+      distances: perceptual ones of (picture, original); None leaves them out.
       limit: at most this many pictures; 0: all.
       crop: side of the square that the sample grid shows, around each picture's centre.
     """
@@ -52,9 +52,9 @@ def evaluate_sr(
         pictures, scores = compare(
             lambda x: upscale_image(verb, variables, x), low, high, verb.scale
         )
-        if distance is not None:
+        if distances is not None:
             for kind, picture in pictures.items():
-                scores[kind]["distance"] = _distance(distance, picture, high)
+                scores[kind] |= _measure(distances, picture, high)
         ours, base = scores["model"], scores["bicubic"]
         values = {**ours, **{f"bicubic_{k}": v for k, v in base.items()}}
         values["gain_y"] = ours["psnr_y"] - base["psnr_y"]
@@ -99,31 +99,30 @@ def compare(
     return pictures, {k: sr_metrics(sr, high, shave, gray) for k, sr in pictures.items()}
 
 
-def _distance(distance: Distance, image: np.ndarray, reference: np.ndarray) -> float:
+def _measure(distances: Distances, image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     a, b = (x[None].astype(np.float32) / 127.5 - 1.0 for x in (image, reference))
-    return float(distance(a, b)[0])
+    return {name: float(value) for name, value in distances(a, b).items()}
 
 
 def _means(totals: dict[str, float], count: int) -> dict[str, float]:
+    """Means over all hosts' pictures; {} if there are none."""
     if jax.process_count() > 1:
-        # A host without pictures has no keys yet: hosts agree on the names through the first one,
-        # which always has a picture where there is any.
         from jax.experimental import multihost_utils
 
-        names = (*METRICS, *(f"bicubic_{m}" for m in METRICS), "gain_y")
-        mine = np.array([*(totals.get(n, 0.0) for n in names), count], np.float64)
-        # Sent as pairs of float32: gathering float64 needs x64 mode.
+        # The first host has a picture if any has, and so knows the names; it tells the others.
+        text = np.zeros(4096, np.uint8)
+        names = "\n".join(totals).encode()
+        text[: len(names)] = np.frombuffer(names, np.uint8)
+        text = np.asarray(multihost_utils.broadcast_one_to_all(text))
+        keys = bytes(text).rstrip(b"\0").decode().split("\n")
+        mine = np.array([*(totals.get(k, 0.0) for k in keys), count], np.float64)
+        # In two float32 parts: JAX has no float64 unless its x64 mode is on.
         high = mine.astype(np.float32)
         parts = np.stack([high, (mine - high).astype(np.float32)])
         summed = np.asarray(multihost_utils.process_allgather(parts), np.float64).sum((0, 1))
-        totals = dict(zip(names, summed[:-1], strict=True))
+        totals = dict(zip(keys, summed[:-1], strict=True))
         count = round(summed[-1])
-    if not count:
-        return {}
-    return {k: v / count if math.isfinite(v) else v for k, v in totals.items()}
-
-
-METRICS = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "distance")
+    return {k: v / count for k, v in totals.items()} if count else {}
 
 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:

@@ -335,7 +335,7 @@ def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
 
     shardings = meshes.state_shardings(jax.eval_shape(init), mesh, config.mesh)
     # It runs once: on CPUs, LLVM's optimisation takes 20 s for what then runs in milliseconds.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
     with jax.disable_jit(False):
         return jax.jit(init, out_shardings=shardings).lower().compile(options)()
 

@@ -26,8 +26,9 @@ from jaxgen.models.srgan.generator import FORMS
 from jaxgen.task import Evaluation, Phase, Task, Upscale
 
 PIXEL = {"mse": pixel.mse, "l1": pixel.l1, "charbonnier": pixel.charbonnier}
-# Seed of the random network that evaluation measures with: another one than training sees.
+# The random network that evaluation measures with: not the one that training sees.
 EVALUATION_SEED = 1234
+EVALUATION_LAYERS = ("conv2_2", "conv3_2", "conv4_2")
 
 
 def make_generator(config: ConfigDict):
@@ -226,33 +227,46 @@ def to_float(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 127.5 - 1.0
 
 
-# The distance that evaluation reports: shallow and middle layers, as LPIPS mixes them.
-EVALUATION_LAYERS = ("conv1_2", "conv2_2", "conv3_2")
+def feature_distances(weights, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """Two distances in the features of a frozen random VGG, relative to y's features.
 
+    distance: mean absolute difference, averaged over `EVALUATION_LAYERS`; what the perceptual
+      loss measures, in another network than the one trained with.
+    texture: the same of the features' standard deviations in 8x8 windows: whether there is as
+      much structure in a place, wherever exactly it lies (a blurred picture has too little).
 
-def _measure(weights, x, y):
-    """Mean distance of unit-length feature vectors, (b,) (LPIPS, Zhang et al. 2018, eq. 1, without
-    learned weights)."""
-    features = partial(vgg.features, weights, layers=EVALUATION_LAYERS, before_activation=False)
-    ours, theirs = (features(vgg.prepare(z, "imagenet")) for z in (x, y))
-    total = jnp.zeros((x.shape[0],), jnp.float32)
+    Args:
+      weights: of `vgg.load_perceptual`.
+      x, y: (1, h, w, 3) float32 in [-1, 1], y the reference, sides of 64 pixels or more.
+
+    Returns: {"distance", "texture"}, float32 scalars; 0 for equal pictures.
+    """
+    totals = {"distance": jnp.zeros(()), "texture": jnp.zeros(())}
+    ours, theirs = (vgg.features(weights, vgg.prepare(z), EVALUATION_LAYERS) for z in (x, y))
     for name in EVALUATION_LAYERS:
-        a, b = (
-            f / (jnp.linalg.norm(f, axis=-1, keepdims=True) + 1e-10)
-            for f in (ours[name], theirs[name])
-        )
-        total += jnp.square(a - b).sum(-1).mean((1, 2))
-    return total
+        a, b = ours[name], theirs[name]
+        spread_a, spread_b = _local_spread(a), _local_spread(b)
+        totals["distance"] += jnp.abs(a - b).mean() / jnp.abs(b).mean()
+        totals["texture"] += jnp.abs(spread_a - spread_b).mean() / spread_b.mean()
+    return {key: total / len(EVALUATION_LAYERS) for key, total in totals.items()}
+
+
+def _local_spread(features: jax.Array, window: int = 8) -> jax.Array:
+    """Standard deviation in windows: (b, h, w, c) -> (b, h // 8, w // 8, c)."""
+    b, h, w, c = features.shape
+    rows, columns = h // window, w // window
+    cut = features[:, : rows * window, : columns * window]
+    return cut.reshape(b, rows, window, columns, window, c).std((2, 4))
 
 
 def _evaluate(config: ConfigDict, upscale: Upscale, nets, frozen, step) -> Evaluation:
-    """PSNR and SSIM by the field's protocol and the perceptual distance on whole pictures."""
+    """PSNR and SSIM by the field's protocol and feature distances, on whole pictures."""
     del step
     return evaluate_sr(
         upscale,
         nets[upscale.net],
         sr.validation_pairs(config.data),
-        distance=jax.jit(partial(_measure, frozen["measure"])),
+        distances=jax.jit(partial(feature_distances, frozen["measure"])),
         limit=config.eval.images,
         crop=config.eval.crop,
     )
