@@ -50,7 +50,7 @@ def get_config(arg=""):
         "pretrain_steps": 4500,  # then the GAN; 0: GAN at once; -1: SRResNet only
         "ema": 0.995,
         "loss": {
-            "pixel": 0.3,  # weights of the GAN stage's sum
+            "pixel": 1.0,  # weights of the GAN stage's sum
             "pixel_kind": "l1",  # mse | l1 | charbonnier; pre-training uses it alone
             "perceptual": 1.0,
             "perceptual_weights": "random",  # file:PATH | random | none
@@ -61,7 +61,7 @@ def get_config(arg=""):
             "perceptual_input": "imagenet",  # imagenet | caffe | raw
             "perceptual_kind": "l1",
             "perceptual_scale": 1.0,  # factor on the features
-            "adversarial": 0.02,
+            "adversarial": 5e-3,
             "adversarial_kind": "nonsaturating",
             "label_smoothing": 0.1,
             "label_smoothing_kind": "one-sided",  # or uniform: real 1 - U(0, s), fake U(0, s)

@@ -16,6 +16,7 @@ log = logging.getLogger("jaxgen")
 def setup() -> None:
     """Shows the log on stderr; called by the commands, not on import."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax, TFDS, Grain; absl's `app` says INFO
+    _hush_failing_saves()
     if log.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
@@ -28,3 +29,13 @@ def setup() -> None:
 def only_errors() -> None:
     """Silences the log on hosts other than the first."""
     log.setLevel(logging.ERROR)
+
+
+def _hush_failing_saves() -> None:
+    """Lets one line stand for a save that failed.
+
+    Orbax raises the error, which becomes that line. Beside it, its threads log it, and a hundred
+    futures report it: tracebacks that would bury the line.
+    """
+    absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)

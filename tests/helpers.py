@@ -21,9 +21,11 @@ TINY = f"{REPOSITORY}/configs/srgan.py:tiny"
 
 
 # Adam divides by the root of the second moment: where a gradient is all rounding error, 1e-8 in
-# the denominator lets that error move a weight by the whole learning rate. Comparisons between
+# the denominator lets that error move a weight by the whole learning rate (a bias before
+# BatchNorm has a gradient of zero, but for rounding). Comparisons between
 # topologies, which add in another order, take an epsilon above the rounding error.
-STEADY = {f"optimizer__{phase}__eps": 1e-3 for phase in ("pretrain", "g", "d")}
+STEADY_EPS = 1e-3
+STEADY = {f"optimizer__{phase}__eps": STEADY_EPS for phase in ("pretrain", "g", "d")}
 
 
 def tiny(**changes: Any):

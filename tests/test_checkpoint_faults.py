@@ -161,9 +161,9 @@ def test_full_disk_is_seen_before_writing(copy, monkeypatch):
 
 
 def limited_files():
-    """No file may grow beyond 2 KB: writes fail as on a full disk, with another errno."""
+    """No file may grow beyond 16 KB: writes fail as on a full disk, with another errno."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))
 
 
 def test_disk_that_fills_up_while_saving(copy):
@@ -178,7 +178,7 @@ def test_disk_that_fills_up_while_saving(copy):
     assert process.returncode == 2, process.stderr
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("error: the disk is full"), process.stderr
-    assert "are safe, the same command resumes" in last
+    assert "checkpoints [2, 4] are safe, the same command resumes" in last
     assert complete_steps(copy) == [2, 4]
     assert_bitwise(before, checkpoint_arrays(copy, 4))
 

@@ -1,5 +1,7 @@
 """NaN stops the run with step, phase and net named; the last good checkpoint stays; skipping."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from helpers import checkpoint_arrays, run, tiny
 
 from jaxgen.models.srgan import task as srgan
 from jaxgen.train.checkpoint import complete_steps
-from jaxgen.train.loop import NonFiniteError
+from jaxgen.train.tally import NonFiniteError
 from jaxgen.train.writers import read_metrics
 
 
@@ -60,7 +62,8 @@ def test_skipping_leaves_the_state_and_counts(tmp_path, monkeypatch):
     run(tiny(**config), tmp_path)
     arrays = checkpoint_arrays(tmp_path, 4)
     assert all(np.isfinite(v).all() for v in arrays.values())
-    assert int(arrays["opt/pretrain/0/count"]) == 3  # Adam saw three of the four steps
+    (count,) = (v for k, v in arrays.items() if re.match(r"opt/pretrain/(1/)?0/count", k))
+    assert int(count) == 3  # Adam saw three of the four steps
     logged = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]
     assert [line.get("skipped_updates") for line in logged] == [None, 1.0]
     assert all(np.isfinite(line["pretrain/loss"]) for line in logged)

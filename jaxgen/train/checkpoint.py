@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from flax import serialization
 
 from jaxgen.errors import UserError
@@ -48,7 +49,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        return sorted(self.manager.all_steps())
+        # From the folder: the manager also counts a step whose save has just failed.
+        return complete_steps(self.workdir)
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving; returns when the device arrays are copied, not when the files are there.
@@ -57,7 +59,7 @@ class Checkpoints:
           UserError: this save's or the previous one's files can't be written. Checkpoints that
             were there before stay.
         """
-        if step in self.manager.all_steps():
+        if step in self.steps():
             return
         with _storage_errors(self.folder, self.steps()):
             _check_room(self.folder, state)
@@ -161,7 +163,7 @@ class Checkpoints:
 
     def _delete_old(self) -> None:
         """Keeps the newest `keep`, the multiples of `keep_every`, and the best."""
-        done = [s for s in self.steps() if (self.folder / str(s)).exists()]
+        done = self.steps()
         best = read_best(self.workdir)
         keep = set(done[-self.keep :]) | ({best["step"]} if best else set())
         keep |= {s for s in done if self.keep_every and s % self.keep_every == 0}
@@ -240,7 +242,13 @@ def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str
 
 def _tree_metadata(reader: ocp.PyTreeCheckpointer, path: Path) -> Any:
     """The saved tree's structure with a shape and dtype at each leaf."""
-    meta = reader.metadata(path)
+    # Orbax warns that an item has no metadata of its own; it stands in the step's folder.
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        meta = reader.metadata(path)
+    finally:
+        absl_logging.set_verbosity(before)
     return getattr(getattr(meta, "item_metadata", meta), "tree", meta)
 
 

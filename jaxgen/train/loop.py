@@ -41,14 +41,11 @@ from jaxgen.train.state import (
     variables,
 )
 from jaxgen.train.step import Tally
+from jaxgen.train.tally import read_tally
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
 # waiting batches don't fill its memory.
 STEPS_AHEAD = 2
-
-
-class NonFiniteError(UserError):
-    """A loss or gradient is NaN or infinite; the message names step, phase and net."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +166,7 @@ def _loop(
     debug,
 ) -> Result:
     settings = config.train
+    phases = [p.name for p in task.phases]
     profiler = Profiler(workdir / "profile", settings.profile_start, settings.profile_steps)
     step_fn: CompiledStep | None = None
     active: tuple[str, ...] | None = None
@@ -184,7 +182,7 @@ def _loop(
         """Fetches closed log intervals, all but the last `upto`; raises on non-finite numbers."""
         while len(pending) > upto:
             at, closed = pending.pop(0)
-            values = _read_tally(closed, settings.max_skips, checkpoints)
+            values = read_tally(closed, phases, settings.max_skips, checkpoints)
             if values:
                 writer.scalars(at, "train", {**values, **meter.read(at)})
 
@@ -248,11 +246,13 @@ def _loop(
                 if stopping and not last:
                     stopped = stop.reason
                     break
+            checkpoints.wait()  # an error of the last save is an error of the run
+        except BaseException:
+            # What was being saved is finished first, and can't hide the error that came before.
+            _finish_save(checkpoints)
+            raise
         finally:
             profiler.close()
-            # Also on an error: what was being saved is finished first.
-            _close_quietly(checkpoints)
-    checkpoints.wait()
     if step == start and start >= settings.steps:
         writer.say(f"nothing to do: the run is at step {start} of {settings.steps}")
     writer.say(f"{stopped} at step {step}; the run is in {workdir}")
@@ -291,41 +291,6 @@ def run_evaluation(task: Task, state: TrainState, frozen: Any, mesh, step: int) 
     return task.evaluate(local_nets, local_frozen, step)
 
 
-def _read_tally(tally: Tally, max_skips: int, checkpoints: Checkpoints) -> dict[str, float]:
-    """Means of an interval.
-
-    Raises:
-      NonFiniteError: a number was not finite, more often than `max_skips` allows.
-    """
-    host = jax.device_get(tally)
-    bad = {k: int(v) for k, v in host.bad.items() if v >= 0}
-    skipped = int(host.skipped)
-    if (bad and skipped >= max(max_skips, 1)) or (bad and max_skips == 0):
-        key, at = min(bad.items(), key=lambda item: item[1])
-        phase, what = key.split("/", 1)
-        what = f"gradient of net '{what[5:]}'" if what.startswith("grad/") else "loss"
-        checkpoints.wait()
-        good = checkpoints.steps()
-        kept = (
-            f"the last good checkpoint is step {good[-1]}"
-            if good
-            else "no checkpoint was saved yet"
-        )
-        raise NonFiniteError(
-            f"the {what} of phase '{phase}' is NaN or infinite at step {at}; {kept}. "
-            f"Lower optimizer.{phase}.lr, set optimizer.{phase}.clip_norm or train.max_skips, or "
-            "find the operation with --debug"
-        )
-    values = {}
-    for key, total in host.sums.items():
-        count = int(host.counts[key.split("/", 1)[0]])
-        if count:
-            values[key] = float(total) / count
-    if skipped:
-        values["skipped_updates"] = float(skipped)
-    return values
-
-
 def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
     """The initial state, made on the devices where it stays."""
 
@@ -335,6 +300,7 @@ def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
 
     shardings = meshes.state_shardings(jax.eval_shape(init), mesh, config.mesh)
     # It runs once: on CPUs, LLVM's optimisation takes 20 s for what then runs in milliseconds.
+    options: dict[str, str | bool] | None
     options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
     with jax.disable_jit(False):
         return jax.jit(init, out_shardings=shardings).lower().compile(options)()
@@ -394,8 +360,8 @@ def _is_best(checkpoints: Checkpoints, settings: ConfigDict, step: int, metrics)
     return checkpoints.note_best(step, name, metrics[name], settings.best_mode)
 
 
-def _close_quietly(checkpoints: Checkpoints) -> None:
-    """Finishes a save in flight; its error is reported by `wait` or `save`, not here."""
+def _finish_save(checkpoints: Checkpoints) -> None:
+    """Finishes a save in flight on the way out of an error."""
     try:
         checkpoints.wait()
     except Exception as error:
