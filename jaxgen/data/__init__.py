@@ -42,6 +42,7 @@ def defaults() -> ConfigDict:
             "degradation": "bicubic",  # bicubic (MATLAB) | bilinear | area | blur (then bicubic)
             "blur_sigma": (1.0, 1.0),  # blur: range of sigma in HR pixels, drawn per example
             "flip": True,  # left-right, half of the examples
+            "rescale": (1.0, 1.0),  # random crop: photos shrunk first, by a factor from this range
             "rotate": True,  # by 0, 90, 180 or 270 degrees, a quarter each
             "workers": 0,  # worker processes; 0: threads of this process only
             "threads": 2,  # reading threads per process
@@ -70,6 +71,9 @@ def check(data: ConfigDict) -> None:
     for key, least in (("scale", 1), ("hr_size", 1), ("holdout", 0), ("cache_mb", 0)):
         if data[key] < least:
             raise UserError(f"data.{key} must be at least {least}, not {data[key]}")
+    low, high = data.rescale
+    if not 0 < low <= high <= 1:
+        raise UserError(f"data.rescale={data.rescale} must be a range (low, high) in (0, 1]")
     for key in ("workers", "threads"):
         if data[key] < 0:
             raise UserError(f"data.{key} can't be negative, but is {data[key]}")
