@@ -23,6 +23,7 @@ from jaxgen.log import log
 from jaxgen.task import Evaluation
 
 METRICS = "metrics.jsonl"
+BASELINE = "bicubic_"  # prefix of evaluation metrics of the method to compare with
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "jaxgen")
 
 
@@ -71,7 +72,7 @@ class Writer:
         if self.board is not None:
             for key, value in values.items():
                 self.board.add_scalar(f"{kind}/{key}", value, step)
-        hidden = ("grad_norm", "bicubic_", "/lr")
+        hidden = ("grad_norm", BASELINE, "/lr")
         shown = {k: v for k, v in values.items() if not any(part in k for part in hidden)}
         text = "  ".join(f"{k} {_short(v)}" for k, v in shown.items())
         eta = f"  eta {_duration(self._eta(step))}" if kind == "train" else ""
@@ -150,6 +151,12 @@ def draw_curves(workdir: str | Path) -> None:
             xs, ys = series.setdefault((line["kind"], key), ([], []))
             xs.append(line["step"])
             ys.append(value)
+    # A method to compare with gets a dashed line in the panel of what it is compared with.
+    baselines = {
+        (kind, key.removeprefix(BASELINE)): series.pop((kind, key))
+        for kind, key in list(series)
+        if key.startswith(BASELINE) and (kind, key.removeprefix(BASELINE)) in series
+    }
     if not series:
         return
     columns = min(3, len(series))
@@ -161,6 +168,9 @@ def draw_curves(workdir: str | Path) -> None:
         axis.set_visible(False)
     for axis, ((kind, key), (xs, ys)) in zip(axes.flat, sorted(series.items()), strict=False):
         axis.plot(xs, ys, marker="o" if kind == "eval" else None, markersize=3, linewidth=1)
+        if (kind, key) in baselines:
+            axis.plot(*baselines[kind, key], "--", color="gray", linewidth=1, label="bicubic")
+            axis.legend(fontsize=6)
         axis.set_title(f"{kind}: {key}", fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
