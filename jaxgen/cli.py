@@ -21,7 +21,6 @@ import typer
 
 from jaxgen import __version__
 from jaxgen.errors import UserError
-from jaxgen.heap import keep_freed_memory
 
 DEFAULT_MODEL = "srgan_x4"
 
@@ -371,7 +370,6 @@ def export(
 
 def main() -> None:
     """The command: user mistakes end in one line and exit code 2, Ctrl-C in 130."""
-    keep_freed_memory()
     try:
         app()
     except UserError as error:
