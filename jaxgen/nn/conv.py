@@ -10,7 +10,8 @@ a CPU, float32 stride-1 convolutions of same output size go other ways where the
   to 30 % of the matmul rate. Here it is a sum over bands of image rows of
   (patches)^T (gradients): one matmul per band, and the patches of a band stay in the cache.
 
-CPU time, XLA / here, in ms, on 2 cores of an AMD EPYC (Zen 4, AVX-512), jaxlib 0.10.2:
+CPU time, XLA / here, in ms, single readings on a busy machine with 2 cores of an AMD EPYC (Zen 4,
+AVX-512), jaxlib 0.10.2:
 
     shape                            forward      input gradient    kernel gradient
     16 x 24 x 24, 3x3,  64 ->  64    7.4 / 5.4    7.4 / 5.4           9 / XLA's
