@@ -80,8 +80,11 @@ def run() -> None:
     except UserError as error:
         if os.environ.get("JAXGEN_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        # At once, so that the line is the last one: the run has closed its files, and the threads
+        # of a save that failed would go on printing tracebacks.
+        os._exit(2)
 
 
 if __name__ == "__main__":

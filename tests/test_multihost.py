@@ -21,7 +21,11 @@ from jaxgen.train.writers import read_metrics
 CHANGES = {
     **STEADY,
     "train__steps": 6,
-    "train__eval_every": 0,
+    "train__eval_every": 2,
+    # Saving, deleting and the choice of the best are decisions that the hosts must share.
+    "train__checkpoint_every": 1,
+    "train__keep": 1,
+    "train__best_metric": "psnr_y",
     "eval__images": 2,
     "mesh__fsdp": 2,
     "mesh__fsdp_min_size": 64,

@@ -46,6 +46,8 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
+        # Read once, here: hosts that read it while the first one writes would disagree.
+        self.best = read_best(self.workdir)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -112,12 +114,14 @@ class Checkpoints:
 
     def note_best(self, step: int, metric: str, value: float, mode: str) -> bool:
         """Records `step` as the best if it is; returns whether it is. Its checkpoint is kept."""
-        best = read_best(self.workdir)
+        best = self.best
         better = best is None or (value > best["value"] if mode == "max" else value < best["value"])
+        if better:
+            self.best = {"step": step, "metric": metric, "value": value}
         if better and jax.process_index() == 0:
             with _storage_errors(self.folder, self.steps()):
                 partial = self.workdir / (BEST + ".tmp")
-                partial.write_text(json.dumps({"step": step, "metric": metric, "value": value}))
+                partial.write_text(json.dumps(self.best))
                 partial.replace(self.workdir / BEST)
         return better
 
@@ -162,14 +166,22 @@ class Checkpoints:
         self.manager.reload()
 
     def _delete_old(self) -> None:
-        """Keeps the newest `keep`, the multiples of `keep_every`, and the best."""
+        """Keeps the newest `keep`, the multiples of `keep_every`, and the best.
+
+        The first host does it alone: Orbax's deletion waits for all hosts, which may see the folder
+        at different moments and disagree on what is old.
+        """
+        if jax.process_index() != 0:
+            return
         done = self.steps()
-        best = read_best(self.workdir)
-        keep = set(done[-self.keep :]) | ({best["step"]} if best else set())
+        keep = set(done[-self.keep :]) | ({self.best["step"]} if self.best else set())
         keep |= {s for s in done if self.keep_every and s % self.keep_every == 0}
         for step in done:
             if step not in keep:
-                self.manager.delete(step)
+                # Renamed first: a deletion cut short leaves no half checkpoint.
+                doomed = self.workdir / f".deleting-{step}"
+                (self.folder / str(step)).rename(doomed)
+                shutil.rmtree(doomed, ignore_errors=True)
 
 
 def read_best(workdir: str | Path) -> dict[str, Any] | None:
