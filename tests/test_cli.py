@@ -15,6 +15,7 @@ from tiny_model import ROOT, picture, tiny_model, write_run
 
 import jaxgen
 from jaxgen import cli, run, upscale_files
+from jaxgen.cli.common import interruptible
 from jaxgen.data import images
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
@@ -482,7 +483,7 @@ def test_an_interrupt_that_is_swallowed_is_not_lost():
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    with cli._interruptible() as check:
+    with interruptible() as check:
         check()
         Swallows()
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,47 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+DEFAULT_MODEL = "srgan_x4"
+
+
+def console() -> Any:
+    """Rich's console; where the output is a pipe, lines are not broken at 80 columns."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Gives a function that raises KeyboardInterrupt if one was lost.
+
+    Python drops exceptions inside finalizers, and JAX runs one at every garbage collection: a
+    Ctrl-C that falls into it would have no effect.
+    """
+    pressed = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: signals don't come here
+        yield check
+        return
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
