@@ -20,6 +20,7 @@ Variants (`--config=configs/srgan.py:NAME`):
 
 from jaxgen import config as configs
 from jaxgen import data
+from jaxgen.tasks import sr_loss
 
 
 def get_config(arg=""):
@@ -52,26 +53,7 @@ def get_config(arg=""):
         },
         "pretrain_steps": 2500,  # then the GAN; 0: GAN at once; -1: SRResNet only
         "ema": 0.99,
-        "loss": {
-            "pixel": 1.0,  # weights of the GAN stage's sum
-            "pixel_kind": "l1",  # mse | l1 | charbonnier; pre-training uses it alone
-            "perceptual": 1.0,
-            "perceptual_weights": "random",  # file:PATH | random | none
-            "perceptual_width": 0.5,  # of the random network
-            "perceptual_seed": 0,
-            "perceptual_layers": (("conv2_2", 1.0),),  # (layer, weight), ...
-            "perceptual_before_activation": True,
-            "perceptual_input": "imagenet",  # imagenet | caffe | raw
-            "perceptual_kind": "l1",
-            "perceptual_scale": 1.0,  # factor on the features
-            "adversarial": 5e-3,
-            "adversarial_kind": "nonsaturating",
-            "label_smoothing": 0.1,
-            "label_smoothing_kind": "one-sided",  # or uniform: real 1 - U(0, s), fake U(0, s)
-            "d_steps_per_g_step": 1,
-            "instance_noise": 0.0,  # standard deviation at the start, in [-1, 1] units
-            "instance_noise_steps": 1,  # run's step at which it has faded to zero
-        },
+        "loss": sr_loss(),
     }
     config.optimizer = {
         "pretrain": configs.optimizer(

@@ -63,6 +63,7 @@ FLOORS = [
     {"errors", "task", "cache", "log", "config", "grid", "heap"},
     {"weights"},
     {"nn", "losses", "metrics", "encoders", "data", "upscale"},
+    {"tasks"},
     {"models"},
     {"train"},
     {"run", "upscale_files"},

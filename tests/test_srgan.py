@@ -121,7 +121,7 @@ def test_init_from_another_size_names_the_difference(tmp_path):
 
 
 def losses(**changes):
-    """SRGANLosses of a tiny config with its variables and one batch."""
+    """SRLosses of a tiny config with its variables and one batch."""
     config = tiny(model__pretrain_steps=0, **changes)
     task = loop.load_task(config)
     rng = np.random.default_rng(0)

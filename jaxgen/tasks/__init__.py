@@ -1,0 +1,43 @@
+"""What the tasks of several families share, and the config defaults that go with it.
+
+This file holds values only, so that reading a config imports no JAX.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxgen.errors import UserError
+
+_SR_LOSS = {
+    "pixel": 1.0,  # weights of the GAN stage's sum
+    "pixel_kind": "l1",  # mse | l1 | charbonnier; pre-training uses it alone
+    "perceptual": 1.0,
+    "perceptual_weights": "random",  # file:PATH | random | none
+    "perceptual_width": 0.5,  # of the random network
+    "perceptual_seed": 0,
+    "perceptual_layers": (("conv2_2", 1.0),),  # (layer, weight), ...
+    "perceptual_before_activation": True,
+    "perceptual_input": "imagenet",  # imagenet | caffe | raw
+    "perceptual_kind": "l1",
+    "perceptual_scale": 1.0,  # factor on the features
+    "adversarial": 5e-3,
+    "adversarial_kind": "nonsaturating",
+    "label_smoothing": 0.1,
+    "label_smoothing_kind": "one-sided",  # or uniform: real 1 - U(0, s), fake U(0, s)
+    "d_steps_per_g_step": 1,
+    "instance_noise": 0.0,  # standard deviation at the start, in [-1, 1] units
+    "instance_noise_steps": 1,  # run's step at which it has faded to zero
+}
+
+
+def sr_loss(**changes: Any) -> dict[str, Any]:
+    """The section `model.loss` of a super-resolution family, with its defaults.
+
+    Raises:
+      UserError: a setting that there is not.
+    """
+    unknown = sorted(set(changes) - set(_SR_LOSS))
+    if unknown:
+        raise UserError(f"model.loss has no setting {unknown}; it has {list(_SR_LOSS)}")
+    return {**_SR_LOSS, **changes}
