@@ -14,6 +14,9 @@ Variants (`--config=configs/srgan.py:NAME`):
            SRResNet Set5 32.05 dB, SRGAN 29.40 dB.
   seed004  Keras-SRGAN's networks (2,039,555 and 107,451,585 parameters) on DIV2K + Flickr2K
            resized whole to 224x224 from 56x56, batch 8 (data.div2k, data.flickr2k).
+  t291     the GAN stage on VDSR's 291 pictures, from a run of configs/srresnet.py:t291:
+           --config.data.path=FOLDER --config.train.init_from.g=runs/srresnet-t291
+  t291_hour  the same from configs/srresnet.py:t291_hour, on 2 CPU cores.
   celeba   faces: Gaussian blur, then resize; 64x64 input to 256x256; D with dropout;
            BCE + VGG + MSE summed.
 """
@@ -158,6 +161,28 @@ def _seed004(config):
     config.eval.update(images=20, crop=224)
 
 
+def _t291(config):
+    # 72: the largest crop that fits into T91's smallest picture (78 pixels).
+    config.data.update(source="folder", hr_size=72, rescale=(0.6, 1.0))
+    config.model.generator.update(features=64, blocks=16)
+    config.model.discriminator.update(features=48, hidden=256)
+    config.model.pretrain_steps = 0
+    config.model.ema = 0.999
+    config.optimizer.g = configs.optimizer(1e-4)
+    config.optimizer.d = configs.optimizer(1e-4)
+    config.train.update(
+        steps=50_000, batch_size=16, log_every=100, eval_every=5000, checkpoint_every=5000
+    )
+
+
+def _t291_hour(config):
+    _t291(config)
+    config.model.generator.update(features=48, blocks=10, tail="direct")
+    config.model.discriminator.update(features=24, hidden=128)
+    config.model.ema = 0.99
+    config.train.update(steps=1500, eval_every=500, checkpoint_every=500)
+
+
 def _celeba(config):
     _paper(config)
     config.data.update(
@@ -176,5 +201,7 @@ VARIANTS = {
     "tiny": _tiny,
     "paper": _paper,
     "seed004": _seed004,
+    "t291": _t291,
+    "t291_hour": _t291_hour,
     "celeba": _celeba,
 }

@@ -1,22 +1,46 @@
 """Configs: variants, overrides, JSON, comparison; mistakes get one line."""
 
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 from helpers import REPOSITORY, TINY, command
 
 from jaxgen import config as configs
+from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.train import loop
 
 SRGAN = str(REPOSITORY / "configs" / "srgan.py")
 
 
-@pytest.mark.parametrize("variant", ["", ":tiny", ":paper", ":seed004", ":celeba"])
-def test_variants_load_and_pass_the_checks(variant):
-    config = configs.load(SRGAN + variant)
+def variants():
+    """FILE.py:NAME of everything in configs/."""
+    for path in sorted((REPOSITORY / "configs").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"listed_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for name in module.VARIANTS:
+            yield f"configs/{path.name}:{name}", module.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "doc"), variants(), ids=lambda v: v if "configs/" in v[:8] else ""
+)
+def test_variants_load_pass_the_checks_and_are_described(name, doc):
+    config = configs.load(f"{REPOSITORY}/{name}")
     configs.check(config)
-    assert config.family == "srgan"
+    data.check(config.data)
+    variant = name.partition(":")[2]
+    assert not variant or re.search(rf"^  {variant} ", doc, re.MULTILINE), "not in the docstring"
+    assert (REPOSITORY / "jaxgen" / "models" / config.family).is_dir()
+
+
+def test_srresnet_is_the_first_stage_alone(tmp_path):
+    result = loop.train(configs.load(f"{REPOSITORY}/configs/srresnet.py:tiny"), tmp_path)
+    assert result.stopped == "done"
+    assert {path.name for path in (tmp_path / "checkpoints" / "4").glob("net_*")} == {"net_g"}
 
 
 def test_json_round_trip_keeps_values_and_types(tmp_path):

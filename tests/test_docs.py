@@ -47,7 +47,7 @@ def test_overrides_name_existing_keys(page: Path, keys: set[str]):
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_config_files_and_variants_exist(page: Path):
-    for name in set(re.findall(r"configs/[a-z_]+\.py(?::[a-z0-9]+)?", page.read_text())):
+    for name in set(re.findall(r"configs/[a-z_]+\.py(?::[a-z0-9_]+)?", page.read_text())):
         configs.load(ROOT / name)
 
 
