@@ -1,9 +1,10 @@
-"""The README's picture: bicubic | SRResNet | SRGAN | original on the held-out photos.
+"""Pictures for the docs: bicubic | models | original, on photos that no model was trained on.
 
-    python -m benchmarks.picture --run runs/srgan --out docs/images/srgan_default.png
+    python -m benchmarks.picture SRResNet=runs/srgan@2500 SRGAN=runs/srgan \\
+      --out docs/images/srgan_default.png
 
-Takes a run of `configs/srgan.py` with both stages: the checkpoint where pre-training ended, and
-the newest one. Prints the numbers of each.
+Each model is LABEL=RUN, with @STEP for a checkpoint other than the newest. The photos are astronaut
+and chelsea, which scikit-image carries. Prints Y-PSNR of each.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen import data
 from jaxgen import run as runs
 from jaxgen.data.resize import imresize, to_uint8
 from jaxgen.data.sr import validation_pairs
@@ -26,20 +28,19 @@ PLACES = {"astronaut": (20, 150), "chelsea": (60, 100)}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", default="runs/srgan")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/srgan_default.png"))
+    parser.add_argument("models", nargs="+", metavar="LABEL=RUN[@STEP]")
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--side", type=int, default=176, help="of the shown squares, in pixels")
     options = parser.parse_args()
-    gan = runs.load(options.run)
-    resnet = runs.load(options.run, step=gan.config.model.pretrain_steps)
+    models = dict(opened(text) for text in options.models)
+    scale = {model.scale for model in models.values()}.pop()
+    settings = data.defaults()
+    settings.update(scale=scale, hr_size=24 * scale)
     rows, report = [], {}
-    for name, low, high in validation_pairs(gan.config.data):
-        pictures = {
-            "bicubic": to_uint8(imresize(low, scale=gan.scale, mode="float")),
-            "SRResNet": resnet.upscale(low),
-            "SRGAN": gan.upscale(low),
-        }
-        scores = {k: sr_metrics(p, high, gan.scale)["psnr_y"] for k, p in pictures.items()}
+    for name, low, high in validation_pairs(settings):
+        pictures = {"bicubic": to_uint8(imresize(low, scale=scale, mode="float"))}
+        pictures |= {label: model.upscale(low) for label, model in models.items()}
+        scores = {k: sr_metrics(p, high, scale)["psnr_y"] for k, p in pictures.items()}
         report[name] = scores
         place = next((v for k, v in PLACES.items() if k in name), (0, 0))
         cells = [
@@ -49,6 +50,13 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     captioned_grid(rows).save(options.out, optimize=True)
     print(json.dumps(report, indent=1))
+
+
+def opened(text: str) -> tuple[str, runs.Model]:
+    """LABEL=RUN@STEP -> label and model."""
+    label, _, where = text.partition("=")
+    path, _, step = where.partition("@")
+    return label, runs.load(path, step=int(step) if step else None)
 
 
 def cut(image: np.ndarray, place: tuple[int, int], side: int) -> np.ndarray:
