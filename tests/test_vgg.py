@@ -228,3 +228,16 @@ def test_too_small_images_and_absent_layers_are_explained():
     shallow = vgg.init_params(width=1 / 64, deepest="conv1_2")
     with pytest.raises(UserError, match="no VGG layer conv2_1; there are conv1_1, conv1_2"):
         vgg.features(shallow, jnp.zeros((1, 16, 16, 3)), ["conv2_1"])
+
+
+@pytest.mark.parametrize("arch", ["vgg19", "vgg16"])
+def test_file_of_ours(arch, tmp_path):
+    params = vgg.init_params(2, arch, width=1 / 16)
+    weights.write_safetensors(tmp_path / "own.safetensors", {arch: params})
+    loaded = vgg.load_perceptual(f"file:{tmp_path}/own.safetensors", ["conv3_1"])
+    assert list(loaded)[-1] == "conv3_1"
+    jax.tree.map(np.testing.assert_array_equal, loaded, {name: params[name] for name in loaded})
+    del params["conv2_2"]
+    weights.write_safetensors(tmp_path / "cut.safetensors", {arch: params})
+    with pytest.raises(UserError, match=r"2 missing: conv2_2/bias"):
+        vgg.load_perceptual(f"file:{tmp_path}/cut.safetensors", ["conv1_1"])

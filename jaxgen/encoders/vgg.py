@@ -8,7 +8,6 @@ deepest layer needed: depth, width and which of the two networks it is follow fr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import weights as weights_lib
+from jaxgen.encoders import files
 from jaxgen.errors import UserError
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -214,7 +214,8 @@ def load_perceptual(
     """The VGG of a perceptual loss, cut after the deepest of `layers`; NumPy arrays.
 
     Args:
-      weights: "file:PATH", torchvision's VGG19 or VGG16 as .safetensors or .pth;
+      weights: "file:PATH", torchvision's VGG19 or VGG16 as .safetensors or .pth, or a file of
+        ours with names "vgg19/conv1_1/kernel";
         "random", He-normal weights from `seed`: the structure of the network, not what it has
         learned, carries most of a perceptual loss (Liu et al., "Generic Perceptual Loss for
         Modeling Structured Output Dependencies", CVPR 2021, arXiv 2103.10571: super-resolution
@@ -235,16 +236,21 @@ def load_perceptual(
         names = layer_names()
         _check_layers(layers, names)
         return init_params(seed, width=width, deepest=max(layers, key=names.index))
-    if not weights.startswith("file:"):
-        raise UserError(f'perceptual weights are "file:PATH", "random" or "none", not {weights!r}')
-    path = Path(weights.removeprefix("file:")).expanduser()
-    if not path.is_file():
-        raise UserError(f"no perceptual weights at {path}: {_WHERE}")
-    params = from_torch(weights_lib.read_tensors(path))
+    params = _from_tensors(files.read_choice(weights, _WHERE))
     names = tuple(sorted(params))
     _check_layers(layers, names)
     depth = names.index(max(layers, key=names.index)) + 1
     return {name: params[name] for name in names[:depth]}
+
+
+def _from_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    for arch in STAGES:
+        own = files.own_tensors(tensors, arch)
+        if own is not None:
+            first = own.get("conv1_1/kernel")
+            width = 1.0 if first is None else first.shape[-1] / CHANNELS[0]
+            return files.checked_tree(own, expected_params(arch, width))
+    return from_torch(tensors)
 
 
 def _check_layers(layers: Sequence[str], names: Sequence[str]) -> None:
