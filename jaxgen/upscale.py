@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +32,10 @@ CPU_BUDGET = 2 << 30
 LIVE = 3.0
 # BT.601 luma, by which the network's answer to a gray picture becomes gray again.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Frames per accelerator at a time: more fill it no better, and delay the first result.
+MOST_FRAMES = 8
+# Of results waiting on the host to be written.
+HOST_BUDGET = 1 << 30
 
 Progress = Callable[[int, int], None]
 
@@ -88,22 +92,45 @@ def upscale_image(
     Raises:
       UserError: the array is no such picture, `tile` is below 1 or needs more memory than there is.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise UserError(
-            f"upscale takes uint8 arrays of shape (h, w) or (h, w, 3), not {image.dtype} "
-            f"{image.shape}"
-        )
-    gray = image.ndim == 2
-    result = _upscale(
-        verb,
-        variables,
-        image[..., None] if gray else image,
-        tile,
-        batch,
-        progress,
-        out[..., None] if gray and out is not None else out,
+    results = upscale_images(
+        verb, variables, [image], tile, batch, progress, None if out is None else [out]
     )
-    return result[..., 0] if gray else result
+    return results[0]
+
+
+def upscale_images(
+    verb: Upscale,
+    variables: Mapping[str, Any],
+    images: Sequence[np.ndarray],
+    tile: int | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+    outs: Sequence[np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """As `upscale_image` for several pictures of one shape, whose windows share the batches.
+
+    Raises:
+      UserError: as `upscale_image`, and for pictures of different shapes.
+    """
+    if not images:
+        return []
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            raise UserError(
+                f"upscale takes uint8 arrays of shape (h, w) or (h, w, 3), not {image.dtype} "
+                f"{image.shape}"
+            )
+        if image.shape != images[0].shape:
+            raise UserError(
+                f"pictures to upscale together must have one shape, not {images[0].shape} and "
+                f"{image.shape}"
+            )
+    if images[0].ndim == 3:
+        return _upscale(verb, variables, list(images), tile, batch, progress, outs)
+    planes = None if outs is None else [out[..., None] for out in outs]
+    gray = [image[..., None] for image in images]
+    results = _upscale(verb, variables, gray, tile, batch, progress, planes)
+    return [result[..., 0] for result in results]
 
 
 def upscale_float(
@@ -115,7 +142,8 @@ def upscale_float(
     progress: Progress | None = None,
 ) -> np.ndarray:
     """As `upscale_image` for float32 (h, w, 3) in [-1, 1]; the result is not clipped."""
-    return _upscale(verb, variables, np.asarray(image, np.float32), tile, batch, progress, None)
+    image = np.asarray(image, np.float32)
+    return _upscale(verb, variables, [image], tile, batch, progress, None)[0]
 
 
 def upscale_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
@@ -129,66 +157,100 @@ def upscale_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
     return out
 
 
-def _upscale(verb, variables, image, tile, batch, progress, out) -> np.ndarray:
-    height, width, channels = image.shape
+def frames_at_once(
+    verb: Upscale,
+    variables: Mapping[str, Any],
+    size: tuple[int, int],
+    tile: int | None = None,
+    batch: int | None = None,
+) -> tuple[int, int]:
+    """(frames, batch): how many frames (h, w) to give to `upscale_images`, and with which batch.
+
+    Args:
+      tile, batch: as the user wants them; no batch: 1 on a CPU, which gains nothing by more, else
+        as many whole frames as fit in a device's memory, `MOST_FRAMES` at most.
+    """
+    devices = jax.local_devices()
+    cpu = devices[0].platform == "cpu"
+    full = _up(size[0], verb.multiple), _up(size[1], verb.multiple)
+    if batch is None:
+        pixels = full[0] * full[1]
+        if tile is not None:
+            pixels = min(pixels, (_up(tile, verb.multiple) + 2 * _pad(verb)) ** 2)
+        fit = int(_memory() / (bytes_per_pixel(verb, variables) * pixels))
+        batch = 1 if cpu else min(MOST_FRAMES, max(1, fit))
+    window = _window(verb, variables, full, tile, batch)
+    windows = math.prod(len(spans(n, w, _pad(verb))) for n, w in zip(full, window, strict=True))
+    frames = math.ceil(batch * (1 if cpu else len(devices)) / windows)
+    largest = max(1, HOST_BUDGET // (3 * full[0] * full[1] * verb.scale**2))
+    return min(frames, largest), batch
+
+
+def _pad(verb: Upscale) -> int:
+    return _up(verb.radius, verb.multiple)
+
+
+def _window(verb, variables, full, tile, batch) -> tuple[int, int]:
+    """The window (h, w) for pictures of the size `full`."""
+    if tile is not None:
+        side = _up(tile, verb.multiple) + 2 * _pad(verb)
+        return min(side, full[0]), min(side, full[1])
+    pixels = int(_memory() / (bytes_per_pixel(verb, variables) * batch))
+    return fitting_window(full, pixels, _pad(verb), verb.multiple)
+
+
+def _upscale(verb, variables, images, tile, batch, progress, outs) -> list[np.ndarray]:
+    height, width, channels = images[0].shape
     if not height or not width:
-        raise UserError(f"the picture is empty: its shape is {image.shape}")
+        raise UserError(f"the picture is empty: its shape is {images[0].shape}")
     if tile is not None and tile < 1:
         raise UserError(f"the tile must be at least 1 pixel, not {tile}")
     if batch < 1:
         raise UserError(f"the batch must be at least 1, not {batch}")
-    shape = (height * verb.scale, width * verb.scale, channels)
-    if out is None:
-        out = np.empty(shape, image.dtype)
-    elif out.shape != shape or out.dtype != image.dtype:
-        raise ValueError(f"out must be {image.dtype} {shape}, not {out.dtype} {out.shape}")
+    shape, dtype = (height * verb.scale, width * verb.scale, channels), images[0].dtype
+    if outs is None:
+        outs = [np.empty(shape, dtype) for _ in images]
+    for out in outs:
+        if out.shape != shape or out.dtype != dtype:
+            raise ValueError(f"out must be {dtype} {shape}, not {out.dtype} {out.shape}")
 
     # The net takes multiples only: the last rows and columns are repeated, and cut off again.
-    step = verb.multiple
-    full = _up(height, step), _up(width, step)
+    full = _up(height, verb.multiple), _up(width, verb.multiple)
     if full != (height, width):
         pads = (0, full[0] - height), (0, full[1] - width), (0, 0)
-        image = np.pad(image, pads, mode="edge")
-    pad = _up(verb.radius, step)
-    if tile is not None:
-        side = _up(tile, step) + 2 * pad
-        window = min(side, full[0]), min(side, full[1])
+        images = [np.pad(image, pads, mode="edge") for image in images]
+    pad = _pad(verb)
+    window = _window(verb, variables, full, tile, batch)
+    while True:
         try:
-            _run_windows(verb, variables, image, window, pad, batch, progress, out)
+            _run_windows(verb, variables, images, window, pad, batch, progress, outs)
+            return list(outs)
         except jax.errors.JaxRuntimeError as error:
             if not _out_of_memory(error):
                 raise
+        if tile is not None:
             raise UserError(
                 f"a tile of {tile} pixels does not fit in memory: give a smaller one, "
                 f"such as {max(1, tile // 2)}"
-            ) from None
-        return out
-
-    pixels = int(_memory() / (bytes_per_pixel(verb, variables) * batch))
-    while True:
-        window = fitting_window(full, pixels, pad, step)
-        try:
-            _run_windows(verb, variables, image, window, pad, batch, progress, out)
-            return out
-        except jax.errors.JaxRuntimeError as error:
-            if not _out_of_memory(error):
-                raise
+            )
         # The estimate was too bold (another process has the memory): half of it, if that makes
         # the windows smaller.
-        pixels = window[0] * window[1] // 2
-        if fitting_window(full, pixels, pad, step) == window:
+        smaller = fitting_window(full, window[0] * window[1] // 2, pad, verb.multiple)
+        if smaller == window:
             raise UserError(
                 f"the device's memory does not hold a window of {window[0]}x{window[1]} pixels; "
                 "free some, or set JAX_PLATFORMS=cpu"
             )
+        window = smaller
 
 
-def _run_windows(verb, variables, image, window, pad, batch, progress, out) -> None:
-    """Upscales `image` window by window into `out` (which may lack the padded rows, columns)."""
+def _run_windows(verb, variables, images, window, pad, batch, progress, outs) -> None:
+    """Upscales `images` window by window into `outs` (which may lack the padded rows, columns)."""
     places = [
-        (row, column)
-        for row in spans(image.shape[0], window[0], pad)
-        for column in spans(image.shape[1], window[1], pad)
+        (index, row, column)
+        for index in range(len(images))
+        for row in spans(images[0].shape[0], window[0], pad)
+        for column in spans(images[0].shape[1], window[1], pad)
     ]
     devices = jax.local_devices()[: math.ceil(len(places) / batch)]
     size = min(batch, len(places)) * len(devices)
@@ -206,19 +268,14 @@ def _run_windows(verb, variables, image, window, pad, batch, progress, out) -> N
     def finish() -> None:
         nonlocal done
         group, y = waiting.popleft()
-        for (row, column), tile in zip(group, np.asarray(y), strict=False):
-            _place(out, tile, row, column, verb.scale)
+        for (index, row, column), tile in zip(group, np.asarray(y), strict=False):
+            _place(outs[index], tile, row, column, verb.scale)
         done += len(group)
         if progress:
             progress(done, len(places))
 
     for group in _groups(places, size):
-        x = np.stack(
-            [
-                image[row.start : row.start + window[0], column.start : column.start + window[1]]
-                for row, column in group
-            ]
-        )
+        x = np.stack([_cut(images[index], row, column, window) for index, row, column in group])
         if len(group) < size:  # one shape, one compilation: the last group is filled up
             x = np.concatenate([x, np.repeat(x[-1:], size - len(group), axis=0)])
         waiting.append((group, program(variables, jax.device_put(x, split))))
@@ -226,6 +283,10 @@ def _run_windows(verb, variables, image, window, pad, batch, progress, out) -> N
             finish()
     while waiting:
         finish()
+
+
+def _cut(image: np.ndarray, row: Span, column: Span, window: tuple[int, int]) -> np.ndarray:
+    return image[row.start : row.start + window[0], column.start : column.start + window[1]]
 
 
 def _place(out: np.ndarray, tile: np.ndarray, row: Span, column: Span, scale: int) -> None:

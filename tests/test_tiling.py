@@ -1,6 +1,9 @@
 """Tiled upscaling equals whole upscaling, for any size, tile, radius and multiple."""
 
+import functools
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -11,14 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reach import lively, true_radius
 
+import jaxgen.models
+from jaxgen import config as configs
 from jaxgen import upscale
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
 from jaxgen.task import Upscale
+from jaxgen.train import loop
+
+FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
 
 
 class Net(nn.Module):
@@ -122,6 +132,64 @@ def test_the_familys_generators_know_their_radius(generator):
     whole = np.asarray(apply(variables, x[None]))[0]
     tiled = upscale.upscale_float(verb, variables, x, tile=10)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+@functools.cache
+def of_family(family, variant="tiny"):
+    """(verb, variables) of each `Upscale` of a config."""
+    path = f"{REPOSITORY}/configs/{family}.py:{variant}"
+    config = configs.load(path)
+    verbs = importlib.import_module(f"jaxgen.models.{config.family}").verbs(config)
+    wanted = [verb for verb in verbs.values() if isinstance(verb, Upscale)]
+    if not wanted:
+        pytest.skip(f"{family} does not upscale")
+    shapes = variable_shapes(config)
+    return [(verb, lively(shapes[verb.net])) for verb in wanted]
+
+
+def variable_shapes(config):
+    """Every net's variables, {"params": ..., "batch_stats": ...}, as shapes."""
+    from jaxgen.data.pipeline import train_dataset
+
+    task = loop.load_task(config)
+    records, transform = task.train_data()
+    batch = train_dataset(records, transform, batch_size=1, seed=0)[0]
+    params, mutable = jax.eval_shape(task.init, jax.random.key(0), batch)
+    return {net: {"params": params[net], **mutable.get(net, {})} for net in params}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_familys_radius_is_true_and_not_wasteful(family):
+    for verb, variables in of_family(family):
+        found = true_radius(verb, variables)
+        assert found <= verb.radius <= found + 2, (found, verb.radius)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_tiled_equals_whole(family):
+    for verb, variables in of_family(family):
+        m = verb.multiple
+        # More than three windows down and two across, with their overlaps.
+        height, width = (-(-(2 * verb.radius + n) // m) * m for n in (40, 24))
+        x = picture(height, width).astype(np.float32) / 127.5 - 1.0
+        whole = np.asarray(jax.jit(verb.apply)(variables, x[None]))[0]
+        tiled = upscale.upscale_float(verb, variables, x, tile=12)
+        np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("key", sorted(VERBS))
+def test_the_probe_finds_a_known_radius(key):
+    """Of the strided nets, `reach` counts down - 1 pixels, to whichever side."""
+    verb, variables = VERBS[key]
+    assert true_radius(verb, variables) == verb.radius
+
+
+def test_the_probe_sees_further_than_is_claimed():
+    verb, variables = make(layers=9, scale=2, radius=1)
+    assert true_radius(verb, variables) == 9
+    everywhere = Upscale("g", lambda v, x: x + x.mean(axis=(1, 2), keepdims=True), 1, radius=1)
+    with pytest.raises(AssertionError, match="further than 50"):
+        true_radius(everywhere, {}, limit=50)
 
 
 def test_a_radius_that_is_too_small_shows():

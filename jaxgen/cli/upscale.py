@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import math
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,8 @@ class Format(enum.StrEnum):
 
 def upscale(
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO", help="Pictures, or folders of pictures.")
+        list[Path],
+        typer.Argument(metavar="PHOTO", help="Pictures, or folders of pictures or frames."),
     ],
     out: Annotated[
         Path,
@@ -48,6 +50,45 @@ def upscale(
             "tiles need less memory and more time. Default: what memory allows.",
         ),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tiles, or frames of one size, per device at a time. Default: 1 on a CPU, else "
+            "what memory allows.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=16,
+            help="Enlarge by this factor: the model's result, resized by Lanczos' filter. "
+            "Default: the model's own.",
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="What the picture shows, in words, for a model that takes a prompt (family "
+            "prompt_srgan). Words that the model does not know are named."
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How much the prompt counts: 0 not at all, above 1 overstated. Default: 1."
+        ),
+    ] = None,
+    show_attention: Annotated[
+        bool,
+        typer.Option(
+            "--show-attention",
+            help="Also write NAME_attention.png beside each result: the picture once per word of "
+            "the prompt, glowing where the network attended to that word (mean over its attention "
+            "heads and layers; the number is the largest share).",
+        ),
+    ] = False,
     format: Annotated[
         Format | None, typer.Option(help="File format; by default OUT's, else png.")
     ] = None,
@@ -55,14 +96,19 @@ def upscale(
         bool, typer.Option(help="Replace pictures that are there; otherwise they are left out.")
     ] = False,
 ) -> None:
-    """Enlarge photos.
+    """Enlarge photos, or the frames of a video.
 
     Gray stays gray, transparency is kept (PNG, WebP), EXIF rotation is applied.
 
-    A picture that can't be read is named and the others are done; exit code 1.
+    A picture that can't be read is named and the others are done; exit code 1. The same command
+    again goes on where an interrupted one stopped.
     """
     from jaxgen import upscale_files
 
+    if scale is not None and math.isnan(scale):
+        raise UserError("--scale must be a number")
+    if prompt is None and (show_attention or strength is not None):
+        raise UserError(f"{'--show-attention' if show_attention else '--strength'} needs --prompt")
     out = out.expanduser()
     jobs = upscale_files.plan_outputs(photos, out, format.value if format else None)
     single = len(jobs) == 1
@@ -76,39 +122,56 @@ def upscale(
 
     opened = load(model)
     _ = opened.scale  # a model that does not upscale is refused here, not once per picture
-    failed = skipped = 0
-    style = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+    if prompt is not None:
+        opened = opened.with_prompt(prompt, 1.0 if strength is None else strength)
+        if show_attention:
+            opened.check_attention()
+    todo = [job for job in jobs if overwrite or not job[1].exists()]
+    failed, skipped, finished = 0, len(jobs) - len(todo), 0
+    style = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
     # disable=None: no bar where stderr is not a terminal.
     with (
         interruptible() as check,
-        tqdm(total=len(jobs), unit="photo", disable=None, bar_format=style) as bar,
+        tqdm(total=len(jobs), initial=skipped, unit="photo", disable=None, bar_format=style) as bar,
     ):
 
-        def moved(done: int, total: int) -> None:
+        def moved(done: float) -> None:
             check()
-            bar.update(index + done / total - bar.n)
+            bar.update(skipped + done - bar.n)
 
         def say(text: str, file: Any) -> None:
             with bar.external_write_mode(file=file):
                 print(text, file=file, flush=True)
 
-        for index, (source, target) in enumerate(jobs):
-            if target.exists() and not overwrite:
-                skipped += 1
-            else:
-                try:
-                    began = time.monotonic()
-                    size = upscale_files.upscale_file(opened, source, target, tile, moved)
-                    took = time.monotonic() - began
+        work = upscale_files.upscale_files(opened, todo, moved, tile=tile, batch=batch, scale=scale)
+        with contextlib.closing(work) as outcomes:
+            for source, target, size, took, error in outcomes:
+                if size:
                     say(f"{target}  {size[1]}x{size[0]}  {took:.1f} s", sys.stdout)
-                except (UserError, OSError) as error:
-                    if upscale_files.fatal(error):
-                        raise UserError(f"{error}; {len(jobs) - index} pictures left") from error
+                    if show_attention:
+                        say(f"{_write_attention(opened, source, target)}", sys.stdout)
+                elif error and upscale_files.fatal(error):
+                    left = len(todo) - finished
+                    raise UserError(f"{error}; {left} pictures left") from error
+                elif error:
                     failed += 1
                     say(f"error: {upscale_files.naming(source, error)}", sys.stderr)
-            moved(1, 1)
+                finished += 1
     if skipped:
         print(f"{skipped} of {len(jobs)} were there already (--overwrite replaces them)")
     if failed:
         print(f"{failed} of {len(jobs)} pictures failed", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _write_attention(model: Any, source: Path, target: Path) -> Path:
+    """The sheet of attention maps beside an upscaled picture."""
+    import numpy as np
+
+    from jaxgen.data.images import read_image, write_image
+    from jaxgen.tasks.attention_maps import heat_sheet, sheet_path
+
+    words, maps = model.attention(read_image(source))
+    path = sheet_path(target)
+    write_image(path, np.asarray(heat_sheet(read_image(target), words, maps)))
+    return path

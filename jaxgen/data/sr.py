@@ -2,7 +2,8 @@
 
 Training examples are crops (or whole resized photos) with flips and quarter turns, each drawn from
 the record's own random generator. The LR of a crop is the crop of the whole picture's LR, border
-effects included, as the benchmarks define it, and not the downscaled crop.
+effects included, as the benchmarks define it, and not the downscaled crop. (A blind degradation is
+made from a window a little larger than the crop.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data import check
+from jaxgen.data.blind import blind_crop, degrade_blind
 from jaxgen.data.degrade import degrade, degrade_crop, mod_crop
 from jaxgen.data.images import list_images, read_image, read_image_with_alpha
 from jaxgen.data.resize import imresize
@@ -28,7 +30,8 @@ class MakeExample:
     """One record -> one training example; a class because Grain pickles it into its workers.
 
     Called with ({"image": uint8 (h, w, 3), ...}, generator); gives {"lr": uint8 (n/s, n/s, 3),
-    "hr": uint8 (n, n, 3)} with n = hr_size and s = scale, and the record's "_" fields.
+    "hr": uint8 (n, n, 3)} with n = hr_size and s = scale, and the record's "_" fields. A blind
+    degradation with `data.blind.usm` adds "hr_usm", the sharpened "hr" of the same shape.
     """
 
     def __init__(self, data: ConfigDict):
@@ -37,6 +40,9 @@ class MakeExample:
         self.degradation, self.blur_sigma = data.degradation, tuple(data.blur_sigma)
         self.flip, self.rotate = data.flip, data.rotate
         self.rescale = tuple(data.rescale)
+        self.blind = data.blind
+        blind = data.degradation == "blind"
+        self.around = 2 * data.blind.margin if blind else 8 * data.scale
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         image = record["image"]
@@ -44,36 +50,47 @@ class MakeExample:
         if self.crop == "resize":
             if (height, width) != (self.size, self.size):
                 raise ValueError("with crop='resize' records come resized from open_source")
-            lr = degrade(image, self.scale, self.degradation, rng, blur_sigma=self.blur_sigma)
-            hr = image
+            pictures = self._whole(image, rng)
         else:
             if min(height, width) < self.size:
                 raise UserError(
                     f"{record.get('_name', 'a picture')} is {width}x{height}, smaller than the "
                     f"crop of data.hr_size={self.size}: lower it, or use data.crop='resize'"
                 )
-            image = self._rescaled(image, rng)
-            height, width = image.shape[:2]
-            # Corners on the LR grid, so that LR and HR cover the same ground.
-            top = self.scale * int(rng.integers((height - self.size) // self.scale + 1))
-            left = self.scale * int(rng.integers((width - self.size) // self.scale + 1))
-            lr, hr = degrade_crop(
-                mod_crop(image, self.scale),
-                top,
-                left,
-                self.size,
-                self.scale,
-                self.degradation,
-                rng,
-                blur_sigma=self.blur_sigma,
-            )
+            pictures = self._crop(self._rescaled(image, rng), rng)
         if self.flip and rng.random() < 0.5:
-            lr, hr = lr[:, ::-1], hr[:, ::-1]
+            pictures = {key: x[:, ::-1] for key, x in pictures.items()}
         if self.rotate:
             turns = int(rng.integers(4))
-            lr, hr = np.rot90(lr, turns), np.rot90(hr, turns)
+            pictures = {key: np.rot90(x, turns) for key, x in pictures.items()}
         kept = {key: value for key, value in record.items() if key.startswith("_")}
-        return kept | {"lr": np.ascontiguousarray(lr), "hr": np.ascontiguousarray(hr)}
+        return kept | {key: np.ascontiguousarray(x) for key, x in pictures.items()}
+
+    def _whole(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        if self.degradation == "blind":
+            lr, sharp = degrade_blind(image, self.scale, self.blind, rng)
+            return {"lr": lr, "hr": image} | ({} if sharp is None else {"hr_usm": sharp})
+        lr = degrade(image, self.scale, self.degradation, rng, blur_sigma=self.blur_sigma)
+        return {"lr": lr, "hr": image}
+
+    def _crop(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        if self.degradation == "blind":
+            return blind_crop(image, self.size, self.scale, self.blind, rng)
+        height, width = image.shape[:2]
+        # Corners on the LR grid, so that LR and HR cover the same ground.
+        top = self.scale * int(rng.integers((height - self.size) // self.scale + 1))
+        left = self.scale * int(rng.integers((width - self.size) // self.scale + 1))
+        lr, hr = degrade_crop(
+            mod_crop(image, self.scale),
+            top,
+            left,
+            self.size,
+            self.scale,
+            self.degradation,
+            rng,
+            blur_sigma=self.blur_sigma,
+        )
+        return {"lr": lr, "hr": hr}
 
     def _rescaled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A random window of the picture, shrunk by a factor drawn from `rescale`.
@@ -87,7 +104,7 @@ class MakeExample:
         height, width = image.shape[:2]
         least = self.size / min(height, width)
         factor = max(rng.uniform(*self.rescale), least)
-        side = int(np.ceil((self.size + 8 * self.scale) / factor))
+        side = int(np.ceil((self.size + self.around) / factor))
         tall, wide = min(side, height), min(side, width)
         top, left = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
         target = tuple(max(self.size, int(n * factor)) for n in (tall, wide))
@@ -108,12 +125,16 @@ def validation_pairs(data: ConfigDict) -> Iterator[Pair]:
     """(name, lr, hr) of each validation picture, uint8, whole.
 
     Pictures are cut to a multiple of the scale (or resized to hr_size where `data.crop` says so). A
-    range of blur is drawn from the picture's index: the same in every evaluation.
+    range of blur, or a blind degradation, is drawn from the picture's index: the same in every
+    evaluation. HR is never sharpened here.
     """
     for index, record in enumerate(_each(open_source(data, "validation"))):
         hr = mod_crop(record["image"], data.scale)
         rng = np.random.default_rng(index)
-        lr = degrade(hr, data.scale, data.degradation, rng, blur_sigma=tuple(data.blur_sigma))
+        if data.degradation == "blind":
+            lr, _ = degrade_blind(hr, data.scale, data.blind, rng)
+        else:
+            lr = degrade(hr, data.scale, data.degradation, rng, blur_sigma=tuple(data.blur_sigma))
         yield record["_name"], lr, hr
 
 
