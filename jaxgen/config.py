@@ -231,13 +231,24 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 def differences(
     old: ConfigDict, new: ConfigDict, free: Iterable[str] = FREE_ON_RESUME
 ) -> list[str]:
-    """`key: old -> new` for each leaf that differs and is not below a key in `free`."""
+    """`key: old -> new` for each leaf that differs and is not below a key in `free`.
+
+    Leaves that only the new config has are not among them; see `added`.
+    """
     free = tuple(free)
-    # Through JSON, so that 1e-4 and a list read back compare equal to what was written.
-    a, b = (flatten(ConfigDict(_tuples(json.loads(to_json(c))))) for c in (old, new))
+    a, b = _leaves(old), _leaves(new)
     return [
-        f"{key}: {a.get(key, '(absent)')!r} -> {b.get(key, '(absent)')!r}"
-        for key in sorted(a.keys() | b.keys())
-        if a.get(key, ...) != b.get(key, ...)
-        and not any(key == f or key.startswith(f + ".") for f in free)
+        f"{key}: {value!r} -> {b.get(key, '(absent)')!r}"
+        for key, value in sorted(a.items())
+        if value != b.get(key, ...) and not any(key == f or key.startswith(f + ".") for f in free)
     ]
+
+
+def added(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Keys that only the new config has: a later jaxgen brought them."""
+    return sorted(_leaves(new).keys() - _leaves(old).keys())
+
+
+def _leaves(config: ConfigDict) -> dict[str, Any]:
+    # Through JSON, so that 1e-4 and a list read back compare equal to what was written.
+    return flatten(ConfigDict(_tuples(json.loads(to_json(config)))))

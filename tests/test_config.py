@@ -1,6 +1,7 @@
 """Configs: variants, overrides, JSON, comparison; mistakes get one line."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from helpers import REPOSITORY, TINY, command
 from jaxgen import config as configs
 from jaxgen import data
 from jaxgen.errors import UserError
+from jaxgen.log import log
 from jaxgen.train import loop
 
 SRGAN = str(REPOSITORY / "configs" / "srgan.py")
@@ -56,6 +58,19 @@ def test_differences_name_keys_and_leave_out_the_free_ones():
     a = configs.load(TINY)
     b = configs.load(TINY, {"train.steps": 99, "mesh.fsdp": 4, "data.hr_size": 64})
     assert configs.differences(a, b) == ["data.hr_size: 32 -> 64"]
+
+
+def test_keys_that_a_later_version_brought_do_not_stop_a_resume(tmp_path, monkeypatch, caplog):
+    config = configs.load(TINY, {"train.steps": 2, "train.eval_every": -1})
+    loop.train(config, tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["data"]["rescale"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    config.train.steps = 3
+    monkeypatch.setattr(log, "propagate", True)
+    with caplog.at_level("INFO", logger=log.name):
+        assert loop.train(config, tmp_path).step == 3
+    assert "began without the config keys data.rescale" in caplog.text
 
 
 def test_section_added_by_hand_is_unknown():

@@ -339,12 +339,15 @@ def _open_workdir(config: ConfigDict, workdir: Path) -> None:
         ) from None
     saved = workdir / "config.json"
     if saved.exists():
-        changed = configs.differences(configs.from_json(saved), config)
+        before = configs.from_json(saved)
+        changed = configs.differences(before, config)
         if changed:
             raise UserError(
                 f"{workdir} was trained with another config ({'; '.join(changed)}); "
                 "use the same values to resume it, or another --workdir"
             )
+        if new := configs.added(before, config):
+            log.info(f"the run began without the config keys {', '.join(new)}, which are new")
     if jax.process_index() == 0:
         writers.write_text(saved, configs.to_json(config))
         about = json.dumps(writers.environment(), indent=2) + "\n"
