@@ -14,6 +14,8 @@ Variants (`--config=configs/srgan.py:NAME`):
            SRResNet Set5 32.05 dB, SRGAN 29.40 dB.
   seed004  Keras-SRGAN's networks (2,039,555 and 107,451,585 parameters) on DIV2K + Flickr2K
            resized whole to 224x224 from 56x56, batch 8 (data.div2k, data.flickr2k).
+  inception  seed004 with Inception-ResNet-A blocks in the generator (1,897,987 parameters) and
+           Inception-ResNet-v2's mixed_5b as the perceptual features, in place of VGG19's conv5_4.
   t291     the GAN stage on VDSR's 291 pictures, from a run of configs/srresnet.py:t291:
            --config.data.path=FOLDER --config.train.init_from.g=runs/srresnet-t291
   t291_hour  the same from configs/srresnet.py:t291_hour, on 2 CPU cores.
@@ -37,7 +39,7 @@ def get_config(arg=""):
     config.data.rescale = (0.4, 1.0)
     config.model = {
         "generator": {
-            "form": "srresnet",  # or keras
+            "form": "srresnet",  # srresnet | keras | inception | published | msrresnet
             "features": 32,
             "blocks": 8,
             "edge_kernel": 3,
@@ -161,6 +163,19 @@ def _seed004(config):
     config.eval.update(images=20, crop=224)
 
 
+def _inception(config):
+    _seed004(config)
+    config.model.generator.form = "inception"
+    # Other layers to compare: block35_5 (the middle of ten), block35_10, mixed_6a. Back to VGG19:
+    # perceptual_net="vgg19", perceptual_weights="file:vgg19.pth",
+    # perceptual_layers=(("conv5_4", 1.0),).
+    config.model.loss.update(
+        perceptual_net="inception_resnet_v2",
+        perceptual_weights="file:inception_resnet_v2.safetensors",
+        perceptual_layers=(("mixed_5b", 1.0),),
+    )
+
+
 def _t291(config):
     # 72: the largest crop that fits into T91's smallest picture (78 pixels).
     config.data.update(source="folder", hr_size=72, rescale=(0.6, 1.0))
@@ -201,6 +216,7 @@ VARIANTS = {
     "tiny": _tiny,
     "paper": _paper,
     "seed004": _seed004,
+    "inception": _inception,
     "t291": _t291,
     "t291_hour": _t291_hour,
     "celeba": _celeba,

@@ -1,8 +1,4 @@
-"""Weight files and key maps: safe reading, atomic writing, and conversion by a two-way table.
-
-Published PyTorch weights become our parameter trees through a list of `Rule`s, each a pair of
-templates such as `Rule("body.{i}.conv.weight", "params/body_{i}/conv/kernel", CONV)`. The same
-list read backwards (`to_torch`) gives a state dict that PyTorch loads.
+"""Weight files: reading that runs no code from them, and atomic writing. Key maps: `keymap`.
 
 Our own weights are `.safetensors` files whose tensor names are tree paths joined by "/", e.g.
 "g/params/conv_in/kernel": readable by any tool, without JAX, Flax or this package.
@@ -11,12 +7,10 @@ Our own weights are `.safetensors` files whose tensor names are tree paths joine
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
+import io
 import os
 import pickle
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +21,48 @@ import safetensors.numpy
 from flax import traverse_util
 
 from jaxgen.errors import UserError
+from jaxgen.keymap import (
+    CONV,
+    DENSE,
+    NONE,
+    Rule,
+    Tensors,
+    Transform,
+    Tree,
+    convert,
+    dense_after_flatten,
+    flatten,
+    module_rules,
+    to_torch,
+)
 
-Tree = Mapping[str, Any]
-Tensors = dict[str, np.ndarray]
+# Key maps are used together with files everywhere: their names are here too.
+__all__ = [
+    "CONV",
+    "DENSE",
+    "NONE",
+    "TORCH_SUFFIXES",
+    "Rule",
+    "Tensors",
+    "Transform",
+    "Tree",
+    "convert",
+    "dense_after_flatten",
+    "flatten",
+    "module_rules",
+    "read_metadata",
+    "read_tensors",
+    "read_tree",
+    "to_torch",
+    "write_safetensors",
+    "write_tensors",
+]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 # What training scripts wrap a state dict in, the best first: an average beats the raw weights.
-_WRAPPERS = ("params_ema", "params", "state_dict")
+_WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
+# Nested dicts are also named like this; in flat files it is the name of a layer (ESRGAN's model.0).
+_NESTED_WRAPPERS = (*_WRAPPERS, "model")
 # Left in the keys by DataParallel and torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # safetensors' NumPy reader knows no bfloat16.
@@ -55,8 +84,9 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     """Reads a weight file as a flat dict of NumPy arrays under the file's own key names.
 
     `.safetensors` and `.npz` need NumPy only; `.pth`, `.pt`, `.bin` and `.ckpt` need torch and are
-    read with `weights_only=True`, so that no file can run code. Wrapping dicts (`params_ema`, else
-    `params`, else `state_dict`) and the prefixes `module.` and `_orig_mod.` are taken off.
+    read with `weights_only=True`, so that no file can run code. Wrapping dicts (the first that is
+    there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and the prefixes
+    `module.` and `_orig_mod.` are taken off.
 
     Raises:
       UserError: no such file, unknown suffix, damaged file, a pickle with code in it, torch
@@ -165,7 +195,7 @@ def _read_torch(path: Path) -> Tensors:
             ) from error
         raise _damaged(path, error) from error
     while isinstance(content, Mapping) and (
-        inner := [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        inner := [content[k] for k in _NESTED_WRAPPERS if isinstance(content.get(k), Mapping)]
     ):
         content = inner[0]
     if not isinstance(content, Mapping):
@@ -218,12 +248,40 @@ def write_safetensors(
     Raises:
       UserError: no space, no permission, no such directory; or an empty tree.
     """
-    path = Path(path)
     # order="C" and not ascontiguousarray, which would turn scalars into vectors.
     arrays = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}
     if not arrays:
         raise UserError(f"nothing to write to {path}: the tree has no arrays")
-    data = safetensors.numpy.save(arrays, dict(metadata or {}))
+    _write_whole(Path(path), safetensors.numpy.save(arrays, dict(metadata or {})))
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a flat dict of arrays for PyTorch: `.safetensors`, or `.pth` and `.pt` by torch.
+
+    A `.pth` holds the bare state dict: `model.load_state_dict(torch.load(path))`. Whole or not at
+    all, as `write_safetensors`.
+
+    Raises:
+      UserError: another suffix, torch missing, or as `write_safetensors`.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return write_safetensors(path, tensors)
+    if path.suffix not in (".pth", ".pt"):
+        raise UserError(f"{path}: weights for PyTorch end in .safetensors, .pth or .pt")
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f'writing {path} needs PyTorch: pip install "jaxgen[torch]", or write a .safetensors, '
+            "which needs none"
+        ) from error
+    buffer = io.BytesIO()
+    torch.save({key: torch.tensor(value) for key, value in tensors.items()}, buffer)
+    _write_whole(path, buffer.getvalue())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -239,173 +297,3 @@ def write_safetensors(
     finally:  # also after Ctrl-C
         with contextlib.suppress(OSError):
             partial.unlink()
-
-
-def flatten(tree: Tree) -> dict[str, Any]:
-    """{"g": {"params": {"kernel": a}}} -> {"g/params/kernel": a}; empty dicts are left out."""
-    return traverse_util.flatten_dict(dict(tree), sep="/")
-
-
-# ---------------------------------------------------------------------------------- conversion
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """A change of layout and its inverse; `ndim` is the rank it takes (None: any)."""
-
-    to_jax: Callable[[np.ndarray], np.ndarray]
-    to_torch: Callable[[np.ndarray], np.ndarray]
-    ndim: int | None = None
-
-
-NONE = Transform(lambda a: a, lambda a: a)
-# (out, in/groups, h, w) <-> (h, w, in/groups, out); depthwise and grouped convolutions too.
-CONV = Transform(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1), ndim=4)
-# (out, in) <-> (in, out)
-DENSE = Transform(lambda a: a.T, lambda a: a.T, ndim=2)
-
-
-def dense_after_flatten(height: int, width: int, channels: int) -> Transform:
-    """DENSE for a layer that follows a flattened image: torch flattens (c, h, w), we (h, w, c)."""
-
-    def to_jax(a: np.ndarray) -> np.ndarray:  # (out, c*h*w) -> (h*w*c, out)
-        split = a.reshape(a.shape[0], channels, height, width)
-        return split.transpose(2, 3, 1, 0).reshape(-1, a.shape[0])
-
-    def to_torch(a: np.ndarray) -> np.ndarray:  # (h*w*c, out) -> (out, c*h*w)
-        split = a.reshape(height, width, channels, a.shape[1])
-        return split.transpose(3, 2, 0, 1).reshape(a.shape[1], -1)
-
-    return Transform(to_jax, to_torch, ndim=2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """One line of a key map: a PyTorch key, the path in our tree, and the change of layout.
-
-    source, target: templates; `{name}` stands for a number (one or more digits), the same number
-      on both sides. The first rule that fits a key is used, in both directions.
-    target None: the tensor is known and not needed. There, and only there, `*` in `source` stands
-      for any text ("*.num_batches_tracked").
-    """
-
-    source: str
-    target: str | None
-    transform: Transform = NONE
-
-    def __post_init__(self) -> None:
-        if self.target is None:
-            return
-        if "*" in self.source:
-            raise ValueError(f"{self.source}: '*' is for tensors that are left out")
-        if _fields(self.source) != _fields(self.target):
-            raise ValueError(f"{self.source} -> {self.target}: the numbered fields differ")
-
-
-def module_rules(source: str, target: str, transform: Transform = CONV) -> list[Rule]:
-    """The two rules of a layer with weight and bias: convolution (default) or dense."""
-    return [
-        Rule(f"{source}.weight", f"{target}/kernel", transform),
-        Rule(f"{source}.bias", f"{target}/bias"),
-    ]
-
-
-def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: Tree) -> dict:
-    """PyTorch tensors -> our tree, complete and of the right shapes, or one error that lists all.
-
-    Args:
-      tensors: what `read_tensors` gave.
-      rules: the key map.
-      expected: nested dict whose leaves have `shape` and `dtype` (`jax.eval_shape` of the init).
-
-    Returns: nested dict of NumPy arrays like `expected`, in its dtypes.
-
-    Raises:
-      UserError: names every missing, extra and misshapen key at once.
-    """
-    want = flatten(expected)
-    found: Tensors = {}
-    extra, misshapen = [], []
-    for key, tensor in tensors.items():
-        rule, target = _match(key, rules, forward=True)
-        if rule is not None and target is None:
-            continue
-        if rule is None or target not in want or target in found:
-            extra.append(key)
-            continue
-        found[target] = tensor
-        if rule.transform.ndim not in (None, tensor.ndim):
-            misshapen.append(f"{key} {tensor.shape} has not {rule.transform.ndim} dimensions")
-            continue
-        try:
-            array = rule.transform.to_jax(tensor)
-        except ValueError:  # dense_after_flatten of another size
-            misshapen.append(f"{key} {tensor.shape} does not fit {target} {want[target].shape}")
-            continue
-        if array.shape != tuple(want[target].shape):
-            misshapen.append(
-                f"{key} {tensor.shape} gives {array.shape} where {target} is {want[target].shape}"
-            )
-            continue
-        found[target] = np.ascontiguousarray(array.astype(want[target].dtype)).reshape(array.shape)
-    sources = {p: _match(p, rules, forward=False)[1] for p in want if p not in found}
-    missing = [f"{source or 'no rule'} (for {path})" for path, source in sources.items()]
-    _report("weights do not fit", missing=missing, extra=extra, misshapen=misshapen)
-    return traverse_util.unflatten_dict({path: found[path] for path in want}, sep="/")
-
-
-def to_torch(tree: Tree, rules: Sequence[Rule]) -> Tensors:
-    """Our tree -> PyTorch's keys and layouts: the inverse of `convert` with the same rules.
-
-    Raises:
-      UserError: names every path of the tree that no rule covers.
-    """
-    tensors: Tensors = {}
-    uncovered = []
-    for path, value in flatten(tree).items():
-        rule, key = _match(path, rules, forward=False)
-        if rule is None or key is None:
-            uncovered.append(path)
-            continue
-        tensors[key] = np.asarray(rule.transform.to_torch(np.asarray(value)), order="C")
-    _report("the key map has no line for some parameters", uncovered=uncovered)
-    return tensors
-
-
-def _report(summary: str, **problems: list[str]) -> None:
-    texts = [
-        f"{len(items)} {name}: {', '.join(items)}" for name, items in problems.items() if items
-    ]
-    if texts:
-        raise UserError(f"{summary}: {'; '.join(texts)}")
-
-
-def _fields(template: str) -> set[str]:
-    return set(re.findall(r"\{(\w+)\}", template))
-
-
-@functools.cache
-def _pattern(template: str) -> re.Pattern[str]:
-    parts = re.split(r"(\{\w+\}|\*)", template)
-    seen: set[str] = set()
-    regex = ""
-    for part in parts:
-        if part == "*":
-            regex += ".*"
-        elif part.startswith("{") and part[1:-1] in seen:
-            regex += f"(?P={part[1:-1]})"
-        elif part.startswith("{"):
-            regex += rf"(?P<{part[1:-1]}>\d+)"
-            seen.add(part[1:-1])
-        else:
-            regex += re.escape(part)
-    return re.compile(regex)
-
-
-def _match(key: str, rules: Sequence[Rule], *, forward: bool) -> tuple[Rule | None, str | None]:
-    """The first rule that fits `key` and what `key` becomes under it (None: left out)."""
-    for rule in rules:
-        have, give = (rule.source, rule.target) if forward else (rule.target, rule.source)
-        if have is not None and (match := _pattern(have).fullmatch(key)):
-            return rule, None if give is None else give.format(**match.groupdict())
-    return None, None

@@ -60,8 +60,8 @@ def test_importing_jaxgen_and_its_command_is_light():
 
 # Rooms from the ground up: a module imports from its own floor or from lower ones.
 FLOORS = [
-    {"errors", "task", "cache", "log", "config", "grid", "heap"},
-    {"weights", "layout"},
+    {"errors", "task", "cache", "log", "config", "grid", "heap", "model_card"},
+    {"weights", "keymap", "layout"},
     {"nn", "losses", "metrics", "encoders", "data", "upscale"},
     {"tasks"},
     {"models"},

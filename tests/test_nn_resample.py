@@ -1,4 +1,4 @@
-"""jaxgen.nn.resample equals PyTorch's pixel shuffle and MATLAB's (the host's) bicubic."""
+"""jaxgen.nn.resample equals PyTorch's shuffle and bilinear, and MATLAB's (the host's) bicubic."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from jaxgen.data.resize import imresize
-from jaxgen.nn.resample import pixel_shuffle, pixel_unshuffle, upsample_bicubic, upsample_nearest
+from jaxgen.nn.resample import (
+    pixel_shuffle,
+    pixel_unshuffle,
+    upsample_bicubic,
+    upsample_bilinear,
+    upsample_nearest,
+)
 
 
 def numbers(*shape):
@@ -49,6 +55,17 @@ def test_bicubic_equals_the_hosts_resize(r, size):
     y = jax.jit(upsample_bicubic, static_argnums=1)(jnp.asarray(x), r)
     wanted = np.stack([imresize(image, scale=r, mode="float") for image in x])
     np.testing.assert_allclose(y, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4])
+def test_bilinear_equals_pytorch_s(r):
+    torch = pytest.importorskip("torch")
+    x = numbers(2, 3, 5, 4)
+    y = upsample_bilinear(jnp.asarray(x), r)
+    wanted = torch.nn.functional.interpolate(
+        torch.from_numpy(x).permute(0, 3, 1, 2), scale_factor=r, mode="bilinear"
+    )
+    np.testing.assert_allclose(y, wanted.permute(0, 2, 3, 1).numpy(), atol=1e-6, rtol=0)
 
 
 def test_bicubic_keeps_constants():

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY, checkpoint_arrays, run, tiny
+from reach import lively, true_radius
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.models.srgan import task as srgan
 from jaxgen.models.srgan.discriminator import Discriminator
-from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
+from jaxgen.models.srgan.generator import FORMS, KerasGenerator, SRResNet
+from jaxgen.task import Upscale
 from jaxgen.train import loop
 from jaxgen.train.writers import read_metrics
 
@@ -28,6 +30,8 @@ def count(module, shape):
         (SRResNet(), (1, 24, 24, 3), 1_550_659, 4_224),
         # Keras-SRGAN's Network.py.
         (KerasGenerator(), (1, 56, 56, 3), 2_039_555, 4_224),
+        # Keras' block35 for each residual block: 65,328 in place of 74,176.
+        (KerasGenerator(inception=True), (1, 56, 56, 3), 2_039_555 - 16 * 8_848, 7_808),
         (Discriminator(), (1, 224, 224, 3), 107_451_585, 3_712),
         (Discriminator(), (1, 96, 96, 3), 23_565_505, 3_712),
         (Discriminator(), (1, 128, 128, 3), 38_245_569, 3_712),
@@ -40,7 +44,7 @@ def test_published_parameter_counts(module, shape, trainable, statistics):
     assert count(module, shape) == (trainable, statistics)
 
 
-@pytest.mark.parametrize("variant", [":paper", ":seed004", ":celeba"])
+@pytest.mark.parametrize("variant", [":paper", ":seed004", ":inception", ":celeba"])
 def test_variants_have_the_published_networks(variant):
     config = configs.load(f"{REPOSITORY}/configs/srgan.py{variant}")
     size = config.data.hr_size
@@ -49,13 +53,14 @@ def test_variants_have_the_published_networks(variant):
     expected = {
         ":paper": (1_550_659, 23_565_505),
         ":seed004": (2_039_555, 107_451_585),
+        ":inception": (1_897_987, 107_451_585),
         ":celeba": (1_550_659, 138_908_865),
     }
     assert (generator, discriminator) == expected[variant]
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("form", [SRResNet, KerasGenerator])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_scales_and_output_range(form, scale):
     module = form(scale=scale, features=8, blocks=1, output="tanh")
     x = jax.random.uniform(jax.random.key(1), (2, 6, 7, 3), minval=-1.0)
@@ -63,6 +68,14 @@ def test_scales_and_output_range(form, scale):
     assert y.shape == (2, 6 * scale, 7 * scale, 3)
     assert y.dtype == jnp.float32
     assert float(jnp.abs(y).max()) <= 1.0
+
+
+def test_inception_blocks_reach_as_far_as_residual_ones():
+    module = KerasGenerator(features=16, blocks=2, edge_kernel=3, inception=True)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    verb = Upscale("g", module.apply, module.scale, module.radius())
+    found = true_radius(verb, lively(shapes))
+    assert found <= verb.radius <= found + 2
 
 
 def test_light_generator_starts_at_bicubic():
@@ -199,15 +212,52 @@ def test_generator_update_leaves_the_discriminators_statistics():
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), kept, mutable["d"]))
 
 
-@pytest.mark.parametrize("form", ["srresnet", "keras"])
+@pytest.mark.parametrize("form", ["srresnet", "keras", "inception"])
 def test_batch_statistics_of_the_generator_move(form, tmp_path):
     config = tiny(train__steps=2)
     with config.unlocked():
         config.model.generator = {
             "srresnet": {"form": "srresnet", "features": 8, "blocks": 1, "norm": True},
             "keras": {"form": "keras", "features": 8, "blocks": 1},
+            "inception": {"form": "inception", "features": 8, "blocks": 1},
         }[form]
     run(config, tmp_path)
     arrays = checkpoint_arrays(tmp_path, 2)
     assert (arrays["net_g/batch_stats/norm_trunk/mean"] != 0).any()
     assert (arrays["ema_g/batch_stats/norm_trunk/mean"] != 0).any()
+
+
+IRN = {
+    "model__loss__perceptual_net": "inception_resnet_v2",
+    "model__loss__perceptual_layers": (("mixed_5b", 1.0), ("block35_2", 0.5)),
+    "model__loss__perceptual_input": "raw",
+}
+
+
+def test_perceptual_features_of_another_network():
+    """Seed 004 compared VGG19 with layers of Inception-ResNet-v2."""
+    task, *_ = losses(**IRN)
+    kept = set(task.frozen["perceptual"]["params"])
+    assert {"mixed_5b", "block35_2"} <= kept
+    assert "block35_3" not in kept
+    _, (_, vgg19) = phase_loss("g")
+    _, (_, both) = phase_loss("g", **IRN)
+    _, (_, one) = phase_loss("g", **IRN | {"model__loss__perceptual_layers": (("mixed_5b", 1.0),)})
+    assert 0 < float(one["perceptual"]) < float(both["perceptual"])
+    assert float(one["perceptual"]) != float(vgg19["perceptual"])
+    assert float(one["pixel"]) == float(vgg19["pixel"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"perceptual_input": "imagenet"}, "use the perceptual input raw, not 'imagenet'"),
+        ({"perceptual_layers": (("mixed_6a", 1.0),)}, "too small for mixed_6a .* 43 pixels"),
+        ({"perceptual_layers": (("conv5_4", 1.0),)}, "no Inception-ResNet-v2 layer conv5_4"),
+        ({"perceptual_net": "resnet50"}, "unknown perceptual net 'resnet50'"),
+    ],
+)
+def test_perceptual_mistakes_show_before_the_first_step(changes, message):
+    changes = IRN | {f"model__loss__{key}": value for key, value in changes.items()}
+    with pytest.raises(UserError, match=message):
+        loop.load_task(tiny(**changes))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen.models.srgan.discriminator import Discriminator
-from jaxgen.models.srgan.generator import SRResNet
+from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install torch")
 from torch import nn  # noqa: E402
@@ -22,9 +22,9 @@ def randomised(module, x):
         for v, k in zip(leaves, keys, strict=True)
     ]
     variables = jax.tree.unflatten(tree, noisy)
-    for net in variables.get("batch_stats", {}).values():
-        net["var"] = jnp.abs(net["var"])
-    return jax.tree.map(np.asarray, variables)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, v: np.abs(v) if path[-1].key == "var" else np.asarray(v), variables
+    )
 
 
 def conv(variables, name, strides=1):
@@ -96,6 +96,46 @@ def test_generator(size):
         y = run(up, y)
     theirs = run([conv(v, "conv_out")], y).permute(0, 2, 3, 1).numpy()
     assert ours.shape == theirs.shape
+    assert relative(ours, theirs) <= 1e-5
+
+
+def test_inception_generator():
+    """Keras' block35 on the trunk: bias-free convolutions, BatchNorm without gain, epsilon 1e-3."""
+    module = KerasGenerator(blocks=2, inception=True)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 19, 24, 3)).astype(np.float32)
+    v = randomised(module, jnp.asarray(x[:, :8, :8]))
+    ours = np.asarray(jax.jit(module.apply)(v, x))
+
+    def conv_norm(block, name, y):
+        kernel = torch.tensor(v["params"][block][name]["kernel"].transpose(3, 2, 0, 1))
+        moments = v["batch_stats"][block][name]["norm"]
+        moments = [torch.tensor(moments[k]).reshape(1, -1, 1, 1) for k in ("mean", "var")]
+        shift = torch.tensor(v["params"][block][name]["norm"]["bias"]).reshape(1, -1, 1, 1)
+        y = nn.functional.conv2d(y, kernel, None, 1, kernel.shape[-1] // 2)
+        return torch.relu((y - moments[0]) / torch.sqrt(moments[1] + 1e-3) + shift)
+
+    def norm_trunk(y):
+        layer = norm(v, "norm_trunk")
+        layer.eps = 1e-3
+        return run([layer], y)
+
+    first = run([conv(v, "conv_in"), prelu(v, "prelu_in")], torch.tensor(x).permute(0, 3, 1, 2))
+    y = first
+    for block in ("block_0", "block_1"):
+        ends = [conv_norm(block, "branch0", y)]
+        for branch, depth in ((1, 2), (2, 3)):
+            end = y
+            for i in range(depth):
+                end = conv_norm(block, f"branch{branch}_{i}", end)
+            ends.append(end)
+        assert [end.shape[1] for end in ends] == [32, 32, 64]
+        y = torch.relu(y + 0.17 * run([conv(v, block)], torch.cat(ends, 1)))
+    y = first + norm_trunk(run([conv(v, "conv_trunk")], y))
+    for i in range(2):
+        y = run([conv(v, f"up_{i}_conv"), nn.UpsamplingNearest2d(scale_factor=2)], y)
+        y = nn.functional.leaky_relu(y, 0.2)
+    theirs = torch.tanh(run([conv(v, "conv_out")], y)).permute(0, 2, 3, 1).numpy()
+    assert ours.shape == theirs.shape == (1, 76, 96, 3)
     assert relative(ours, theirs) <= 1e-5
 
 

@@ -8,15 +8,18 @@ import jax.numpy as jnp
 
 
 class PReLU(nn.Module):
-    """Parametric ReLU with one slope per channel (He et al. 2015, eq. 1).
+    """Parametric ReLU (He et al. 2015, eq. 1): x (..., c) -> max(x, 0) + alpha * min(x, 0).
 
-    x (..., c) -> max(x, 0) + alpha * min(x, 0). Parameter: alpha (c,) float32, `slope` at first.
+    Parameter: alpha float32, `slope` at first; (c,), or (1,) if `shared`: one slope for all
+    channels, as PyTorch's PReLU has by default.
     """
 
     slope: float = 0.25
+    shared: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        alpha = self.param("alpha", nn.initializers.constant(self.slope), (x.shape[-1],))
+        shape = (1 if self.shared else x.shape[-1],)
+        alpha = self.param("alpha", nn.initializers.constant(self.slope), shape)
         alpha = alpha.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
         return jnp.where(x >= 0, x, alpha * x)

@@ -1,4 +1,4 @@
-"""Resampling by whole factors on the device: pixel shuffle, nearest, bicubic."""
+"""Resampling by whole factors on the device: pixel shuffle, nearest, bilinear, bicubic."""
 
 from __future__ import annotations
 
@@ -38,21 +38,9 @@ def upsample_nearest(x: jax.Array, r: int) -> jax.Array:
     return x.reshape(b, h * r, w * r, c)
 
 
-@functools.lru_cache
-def _cubic_taps(r: int) -> tuple[int, int, np.ndarray]:
-    """Weights (r, taps) of the r output phases on input offsets first ... last, and these two.
-
-    Keys' kernel with a = -1/2 (Keys 1981, eq. 15); output y*r + p looks at y + (p + 1/2)/r - 1/2.
-    """
-    offsets = np.arange(-3, 4)
-    centres = (np.arange(r) + 0.5) / r - 0.5
-    d = np.abs(offsets[None] - centres[:, None])
-    near = (1.5 * d - 2.5) * d * d + 1
-    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
-    weights = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
-    used = np.flatnonzero(np.any(weights != 0, axis=0))
-    first, last = used[0], used[-1]
-    return int(offsets[first]), int(offsets[last]), weights[:, first : last + 1]
+def upsample_bilinear(x: jax.Array, r: int) -> jax.Array:
+    """(b, h, w, c) -> (b, h*r, w*r, c) as PyTorch's interpolate does (align_corners=False)."""
+    return _upsample(x, *_taps(r, "linear"))
 
 
 def upsample_bicubic(x: jax.Array, r: int) -> jax.Array:
@@ -60,9 +48,35 @@ def upsample_bicubic(x: jax.Array, r: int) -> jax.Array:
 
     Keys' cubic (a = -1/2), borders mirrored with the edge pixel included. Equals the host's
     `imresize(mode="float")` to float32 rounding: no clipping, so values may leave the input's
-    range by some per cent. A few shifted multiply-adds per axis, rows first.
+    range by some per cent.
     """
-    first, last, weights = _cubic_taps(r)
+    return _upsample(x, *_taps(r, "cubic"))
+
+
+@functools.lru_cache
+def _taps(r: int, kind: str) -> tuple[int, int, np.ndarray]:
+    """Weights (r, taps) of the r output phases on input offsets first ... last, and these two.
+
+    "cubic" is Keys' kernel with a = -1/2 (Keys 1981, eq. 15), "linear" the triangle; output
+    y*r + p looks at y + (p + 1/2)/r - 1/2.
+    """
+    offsets = np.arange(-3, 4)
+    centres = (np.arange(r) + 0.5) / r - 0.5
+    d = np.abs(offsets[None] - centres[:, None])
+    if kind == "linear":
+        weights = np.maximum(1 - d, 0.0)
+    else:
+        near = (1.5 * d - 2.5) * d * d + 1
+        far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+        weights = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+    used = np.flatnonzero(np.any(weights != 0, axis=0))
+    first, last = used[0], used[-1]
+    return int(offsets[first]), int(offsets[last]), weights[:, first : last + 1]
+
+
+def _upsample(x: jax.Array, first: int, last: int, weights: np.ndarray) -> jax.Array:
+    """A few shifted multiply-adds per axis, rows first; borders mirrored with the edge pixel."""
+    r = len(weights)
     for axis in (1, 2):
         n = x.shape[axis]
         pads = [(0, 0)] * 4

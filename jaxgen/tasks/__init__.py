@@ -13,14 +13,16 @@ _SR_LOSS = {
     "pixel": 1.0,  # weights of the GAN stage's sum
     "pixel_kind": "l1",  # mse | l1 | charbonnier; pre-training uses it alone
     "perceptual": 1.0,
+    "perceptual_net": "vgg19",  # vgg19 | inception_resnet_v2
     "perceptual_weights": "random",  # file:PATH | random | none
     "perceptual_width": 0.5,  # of the random network
     "perceptual_seed": 0,
     "perceptual_layers": (("conv2_2", 1.0),),  # (layer, weight), ...
     "perceptual_before_activation": True,
-    "perceptual_input": "imagenet",  # imagenet | caffe | raw
+    "perceptual_input": "imagenet",  # imagenet | caffe | raw; inception_resnet_v2: raw
     "perceptual_kind": "l1",
     "perceptual_scale": 1.0,  # factor on the features
+    "total_variation": 0.0,  # of the generated picture
     "adversarial": 5e-3,
     "adversarial_kind": "nonsaturating",
     "label_smoothing": 0.1,

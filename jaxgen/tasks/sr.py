@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.data import sources, sr
-from jaxgen.encoders import vgg
+from jaxgen.encoders import perceptual, vgg
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial, pixel
 from jaxgen.losses.perceptual import perceptual_loss
@@ -70,13 +70,17 @@ def make_task(config: ConfigDict, losses: SRLosses, upscale: Upscale) -> Task:
       upscale: its verb, by which it is evaluated.
     """
     loss = config.model.loss
-    layers = dict(loss.perceptual_layers)
-    perceptual = vgg.load_perceptual(
+    seen = perceptual.load(
+        loss.perceptual_net,
         loss.perceptual_weights if loss.perceptual else "none",
-        tuple(layers),
+        tuple(losses.layers),
         loss.perceptual_width,
         loss.perceptual_seed,
     )
+    if seen:
+        # Mistakes show now, not when the GAN stage begins.
+        picture = jax.ShapeDtypeStruct((1, config.data.hr_size, config.data.hr_size, 3), "float32")
+        jax.eval_shape(losses.features, seen, picture)
     measure = vgg.load_perceptual("random", EVALUATION_LAYERS, 0.5, EVALUATION_SEED)
     begin = config.model.pretrain_steps
     phases = []
@@ -95,7 +99,7 @@ def make_task(config: ConfigDict, losses: SRLosses, upscale: Upscale) -> Task:
             sources.open_source(config.data, "train"),
             sr.train_transform(config.data),
         ),
-        frozen={"perceptual": perceptual, "measure": measure},
+        frozen={"perceptual": seen, "measure": measure},
         ema={"g": config.model.ema} if config.model.ema else {},
         evaluate=partial(_evaluate, config, upscale),
         eval_nets=("g",),
@@ -170,13 +174,15 @@ class SRLosses:
             parts["pixel"] = loss.pixel * PIXEL[loss.pixel_kind](fake, target)
         if loss.perceptual and frozen["perceptual"]:
             parts["perceptual"] = loss.perceptual * perceptual_loss(
-                partial(self._features, frozen["perceptual"]),
+                partial(self.features, frozen["perceptual"]),
                 fake,
                 target,
                 self.layers,
                 loss.perceptual_kind,
                 loss.perceptual_scale,
             )
+        if loss.total_variation:
+            parts["total_variation"] = loss.total_variation * pixel.total_variation(fake)
         if loss.adversarial:
             # D's statistics move in its own phase only.
             logits, _ = self._judge(params, mutable, fake, batch, rng, 1, step)
@@ -216,11 +222,16 @@ class SRLosses:
         )
         return logits, {**mutable, "d": changed} if changed else mutable
 
-    def _features(self, weights, images):
-        prepared = vgg.prepare(images, self.loss.perceptual_input)
-        before = self.loss.perceptual_before_activation
-        return vgg.features(
-            weights, prepared, tuple(self.layers), before, dtype=self.generator.dtype
+    def features(self, weights, images):
+        """The perceptual network's features of images in [-1, 1]: {layer: array}."""
+        return perceptual.features(
+            self.loss.perceptual_net,
+            weights,
+            images,
+            tuple(self.layers),
+            self.loss.perceptual_before_activation,
+            self.loss.perceptual_input,
+            self.generator.dtype,
         )
 
 

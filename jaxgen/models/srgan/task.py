@@ -8,9 +8,13 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.models.srgan.discriminator import Discriminator
-from jaxgen.models.srgan.generator import FORMS
+from jaxgen.models.srgan.generator import FORMS as OWN_FORMS
+from jaxgen.models.srgan.msrresnet import MSRResNet
+from jaxgen.models.srgan.published import PublishedSRResNet
 from jaxgen.task import Task
 from jaxgen.tasks import sr
+
+FORMS = {**OWN_FORMS, "published": PublishedSRResNet, "msrresnet": MSRResNet}
 
 
 def make_generator(config: ConfigDict):
@@ -21,8 +25,10 @@ def make_generator(config: ConfigDict):
     """
     settings = config.model.generator.to_dict()
     form = sr.choose(FORMS, settings.pop("form"), "generator form")
-    if config.data.scale not in (2, 4, 8):
-        raise UserError(f"data.scale={config.data.scale}: SRGAN upscales by 2, 4 or 8")
+    who, scales = ("MSRResNet", (2, 3, 4)) if form is MSRResNet else ("SRGAN", (2, 4, 8))
+    if config.data.scale not in scales:
+        known = "{}, {} or {}".format(*scales)
+        raise UserError(f"data.scale={config.data.scale}: {who} upscales by {known}")
     return sr.make_module(form, "generator", config, scale=config.data.scale, **settings)
 
 

@@ -1,0 +1,56 @@
+"""The README.md of an exported folder: what the model is, where its weights come from, its use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def model_card(
+    name: str, config: ConfigDict, facts: Mapping[str, str], metrics: Mapping[str, float]
+) -> str:
+    """Markdown text.
+
+    Args:
+      name: of the exported folder.
+      config: its config; one with `origin` is of converted weights.
+      facts: what the weights file's header says: family, step, parameters, and the scale of models
+        that upscale.
+      metrics: of the last evaluation.
+    """
+    lines = [f"# {name}", "", _summary(config, facts), ""]
+    if metrics:
+        lines += ["| evaluation | value |", "|---|---|"]
+        lines += [*(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items())), ""]
+    origin = config.get("origin")
+    if origin is not None and origin.net != "g":
+        lines += [
+            f'The net "{origin.net}" alone, to train from: give the folder as '
+            f"`train.init_from.{origin.net}` of the config.",
+            "",
+        ]
+    else:
+        lines += ["```python", "import jaxgen", "", f'model = jaxgen.load("{name}")']
+        if "scale" in facts:
+            lines.append("large = model.upscale(array)  # uint8 (h, w, 3)")
+        lines += ["```", ""]
+    whole = "every setting of the training run" if origin is None else "the network's settings"
+    return "\n".join([*lines, f"`config.json` holds {whole}.", ""])
+
+
+def _summary(config: ConfigDict, facts: Mapping[str, str]) -> str:
+    what = f"Super-resolution x{facts['scale']}" if "scale" in facts else "Image model"
+    text = f"{what}, family {facts['family']}, {int(facts['parameters']):,} parameters, "
+    origin = config.get("origin")
+    if origin is not None:
+        return f"{text}converted from {origin.file} ({origin.layout}: {sizes_text(origin.sizes)})."
+    source: Any = config.get("data", {}).get("source", "")
+    on = f" on {source}" if isinstance(source, str) and source else ""
+    return f"{text}trained for {int(facts['step']):,} steps{on}."
+
+
+def sizes_text(sizes: Mapping[str, Any]) -> str:
+    """ "blocks 16, features 64, scale 4"."""
+    return ", ".join(f"{key} {value}" for key, value in sorted(sizes.items()))
