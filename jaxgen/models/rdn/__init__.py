@@ -1,0 +1,5 @@
+"""RDN, the residual dense network (Zhang et al., CVPR 2018): super-resolution for pixels."""
+
+from jaxgen.models.rdn.task import make_task, verbs
+
+__all__ = ["make_task", "verbs"]

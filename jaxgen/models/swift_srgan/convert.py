@@ -1,0 +1,147 @@
+"""Swift-SRGAN's published weights: the original repository's keys, generator and discriminator."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxgen import config as configs
+from jaxgen.layout import Layout, Sizes, Tensors
+from jaxgen.models.swift_srgan.task import make_discriminator, make_generator
+from jaxgen.weights import CONV, DENSE, Rule, Tree, dense_after_flatten, module_rules
+
+
+def _separable(source: str, target: str) -> list[Rule]:
+    return [
+        rule
+        for part in ("depthwise", "pointwise")
+        for rule in module_rules(f"{source}.{part}", f"params/{target}_conv/{part}", CONV)
+    ]
+
+
+def _block(source: str, target: str) -> list[Rule]:
+    """A separable convolution, BatchNorm and the slopes of the original's ConvBlock."""
+    return [
+        *_separable(f"{source}.cnn", target),
+        Rule(f"{source}.bn.weight", f"params/{target}_norm/scale"),
+        Rule(f"{source}.bn.bias", f"params/{target}_norm/bias"),
+        Rule(f"{source}.bn.running_mean", f"batch_stats/{target}_norm/mean"),
+        Rule(f"{source}.bn.running_var", f"batch_stats/{target}_norm/var"),
+        Rule(f"{source}.act.weight", f"params/{target}_prelu/alpha"),
+    ]
+
+
+# Batches that each BatchNorm has seen; PyTorch reads state dicts without them, too.
+_COUNTS = Rule("*.num_batches_tracked", None)
+_GENERATOR = (
+    _COUNTS,
+    *_block("initial", "in"),
+    *_block("residual.{i}.block1", "block_{i}_0"),
+    *_block("residual.{i}.block2", "block_{i}_1"),
+    *_block("convblock", "trunk"),
+    *_separable("upsampler.{i}.conv", "up_{i}"),
+    Rule("upsampler.{i}.act.weight", "params/up_{i}_prelu/alpha"),
+    *_separable("final_conv", "out"),
+)
+
+
+def _generator_sizes(tensors: Tensors) -> Sizes | None:
+    slopes = tensors.get("initial.act.weight")
+    first = tensors.get("initial.cnn.depthwise.weight")
+    if slopes is None or first is None or first.ndim != 4:
+        return None
+    return {
+        "features": slopes.size,
+        "blocks": _count(tensors, r"residual\.(\d+)\."),
+        "edge_kernel": first.shape[2],
+        # One up-stage doubles. The original's "x8" has four, and is converted as the x16 it is.
+        "scale": 2 ** _count(tensors, r"upsampler\.(\d+)\."),
+    }
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    """One more than the largest number that `pattern` finds at the start of a key."""
+    return 1 + max((int(m[1]) for key in tensors if (m := re.match(pattern, key))), default=-1)
+
+
+def _generator_config(sizes: Sizes) -> ConfigDict:
+    sizes = dict(sizes)
+    config = _config(sizes.pop("scale"))
+    config.model = {"generator": {**sizes, "norm": True, "skip": False}}
+    return config
+
+
+def _config(scale: int) -> ConfigDict:
+    config = configs.base("swift_srgan")
+    config.data = {"scale": scale}
+    return config
+
+
+def _read_generator(config: ConfigDict) -> Sizes | None:
+    generator = make_generator(config)
+    if not generator.norm or generator.skip:
+        return None
+    names = ("scale", "features", "blocks", "edge_kernel")
+    return {name: getattr(generator, name) for name in names}
+
+
+def _discriminator_sizes(tensors: Tensors) -> Sizes | None:
+    first = tensors.get("blocks.0.cnn.pointwise.weight")
+    dense = tensors.get("classifier.2.weight")
+    if first is None or dense is None or dense.ndim != 2:
+        return None
+    features, (hidden, inputs) = first.shape[0], dense.shape
+    pool = round((inputs / (8 * features)) ** 0.5)
+    return {"features": features, "hidden": hidden, "pool": pool}
+
+
+def _discriminator_config(sizes: Sizes) -> ConfigDict:
+    config = _config(4)
+    config.model = {"discriminator": dict(sizes)}
+    return config
+
+
+def _read_discriminator(config: ConfigDict) -> Sizes:
+    discriminator = make_discriminator(config)
+    return {name: getattr(discriminator, name) for name in ("features", "hidden", "pool")}
+
+
+def _discriminator_rules(sizes: Sizes) -> list[Rule]:
+    flat = dense_after_flatten(sizes["pool"], sizes["pool"], 8 * sizes["features"])
+    return [
+        _COUNTS,
+        *_block("blocks.{i}", "block_{i}"),
+        *module_rules("classifier.2", "params/dense_0", flat),
+        *module_rules("classifier.4", "params/dense_1", DENSE),
+    ]
+
+
+def _shapes(module: Any) -> Tree:
+    # No parameter depends on the picture's size.
+    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    return jax.eval_shape(module.init, jax.random.key(0), picture)
+
+
+LAYOUTS = (
+    Layout(
+        name="Swift-SRGAN generator",
+        net="g",
+        sizes=_generator_sizes,
+        config=_generator_config,
+        read=_read_generator,
+        rules=lambda sizes: _GENERATOR,
+        expected=lambda config: _shapes(make_generator(config)),
+    ),
+    Layout(
+        name="Swift-SRGAN discriminator",
+        net="d",
+        sizes=_discriminator_sizes,
+        config=_discriminator_config,
+        read=_read_discriminator,
+        rules=_discriminator_rules,
+        expected=lambda config: _shapes(make_discriminator(config)),
+    ),
+)

@@ -1,0 +1,46 @@
+"""Swift-SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError
+from jaxgen.models.swift_srgan.discriminator import SwiftDiscriminator
+from jaxgen.models.swift_srgan.generator import SwiftGenerator
+from jaxgen.task import Task
+from jaxgen.tasks import sr
+
+# 16: what the original's code trains as x8 (it has scale // 2 up-stages).
+SCALES = (2, 4, 8, 16)
+
+
+def make_generator(config: ConfigDict) -> SwiftGenerator:
+    """The generator module of `config.model.generator`.
+
+    Raises:
+      UserError: unknown setting or scale.
+    """
+    scale = config.data.scale
+    if scale not in SCALES:
+        raise UserError(f"data.scale={scale}: Swift-SRGAN upscales by 2, 4, 8 or 16")
+    settings = config.model.generator.to_dict()
+    return sr.make_module(SwiftGenerator, "generator", config, scale=scale, **settings)
+
+
+def make_discriminator(config: ConfigDict) -> SwiftDiscriminator:
+    """The discriminator module of `config.model.discriminator`."""
+    settings = config.model.discriminator.to_dict()
+    return sr.make_module(SwiftDiscriminator, "discriminator", config, **settings)
+
+
+def verbs(config: ConfigDict) -> dict[str, Any]:
+    """What a trained Swift-SRGAN can do: {"upscale": ...}."""
+    return {"upscale": sr.upscale_verb(make_generator(config), config.data.scale)}
+
+
+def make_task(config: ConfigDict) -> Task:
+    """The Task of this config; see `jaxgen.task`."""
+    losses = sr.SRLosses(make_generator(config), make_discriminator(config), config)
+    return sr.make_task(config, losses, verbs(config)["upscale"])
