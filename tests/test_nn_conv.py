@@ -14,6 +14,7 @@ from jaxgen.nn.conv import Conv, conv2d
 # (b, h, w), kernel, c, n: 9x9 both ways, odd sizes, bands that do not divide the height.
 SHAPES = {
     "small": ((2, 8, 8), 3, 5, 7),
+    "point": ((2, 9, 7), 1, 5, 6),
     "bands": ((3, 33, 38), 3, 4, 6),
     "wide": ((2, 40, 36), 3, 32, 8),
     "edge_out": ((2, 37, 40), 9, 16, 3),
@@ -43,7 +44,7 @@ def reference(x, kernel, strides=(1, 1), pads=None):
 
 def in_float64(f, *args):
     with jax.enable_x64(True):
-        return np.asarray(jax.jit(f)(*(np.asarray(a, np.float64) for a in args)))
+        return jax.tree.map(np.asarray, jax.jit(f)(*(np.asarray(a, np.float64) for a in args)))
 
 
 def assert_close(got, wanted, tolerance=1e-5):
@@ -93,11 +94,13 @@ def test_the_fast_paths_are_taken(monkeypatch):
         return lambda *args: calls.append(name) or f(*args)
 
     monkeypatch.setattr(conv_module.winograd, "conv3x3", spy("winograd", winograd.conv3x3))
+    gradient = spy("winograd gradient", winograd.kernel_gradient)
+    monkeypatch.setattr(conv_module.winograd, "kernel_gradient", gradient)
     monkeypatch.setattr(conv_module, "_patches_dot", spy("bands", conv_module._patches_dot))
     for name, wanted in {
         "small": set(),
         "edge_out": {"bands"},
-        "winograd": {"winograd", "bands"},
+        "winograd": {"winograd", "winograd gradient"},
     }.items():
         calls.clear()
         x, kernel, g = arrays(name)
@@ -105,24 +108,60 @@ def test_the_fast_paths_are_taken(monkeypatch):
         assert set(calls) == wanted, name
 
 
+@pytest.mark.parametrize(("size", "channels"), [(41, (64, 32, 40)), (9, (3, 4))])
+def test_several_inputs_equal_their_concatenation(size, channels, monkeypatch):
+    """By Winograd without concatenation, and where the layer is too small for that."""
+    xs = [numbers(i, 2, size, size, c) for i, c in enumerate(channels)]
+    kernel, g = numbers(7, 3, 3, sum(channels), 96), numbers(8, 2, size, size, 96)
+    seen = []
+    together = conv_module._conv_of_several
+    monkeypatch.setattr(
+        conv_module, "_conv_of_several", lambda *args: seen.append(1) or together(*args)
+    )
+    y, pullback = jax.vjp(jax.jit(conv2d), xs, kernel)
+    dxs, dk = pullback(g)
+    assert bool(seen) == (size == 41)
+
+    def wanted(x, kernel, g):
+        y, pullback = jax.vjp(reference, x, kernel)
+        return y, *pullback(g)
+
+    got = y, jnp.concatenate(dxs, axis=-1), dk
+    for a, b in zip(got, in_float64(wanted, jnp.concatenate(xs, -1), kernel, g), strict=True):
+        assert_close(a, b)
+    layer = Conv(96, 3)
+    variables = layer.init(jax.random.key(0), xs)
+    whole = layer.apply(variables, jnp.concatenate(xs, axis=-1))
+    assert_close(layer.apply(variables, xs), whole)
+
+
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 5, 7), (1, 1, 1), (3, 50, 47)])
 def test_winograd_takes_any_size(shape):
     x, kernel = numbers(0, *shape, 48), numbers(1, 3, 3, 48, 40)
-    assert_close(jax.jit(winograd.conv3x3)(x, kernel), in_float64(reference, x, kernel), 5e-6)
+    assert_close(jax.jit(winograd.conv3x3)([x], kernel), in_float64(reference, x, kernel), 5e-6)
+    g = numbers(2, *shape, 40)
+
+    def gradient(x, kernel, g):
+        return jax.vjp(lambda k: reference(x, k), kernel)[1](g)[0]
+
+    got = jax.jit(winograd.kernel_gradient)(x, g)
+    assert_close(got, in_float64(gradient, x, kernel, g), 5e-6)
 
 
 def test_winograd_bands_equal_one_band(monkeypatch):
     x, kernel = numbers(0, 2, 30, 21, 32), numbers(1, 3, 3, 32, 32)
-    whole = winograd.conv3x3(x, kernel)
+    g = numbers(2, 2, 30, 21, 32)
+    whole, gradient = winograd.conv3x3([x], kernel), winograd.kernel_gradient(x, g)
     monkeypatch.setattr(winograd, "BAND_SIZE", 2 * 2 * 6 * 32)  # two block rows a band
-    assert_close(winograd.conv3x3(x, kernel), whole, 3e-6)
+    assert_close(winograd.conv3x3([x], kernel), whole, 3e-6)
+    assert_close(winograd.kernel_gradient(x, g), gradient, 3e-6)
 
 
 def test_winograd_is_as_exact_as_plain_float32_within_a_factor_of_four():
     x, kernel = numbers(0, 1, 64, 64, 64), numbers(1, 3, 3, 64, 64)
     truth = in_float64(reference, x, kernel)
     rms = lambda y: np.sqrt(np.mean((np.asarray(y, np.float64) - truth) ** 2))  # noqa: E731
-    assert rms(winograd.conv3x3(x, kernel)) <= 4 * rms(reference(x, kernel))
+    assert rms(winograd.conv3x3([x], kernel)) <= 4 * rms(reference(x, kernel))
 
 
 @pytest.mark.parametrize(

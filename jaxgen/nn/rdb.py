@@ -30,8 +30,8 @@ class ResidualDenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        dense = x
+        dense = [x]  # in all (b, h, w, c + i * growth)
         for i in range(self.layers):
-            y = nn.relu(Conv(self.growth, 3, dtype=self.dtype, name=f"layer_{i}")(dense))
-            dense = jnp.concatenate([dense, y], axis=-1)  # (b, h, w, c + (i + 1) * growth)
+            y = Conv(self.growth, 3, dtype=self.dtype, name=f"layer_{i}")(dense)
+            dense.append(nn.relu(y))
         return x + Conv(x.shape[-1], 1, dtype=self.dtype, name="fusion")(dense)

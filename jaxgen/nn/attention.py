@@ -1,0 +1,84 @@
+"""Attention, one function for all models."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
+
+import jax
+import jax.numpy as jnp
+
+# cuDNN's fused attention: the largest head, and the first GPUs that have it (Ampere).
+_FUSED_HEAD, _FUSED_CAPABILITY = 128, 8.0
+
+
+@overload
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    return_weights: Literal[False] = False,
+) -> jax.Array: ...
+
+
+@overload
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    return_weights: Literal[True],
+) -> tuple[jax.Array, jax.Array]: ...
+
+
+def attention(q, k, v, mask=None, *, return_weights=False):
+    """softmax(q k^T / sqrt(d)) v per head (Vaswani et al. 2017, eq. 1).
+
+    The softmax is float32 whatever the inputs. A query to which the mask leaves no key gives zeros.
+
+    Args:
+      q: (b, n, heads, d). k, v: (b, m, heads, d).
+      mask: bool, True where attention may go: (b, m), the same for all queries, or (b, n, m).
+      return_weights: gives (result, weights (b, heads, n, m) float32, which sum to one over m).
+
+    Returns: (b, n, heads, d) in v's dtype.
+    """
+    if mask is not None:
+        mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # (b, 1, 1 or n, m)
+    if not return_weights and _fused(q, k, mask):
+        full = None
+        if mask is not None:
+            full = jnp.broadcast_to(mask, (q.shape[0], 1, q.shape[1], k.shape[1]))
+        y = jax.nn.dot_product_attention(q, k, v, mask=full, implementation="cudnn")
+        return y if full is None else jnp.where(_any_key(full), y, jnp.zeros((), y.dtype))
+    scores = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32)
+    scores = scores / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1)
+    if mask is not None:
+        weights = jnp.where(mask, weights, 0.0)
+    y = jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v)
+    return (y, weights) if return_weights else y
+
+
+def _any_key(mask: jax.Array) -> jax.Array:
+    """(b, 1, n, m) -> (b, n, 1, 1)."""
+    return mask.any(axis=-1).swapaxes(1, 2)[..., None]
+
+
+def _fused(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> bool:
+    """Whether cuDNN's kernel can compute it: JAX never takes it by itself."""
+    if jax.default_backend() != "gpu" or q.dtype != jnp.bfloat16:
+        return False
+    if q.shape[-1] % 8 or q.shape[-1] > _FUSED_HEAD:
+        return False
+    # A mask goes in as a bias, whose gradient needs even lengths.
+    if mask is not None and (q.shape[1] % 2 or k.shape[1] % 2):
+        return False
+    device = jax.devices()[0]
+    cuda = device.platform_version.lower().startswith("cuda")
+    return cuda and float(getattr(device, "compute_capability", 0.0)) >= _FUSED_CAPABILITY
