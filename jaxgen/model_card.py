@@ -46,6 +46,9 @@ def _summary(config: ConfigDict, facts: Mapping[str, str]) -> str:
     origin = config.get("origin")
     if origin is not None:
         return f"{text}converted from {origin.file} ({origin.layout}: {sizes_text(origin.sizes)})."
+    mixed = config.get("interpolation")
+    if mixed is not None:
+        return f"{text}{1 - mixed.alpha:g} x {mixed.a} + {mixed.alpha:g} x {mixed.b}."
     source: Any = config.get("data", {}).get("source", "")
     on = f" on {source}" if isinstance(source, str) and source else ""
     return f"{text}trained for {int(facts['step']):,} steps{on}."

@@ -1,0 +1,5 @@
+"""ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021): RRDBNet, SRVGGNetCompact."""
+
+from jaxgen.models.esrgan.task import make_task, verbs
+
+__all__ = ["make_task", "verbs"]
