@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen import models as families
-from jaxgen import run, weights
+from jaxgen import places, run, weights
 from jaxgen.errors import UserError
 from jaxgen.keymap import misfits
 from jaxgen.layout import Layout, Sizes, Tensors
@@ -275,11 +275,14 @@ def _sizes_of(layout: Layout, tensors: Tensors) -> Sizes | None:
 def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
     from jaxgen.train.init_from import load_nets
 
-    if Path(source).expanduser().is_file() and Path(source).name not in (run.WEIGHTS, run.CONFIG):
+    if Path(source).expanduser().is_file() and Path(source).name not in (
+        places.WEIGHTS,
+        places.CONFIG,
+    ):
         converted = convert(source)
         return converted.config, {converted.layout.net: converted.variables}
-    folder = run.resolve(source)
-    return configs.from_json(folder / run.CONFIG), load_nets(folder)
+    folder = places.resolve(source)
+    return configs.from_json(folder / places.CONFIG), load_nets(folder)
 
 
 def _check_not_ours(path: Path, tensors: Tensors) -> None:

@@ -7,9 +7,10 @@ the models that come with the package by their name.
 
 from __future__ import annotations
 
-import difflib
+import copy
 import importlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -22,11 +23,9 @@ from ml_collections import ConfigDict
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
-from jaxgen.task import Upscale
-
-BUNDLED = Path(__file__).parent / "bundled"
-CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
-CHECKPOINTS = "checkpoints"
+from jaxgen.model_card import model_card
+from jaxgen.places import CARD, CONFIG, WEIGHTS, is_export, read_metrics, read_number, resolve
+from jaxgen.task import Prompt, PromptedUpscale, Upscale
 
 
 class Model:
@@ -59,6 +58,8 @@ class Model:
         # Only what the verbs need: no discriminator.
         self.nets = {verb.net: nets[verb.net] for verb in self.verbs.values()}
         self._placed: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}  # by net: the prompt that goes with its variables
+        self._words: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -76,15 +77,26 @@ class Model:
         return sum(_count(net["params"]) for net in self.nets.values())
 
     def upscale(
-        self, image: np.ndarray, tile: int | None = None, *, batch: int = 1, progress: Any = None
-    ) -> np.ndarray:
+        self,
+        image: Any,
+        tile: int | None = None,
+        *,
+        prompt: str | Prompt | None = None,
+        strength: float = 1.0,
+        batch: int = 1,
+        progress: Any = None,
+    ) -> Any:
         """Upscales one picture by `self.scale`.
 
         Args:
           image: uint8, colour (h, w, 3), gray (h, w), or with alpha (h, w, 4); alpha is enlarged
-            by bicubic interpolation.
+            by bicubic interpolation. Or a list of pictures of one shape, without alpha, whose
+            tiles share the batches: frames of a video. A list is returned then.
           tile: side of the tiles in low-resolution pixels; None: as large as memory allows. The
             result is the same.
+          prompt: what the picture shows, for a model that takes one; None: what `with_prompt` set,
+            else the empty prompt.
+          strength: of the prompt, see `with_prompt`.
           batch: tiles per device at a time.
           progress: called as progress(tiles done, tiles in all).
 
@@ -93,9 +105,16 @@ class Model:
         Raises:
           UserError: the model does not upscale, or the array is no such picture.
         """
-        from jaxgen.upscale import upscale_alpha, upscale_image
+        from jaxgen.upscale import upscale_alpha, upscale_image, upscale_images
 
+        if prompt is not None:
+            asked = self.with_prompt(prompt, strength)
+            return asked.upscale(image, tile, batch=batch, progress=progress)
         verb = self._verb("upscale")
+        if isinstance(image, list):
+            frames = [np.asarray(frame) for frame in image]
+            variables = self._variables(verb.net)
+            return upscale_images(verb, variables, frames, tile, batch, progress)
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
             return upscale_image(verb, self._variables(verb.net), image, tile, batch, progress)
@@ -105,6 +124,76 @@ class Model:
         upscale_image(verb, variables, color, tile, batch, progress, out=result[..., :3])
         result[..., 3] = upscale_alpha(image[..., 3], verb.scale)
         return result
+
+    def read_prompt(self, text: str) -> Prompt:
+        """The text as the model reads it: its words, and which of them it does not know.
+
+        Raises:
+          UserError: the model takes no prompt.
+        """
+        return self._prompted().read(text)
+
+    def with_prompt(self, prompt: str | Prompt, strength: float = 1.0) -> Model:
+        """This model, guided by a text in all that it upscales; shares the weights.
+
+        Args:
+          prompt: a text, or what `read_prompt` gives. Of a text, unknown words are named in a
+            warning, with the nearest known ones.
+          strength: the result is empty + strength * (prompted - empty): 0 is the empty prompt's
+            result, 1 the prompt's own, more overstates it.
+
+        Raises:
+          UserError: the model takes no prompt, or the strength is no finite number.
+        """
+        from jaxgen.data.tokens import complaint
+        from jaxgen.log import log
+
+        verb = self._prompted()
+        if not math.isfinite(strength):
+            raise UserError(f"the prompt's strength must be a finite number, not {strength}")
+        if isinstance(prompt, str):
+            prompt = self.read_prompt(prompt)
+            if problem := complaint(prompt):
+                log.warning("%s", problem)
+        asked = copy.copy(self)
+        asked._asked = {verb.net: verb.ask(prompt, strength)}
+        asked._words = prompt.words
+        return asked
+
+    def attention(
+        self, image: np.ndarray, prompt: str | Prompt | None = None
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """Where each word of a prompt acted.
+
+        Args:
+          image: uint8 (h, w, 3) or gray (h, w).
+          prompt: None: what `with_prompt` set.
+
+        Returns: (words, maps (h, w, words) float32): the share of each low-resolution pixel's
+          attention that went to the word, mean over heads and layers. What is left of one went to
+          the prompt's start.
+
+        Raises:
+          UserError: the model takes no prompt or has no attention, or no prompt was given.
+        """
+        from jaxgen.tasks.attention_maps import attention_maps
+
+        if prompt is not None:
+            return self.with_prompt(prompt).attention(image)
+        self.check_attention()
+        verb = self._prompted()
+        if verb.net not in self._asked:
+            raise UserError("attention needs a prompt")
+        maps = attention_maps(verb, self._variables(verb.net), np.asarray(image))
+        return self._words, maps[..., 1 : 1 + len(self._words)]
+
+    def check_attention(self) -> None:
+        """Raises UserError if the model has no attention to show."""
+        if self._prompted().attend is None:
+            raise UserError(
+                f"{self.name} has no attention to show: it was trained with another guidance "
+                "(model.generator.guidance)"
+            )
 
     def export(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes config, weights and a model card to a new folder, whole or not at all.
@@ -117,8 +206,8 @@ class Model:
         """
         folder = Path(folder).expanduser().absolute()
         occupied = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-        if occupied and not (overwrite and _is_export(folder)):
-            hint = "; pass overwrite to replace it" if _is_export(folder) else ""
+        if occupied and not (overwrite and is_export(folder)):
+            hint = "; pass overwrite to replace it" if is_export(folder) else ""
             raise UserError(f"{folder} exists and is not empty: choose another folder{hint}")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -126,7 +215,8 @@ class Model:
             partial.mkdir(parents=True)
             (partial / CONFIG).write_text(configs.to_json(self.config))
             weights.write_safetensors(partial / WEIGHTS, self.nets, self._facts())
-            (partial / CARD).write_text(self._card(folder.name))
+            card = model_card(folder.name, self.config, self._facts(), self.metrics)
+            (partial / CARD).write_text(card)
             if occupied:
                 folder.rename(old)
             elif folder.is_dir():
@@ -160,7 +250,18 @@ class Model:
 
             cache.enable()
             self._placed[net] = jax.device_put(self.nets[net])
+        if net in self._asked:
+            return {**self._placed[net], "prompt": self._asked[net]}
         return self._placed[net]
+
+    def _prompted(self) -> PromptedUpscale:
+        verb = self._verb("upscale")
+        if not isinstance(verb, PromptedUpscale):
+            raise UserError(
+                f"{self.name} (family {self.family}) takes no prompt; use a model of the family "
+                "prompt_srgan"
+            )
+        return verb
 
     def _facts(self) -> dict[str, str]:
         """What the weights file's header says, so that a list of models needs no weights."""
@@ -168,30 +269,6 @@ class Model:
         if "upscale" in self.verbs:
             facts["scale"] = str(self.scale)
         return {**facts, "metrics": json.dumps(self.metrics)}
-
-    def _card(self, name: str) -> str:
-        facts = self._facts()
-        what = f"Super-resolution x{facts['scale']}" if "scale" in facts else "Image model"
-        source = self.config.get("data", {}).get("source", "")
-        lines = [
-            f"# {name}",
-            "",
-            f"{what}, family {self.family}, {self.parameters:,} parameters, trained for "
-            f"{self.step:,} steps{f' on {source}' if isinstance(source, str) and source else ''}.",
-            "",
-            "| evaluation | value |",
-            "|---|---|",
-            *(f"| {key} | {value:.4g} |" for key, value in sorted(self.metrics.items())),
-            "",
-            "```python",
-            "import jaxgen",
-            "",
-            f'model = jaxgen.load("{name}")',
-        ]
-        if "scale" in facts:
-            lines.append("large = model.upscale(array)  # uint8 (h, w, 3)")
-        lines += ["```", "", f"`{CONFIG}` holds every setting of the training run.", ""]
-        return "\n".join(lines)
 
 
 def load(name_or_path: str | Path, step: int | None = None, best: bool = False) -> Model:
@@ -214,81 +291,21 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
             raise UserError(f"{folder} is an exported model: it has one step only")
         tree = weights.read_tree(folder / WEIGHTS)
         facts = weights.read_metadata(folder / WEIGHTS)
-        found, metrics = _number(facts.get("step")), _metrics(facts.get("metrics"))
+        found, metrics = read_number(facts.get("step")), read_metrics(facts.get("metrics"))
     else:
         from jaxgen.train.checkpoint import load_for_use
-        from jaxgen.train.writers import read_metrics
+        from jaxgen.train.writers import read_metrics as read_log
 
         wanted = tuple(sorted({verb.net for verb in verbs.values()}))
         tree, found = load_for_use(folder, step=step, best=best, nets=wanted)
-        metrics = _evaluated(read_metrics(folder), found)
+        metrics = _evaluated(read_log(folder), found)
     _check_fit(folder, verbs, tree)
     return Model(folder.name, config, tree, found, metrics, verbs)
 
 
-def resolve(name_or_path: str | Path) -> Path:
-    """The folder that a name or path means; reads nothing of it.
-
-    Raises:
-      UserError: nothing there, or a folder that is neither a run nor an exported model.
-    """
-    text = str(name_or_path)
-    path = Path(text).expanduser()
-    if path.name in (WEIGHTS, CONFIG) and path.is_file():
-        path = path.parent
-    if path.is_dir():
-        if not (path / CONFIG).is_file():
-            raise UserError(
-                f"{path} is neither a run nor an exported model: it has no {CONFIG}"
-                + _near_runs(path)
-            )
-        if not (path / WEIGHTS).is_file() and not (path / CHECKPOINTS).is_dir():
-            raise UserError(
-                f"{path} has no finished checkpoint yet; train it first: "
-                "python -m jaxgen.main --config=... --workdir=" + str(path)
-            )
-        return path.absolute()
-    names = bundled_names()
-    if text in names:
-        return BUNDLED / text
-    if path.exists():
-        raise UserError(f"{path} is a file; give the folder of a run or of an exported model")
-    near = difflib.get_close_matches(text, [*names, *_siblings(path)], n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    known = f"bundled models: {', '.join(names)}" if names else "no model is bundled"
-    raise UserError(f"no model {text!r}{hint}; give a run's folder or a name ({known})")
-
-
-def bundled_names() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(p.name for p in BUNDLED.glob("*") if _is_export(p))
-
-
-def list_models() -> list[dict[str, Any]]:
-    """One row per bundled model: name, family, scale, parameters, step, metrics, headline.
-
-    Reads headers only, no weights. `scale` is None for models that don't upscale; `headline` is
-    the card's first sentence.
-    """
-    rows = []
-    for name in bundled_names():
-        folder = BUNDLED / name
-        facts = weights.read_metadata(folder / WEIGHTS)
-        rows.append(
-            {
-                "name": name,
-                "family": facts.get("family", configs.from_json(folder / CONFIG).family),
-                "scale": _number(facts["scale"]) if "scale" in facts else None,
-                "parameters": _number(facts.get("parameters")),
-                "step": _number(facts.get("step")),
-                "metrics": _metrics(facts.get("metrics")),
-                "headline": _headline(folder / CARD),
-            }
-        )
-    return rows
-
-
 def _verbs(config: ConfigDict) -> dict[str, Any]:
+    if config.get("origin", {}).get("net", "g") != "g":
+        return {}  # converted weights of a discriminator: to train from only
     family = config.get("family")
     unknown = UserError(f"the config's family {family!r} is not part of this jaxgen")
     if not isinstance(family, str) or not family.isidentifier():
@@ -345,46 +362,6 @@ def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
         if line.get("kind") == "eval" and line.get("step") == step:
             found = {k: v for k, v in line.items() if isinstance(v, float)}
     return found
-
-
-def _metrics(text: str | None) -> dict[str, float]:
-    try:
-        return dict(json.loads(text or "{}"))
-    except (json.JSONDecodeError, TypeError, ValueError):
-        return {}
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
-
-
-def _headline(card: Path) -> str:
-    """First paragraph of a model card after its title."""
-    if not card.is_file():
-        return ""
-    paragraphs = card.read_text(encoding="utf-8").split("\n\n")
-    return next((" ".join(p.split()) for p in paragraphs if p.strip() and p[0] != "#"), "")
-
-
-def _is_export(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
-
-
-def _near_runs(folder: Path) -> str:
-    """ "runs" was given where "runs/srgan" was meant."""
-    inside = sorted(p for p in folder.iterdir() if p.is_dir() and (_is_run(p) or _is_export(p)))
-    return f"; did you mean {inside[0]}?" if inside else ""
-
-
-def _siblings(path: Path) -> list[str]:
-    """Runs beside a path that does not exist, as the user would write them."""
-    if not path.parent.is_dir():
-        return []
-    return [str(p) for p in path.parent.iterdir() if p.is_dir() and (_is_run(p) or _is_export(p))]
 
 
 def _count(tree: Any) -> int:

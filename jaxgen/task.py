@@ -96,3 +96,41 @@ class Upscale:
     scale: int
     radius: int
     multiple: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A text as a model reads it.
+
+    tokens: (t,) int32, padded. mask: (t,) bool, True where there is a token.
+    words: what the user reads of the tokens 1, 2, ...; token 0 begins every prompt, and the empty
+      prompt is it alone.
+    unknown: words that the model does not know, with the nearest that it knows.
+    cut: words at the end that did not fit.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    words: tuple[str, ...]
+    unknown: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    cut: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptedUpscale(Upscale):
+    """An `Upscale` that a text guides.
+
+    `apply` without a prompt is the model's answer to the empty one. With `ask`'s entry "prompt"
+    added to the variables it is empty + strength * (prompted - empty): another prompt or strength
+    is another argument, and compiles nothing anew.
+
+    read: text -> Prompt.
+    ask: (prompt, strength) -> what goes into the variables as "prompt".
+    attend: (variables with a prompt, x (b, h, w, 3)) -> (b, h, w, t) float32: how much each place
+      looked at each token, mean over heads and layers; sums to one over the tokens. None for a
+      model without attention.
+    """
+
+    read: Callable[[str], Prompt]
+    ask: Callable[[Prompt, float], PyTree]
+    attend: Callable[[Mapping[str, PyTree], jax.Array], jax.Array] | None

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_model import ROOT, picture, tiny_model, write_run
 
 import jaxgen
-from jaxgen import cli, run, upscale_files
+from jaxgen import cli, places, run, upscale_files
 from jaxgen.cli.common import interruptible
 from jaxgen.data import images
 from jaxgen.data.resize import imresize
@@ -362,11 +362,11 @@ def test_eval_mistakes(jaxgen_command, model, tmp_path):
 
 
 def test_models_lists_the_bundled(jaxgen_command, monkeypatch, tmp_path):
-    monkeypatch.setattr(run, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(places, "BUNDLED", tmp_path / "bundled")
     code, _, err = jaxgen_command("models")
     assert code == 2
     assert "no model is bundled" in err
-    tiny_model().export(run.BUNDLED / "srgan_x4")
+    tiny_model().export(places.BUNDLED / "srgan_x4")
     code, out, _ = jaxgen_command("models")
     assert code == 0
     for text in ("srgan_x4", "x4", f"{tiny_model().parameters:,}", "psnr_y 25.5"):

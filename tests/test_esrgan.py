@@ -14,6 +14,7 @@ from jaxgen import run, weights
 from jaxgen.cli.interpolate import interpolate as interpolate_command
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
+from jaxgen.interpolation import interpolate
 from jaxgen.losses import adversarial
 from jaxgen.models.esrgan import task as esrgan
 from jaxgen.models.esrgan.convert import LAYOUTS
@@ -355,9 +356,9 @@ def two_models(tmp_path_factory):
 def test_interpolation_lies_between_and_ends_at_the_two(two_models):
     a, b = map(run.load, two_models)
     for alpha, wanted in ((0.0, a), (1.0, b)):
-        ends = run.interpolate(a, b, alpha)
+        ends = interpolate(a, b, alpha)
         jax.tree.map(np.testing.assert_array_equal, ends.nets, dict(wanted.nets))
-    middle = run.interpolate(a, b, 0.25)
+    middle = interpolate(a, b, 0.25)
     jax.tree.map(
         lambda x, y, z: np.testing.assert_allclose(z, 0.75 * x + 0.25 * y, rtol=1e-6, atol=1e-7),
         dict(a.nets), dict(b.nets), middle.nets,
@@ -375,7 +376,7 @@ def test_interpolate_command_writes_a_model(two_models, tmp_path, capsys):
     assert mixed.step == 6
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
     np.testing.assert_array_equal(
-        mixed.upscale(image), run.interpolate(run.load(psnr), run.load(gan), 0.8).upscale(image)
+        mixed.upscale(image), interpolate(run.load(psnr), run.load(gan), 0.8).upscale(image)
     )
 
 
@@ -384,9 +385,9 @@ def test_interpolation_of_different_networks_says_what_differs(two_models):
     config = load("tiny", model__generator__skip=False)
     other = run.Model("other", config, dict(a.nets), step=1)
     with pytest.raises(UserError, match=r"psnr and other are .*generator\.skip: True -> False"):
-        run.interpolate(a, other, 0.5)
+        interpolate(a, other, 0.5)
     srgan = tiny()
     with pytest.raises(UserError, match="family: 'esrgan' -> 'srgan'"):
-        run.interpolate(a, run.Model("srgan", srgan, dict(a.nets), step=1), 0.5)
+        interpolate(a, run.Model("srgan", srgan, dict(a.nets), step=1), 0.5)
     with pytest.raises(UserError, match="alpha must lie between 0 and 1"):
-        run.interpolate(a, b, 1.5)
+        interpolate(a, b, 1.5)

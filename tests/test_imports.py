@@ -66,7 +66,7 @@ FLOORS = [
     {"tasks"},
     {"models"},
     {"train"},
-    {"run", "upscale_files", "convert"},
+    {"run", "upscale_files", "convert", "places", "interpolation"},
     {"main", "cli", "__main__", "__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -11,7 +11,7 @@ from tiny_model import picture, tiny_config, tiny_model, variables, write_run
 
 import jaxgen
 from jaxgen import config as configs
-from jaxgen import run, weights
+from jaxgen import places, run, weights
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 
@@ -34,11 +34,11 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def bundle(model, tmp_path, monkeypatch):
     """Two models bundled in place of the package's own."""
-    monkeypatch.setattr(run, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(places, "BUNDLED", tmp_path / "bundled")
     monkeypatch.chdir(tmp_path)
     for name in ("srgan_x4", "srresnet_x4"):
-        model.export(run.BUNDLED / name)
-    return run.BUNDLED
+        model.export(places.BUNDLED / name)
+    return places.BUNDLED
 
 
 def equal(a, b):
@@ -107,16 +107,16 @@ def test_run_gives_the_metrics_of_its_step(trained, tmp_path):
 
 def test_files_inside_a_model_folder_mean_the_folder(exported):
     for name in ("weights.safetensors", "config.json"):
-        assert run.resolve(exported / name) == exported
+        assert places.resolve(exported / name) == exported
 
 
 # ------------------------------------------------------------------------------------- bundled
 
 
 def test_bundled_models_are_loaded_by_name(bundle):
-    assert run.bundled_names() == ["srgan_x4", "srresnet_x4"]
+    assert places.bundled_names() == ["srgan_x4", "srresnet_x4"]
     assert run.load("srgan_x4").name == "srgan_x4"
-    row = run.list_models()[0]
+    row = places.list_models()[0]
     assert row["name"] == "srgan_x4"
     assert (row["family"], row["scale"], row["step"]) == ("srgan", 4, 7)
     assert row["parameters"] == run.load("srgan_x4").parameters
@@ -211,7 +211,7 @@ def test_unknown_names_list_the_bundled_and_the_nearest(bundle, tmp_path, traine
 
 
 def test_without_bundled_models_the_message_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "BUNDLED", tmp_path / "none")
+    monkeypatch.setattr(places, "BUNDLED", tmp_path / "none")
     with pytest.raises(UserError, match="no model is bundled"):
         run.load("srgan_x4")
 

@@ -1,4 +1,4 @@
-"""The command `jaxgen`: upscale, eval, models, prepare, export. Training is `jaxgen.main`.
+"""The command `jaxgen`: upscale, eval, convert, interpolate, models, prepare, export.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from jaxgen import __version__
+from jaxgen.cli.convert import convert
 from jaxgen.cli.evaluate import evaluate
+from jaxgen.cli.interpolate import interpolate
 from jaxgen.cli.manage import export, models, prepare
 from jaxgen.cli.upscale import upscale
 from jaxgen.errors import UserError
@@ -49,6 +51,8 @@ app.command("eval")(evaluate)
 app.command()(models)
 app.command()(prepare)
 app.command()(export)
+app.command()(interpolate)
+app.command()(convert)
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ def interpolate(
     overwrite: Annotated[bool, typer.Option(help="Replace a model exported there.")] = False,
 ) -> None:
     """Mix the weights of two models: less invented texture and fewer artefacts than the GAN."""
-    from jaxgen import run
+    from jaxgen import interpolation, run
 
-    model = run.interpolate(run.load(a), run.load(b), alpha)
+    model = interpolation.interpolate(run.load(a), run.load(b), alpha)
     folder = model.export(out, overwrite=overwrite)
     print(f"{folder}  {1 - alpha:g} x {a} + {alpha:g} x {b}  {model.parameters:,} parameters")

@@ -15,7 +15,7 @@ def models() -> None:
     """List the bundled models."""
     from rich.table import Table
 
-    from jaxgen.run import list_models
+    from jaxgen.places import list_models
 
     table = Table("name", "family", "scale", "parameters", "evaluation", "about")
     for row in list_models():

@@ -118,14 +118,18 @@ def upscale(
 
     from tqdm import tqdm
 
+    from jaxgen.data.tokens import complaint
     from jaxgen.run import load
 
     opened = load(model)
     _ = opened.scale  # a model that does not upscale is refused here, not once per picture
     if prompt is not None:
-        opened = opened.with_prompt(prompt, 1.0 if strength is None else strength)
+        asked = opened.read_prompt(prompt)
+        opened = opened.with_prompt(asked, 1.0 if strength is None else strength)
         if show_attention:
             opened.check_attention()
+        if problem := complaint(asked):
+            print(f"warning: {problem}", file=sys.stderr)
     todo = [job for job in jobs if overwrite or not job[1].exists()]
     failed, skipped, finished = 0, len(jobs) - len(todo), 0
     style = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"

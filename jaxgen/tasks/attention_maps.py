@@ -84,6 +84,8 @@ def heat_sheet(picture: np.ndarray, words: Sequence[str], maps: np.ndarray) -> I
     most = max(float(maps.max()), 1e-6) if maps.size else 1.0
     cells = []
     for index, word in enumerate(words):
+        if not any(letter.isalnum() for letter in word):  # a comma
+            continue
         share = Image.fromarray(maps[..., index].astype(np.float32) / most)
         heat = np.asarray(share.resize(size, Image.Resampling.BILINEAR), np.float64)[..., None]
         heat = np.clip(heat, 0, 1)

@@ -1,0 +1,292 @@
+"""The prompted SRGAN from a config: networks, losses, verb.
+
+Net "g" holds the generator's parameters, by the names of the family srgan's SRResNet, and below
+"text" those of the text encoder that is trained along with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from jaxgen import weights
+from jaxgen.data import prompted
+from jaxgen.data.tokens import WordTokenizer, only_start
+from jaxgen.errors import UserError
+from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
+from jaxgen.models.prompt_srgan.evaluate import evaluate
+from jaxgen.models.prompt_srgan.generator import PromptSRResNet
+from jaxgen.models.prompt_srgan.text import TextEncoder
+from jaxgen.task import Prompt, PromptedUpscale, Task
+from jaxgen.tasks import sr
+
+# The loss of logits (b,) for fakes, per example, by `model.loss.adversarial_kind`; a relativistic
+# one compares with real pictures, and so has none for a picture that is itself real.
+AS_FAKES = {
+    "nonsaturating": jax.nn.softplus,  # -log(1 - D)
+    "minimax": jax.nn.softplus,
+    "hinge": lambda logits: jax.nn.relu(1.0 + logits),
+    "lsgan": lambda logits: 0.5 * jnp.square(logits),
+}
+
+
+def make_generator(config: ConfigDict) -> PromptSRResNet:
+    """The generator module of `config.model.generator`.
+
+    Raises:
+      UserError: unknown guidance or setting, a scale, or a place that there is not.
+    """
+    settings = config.model.generator.to_dict()
+    guidance, guided = settings.get("guidance"), tuple(settings.get("guided", ()))
+    if guidance not in ("attention", "film"):
+        raise UserError(f"unknown model.generator.guidance {guidance!r}; use attention or film")
+    if not set(guided) <= set(range(1, settings["blocks"] + 1)) or not guided:
+        raise UserError(
+            f"model.generator.guided={guided}: name some of the {settings['blocks']} blocks"
+        )
+    if config.data.scale not in (2, 4, 8):
+        raise UserError(f"data.scale={config.data.scale}: it upscales by 2, 4 or 8")
+    settings["guided"] = guided
+    return sr.make_module(PromptSRResNet, "generator", config, scale=config.data.scale, **settings)
+
+
+def make_text_encoder(config: ConfigDict) -> TextEncoder:
+    """The text encoder module of `config.model.text`, for the config's vocabulary."""
+    settings = config.model.text.to_dict()
+    return sr.make_module(TextEncoder, "text", config, size=make_tokenizer(config).size, **settings)
+
+
+def make_tokenizer(config: ConfigDict) -> WordTokenizer:
+    """The tokenizer of the vocabulary that travels with the config."""
+    return WordTokenizer(config.data.vocabulary, config.data.prompt_length)
+
+
+def verbs(config: ConfigDict) -> dict[str, Any]:
+    """What a trained model can do: {"upscale": ...}, with or without a prompt."""
+    generator, encoder = make_generator(config), make_text_encoder(config)
+    tokenizer = make_tokenizer(config)
+    attends = generator.guidance == "attention"
+    upscale = PromptedUpscale(
+        net="g",
+        apply=partial(_apply, generator, encoder),
+        scale=config.data.scale,
+        radius=generator.radius(),
+        read=tokenizer.encode,
+        ask=_ask,
+        attend=partial(_attend, generator, encoder) if attends else None,
+    )
+    return {"upscale": upscale}
+
+
+def make_task(config: ConfigDict) -> Task:
+    """The Task of this config; see `jaxgen.task`."""
+    prompted.check(config.data)
+    losses = PromptLosses(
+        make_generator(config),
+        sr.make_module(
+            PromptDiscriminator, "discriminator", config, **config.model.discriminator.to_dict()
+        ),
+        make_text_encoder(config),
+        config,
+    )
+    upscale = verbs(config)["upscale"]
+    task = sr.make_task(config, losses, upscale)
+    return dataclasses.replace(
+        task,
+        frozen={"perceptual": task.frozen["perceptual"]},
+        train_data=lambda: (
+            prompted.train_source(config.data),
+            prompted.train_transform(config.data),
+        ),
+        evaluate=partial(evaluate, config, upscale),
+    )
+
+
+class PromptLosses(sr.SRLosses):
+    """The losses of `SRLosses`, with a prompt in the batch and for both networks.
+
+    The discriminator also sees real pictures with another example's prompt, as fakes (GAN-CLS,
+    Reed et al. 2016, algorithm 1): otherwise it need not read the text.
+
+    Args:
+      generator, discriminator, config: see `SRLosses`; they take a prompt's features as well.
+      encoder: (tokens, mask) -> Text.
+    """
+
+    def __init__(self, generator, discriminator, encoder, config: ConfigDict):
+        super().__init__(generator, discriminator, config)
+        self.encoder = encoder
+        self.mismatch = config.model.mismatch
+        if self.mismatch:
+            kind = self.loss.adversarial_kind
+            self.as_fakes = sr.choose(AS_FAKES, kind, "adversarial loss for model.mismatch")
+        self.trunk = read_trunk(config.model.trunk) if config.model.trunk else None
+
+    def init(self, rng, batch):
+        """(params, mutable) of net g, text encoder included, and, in a GAN run, d."""
+        g_rng, t_rng, d_rng = jax.random.split(rng, 3)
+        tokens, mask = batch["tokens"][:1], batch["mask"][:1]
+        encoder = self.encoder.init(t_rng, tokens, mask)
+        text = self.encoder.apply(encoder, tokens, mask)
+        g = self.generator.init(g_rng, sr.to_float(batch["lr"][:1]), text)
+        if self.trunk is not None:
+            g = _with_trunk(g, self.trunk)
+        nets = {"g": {**g, "params": {**g["params"], "text": encoder["params"]}}}
+        if self.adversarial:
+            nets["d"] = self.discriminator.init(d_rng, sr.to_float(batch["hr"][:1]), text.pooled)
+        params = {n: v["params"] for n, v in nets.items()}
+        rest = {n: {k: v[k] for k in v if k != "params"} for n, v in nets.items()}
+        return params, {n: r for n, r in rest.items() if r}
+
+    def discriminate(self, params, mutable, frozen, batch, rng, step):
+        """As `SRLosses.discriminate`, and real pictures with wrong prompts as fakes."""
+        loss_rng, rng = jax.random.split(rng)
+        value, (mutable, metrics) = super().discriminate(
+            params, mutable, frozen, batch, loss_rng, step
+        )
+        if not self.mismatch:
+            return value, (mutable, metrics)
+        wrong, weight = other_prompts(batch)
+        real = sr.to_float(batch["hr"])
+        logits, mutable = self._judge(params, mutable, real, wrong, rng, 0, step)
+        pairs = jnp.maximum(weight.sum(), 1.0)
+        mismatch = (self.as_fakes(logits) * weight).sum() / pairs
+        seen = ((logits <= 0) * weight).sum() / pairs
+        metrics = {**metrics, "mismatch": mismatch, "mismatch_accuracy": seen}
+        return value + self.mismatch * mismatch, (mutable, metrics)
+
+    def _upscale(self, params, mutable, batch):
+        state = mutable.get("g", {})
+        text = self.encoder.apply({"params": params["g"]["text"]}, batch["tokens"], batch["mask"])
+        fake, changed = self.generator.apply(
+            {"params": params["g"], **state},
+            sr.to_float(batch["lr"]),
+            text,
+            train=True,
+            mutable=list(state),
+        )
+        return fake, {**mutable, "g": changed} if changed else mutable
+
+    def _judge(self, params, mutable, images, batch, rng, stream, step):
+        # D takes the prompts as the generator's encoder has them, and does not change that.
+        text = self.encoder.apply(
+            {"params": jax.lax.stop_gradient(params["g"]["text"])}, batch["tokens"], batch["mask"]
+        )
+        if self.loss.instance_noise:
+            left = jnp.clip(1.0 - step / max(self.loss.instance_noise_steps, 1), 0.0, 1.0)
+            rng = jax.random.fold_in(rng, stream)
+            noise = jax.random.normal(rng, images.shape, images.dtype)
+            images = images + self.loss.instance_noise * left * noise
+        state = mutable.get("d", {})
+        logits, changed = self.discriminator.apply(
+            {"params": params["d"], **state}, images, text.pooled, train=True, mutable=list(state)
+        )
+        return logits, {**mutable, "d": changed} if changed else mutable
+
+
+def other_prompts(batch) -> tuple[dict[str, jax.Array], jax.Array]:
+    """(each example's neighbour's prompt, weight (b,) float32): mismatched pairs for D.
+
+    The weight is 0 where the prompt may be true of the picture (an equal "meaning") and where
+    either prompt is empty.
+    """
+    wrong = {key: jnp.roll(batch[key], 1, axis=0) for key in ("tokens", "mask", "meaning")}
+    different = wrong["meaning"] != batch["meaning"]
+    weight = different & (wrong["meaning"] != 0) & (batch["meaning"] != 0)
+    return wrong, weight.astype(jnp.float32)
+
+
+# ---- the verb ------------------------------------------------------------------------------------
+
+
+def _ask(prompt: Prompt, strength: float) -> dict[str, np.ndarray]:
+    return {
+        "tokens": prompt.tokens,
+        "mask": prompt.mask,
+        "strength": np.asarray(strength, np.float32),
+    }
+
+
+def _apply(generator, encoder, variables, x):
+    """Without "prompt": the empty prompt. With: empty + strength * (prompted - empty)."""
+    prompt = variables.get("prompt")
+    b = x.shape[0]
+    if prompt is None:
+        return _run(generator, encoder, variables, x, *_empty(1, b))
+    asked = _repeat(prompt["tokens"], b), _repeat(prompt["mask"], b)
+    nothing = _empty(len(prompt["tokens"]), b)
+    tokens, mask = (jnp.concatenate(pair) for pair in zip(nothing, asked, strict=True))
+    both = _run(generator, encoder, variables, jnp.concatenate([x, x]), tokens, mask)
+    empty, guided = jnp.split(both, 2)
+    return empty + prompt["strength"] * (guided - empty)
+
+
+def _run(generator, encoder, variables, x, tokens, mask, **options):
+    state = {key: value for key, value in variables.items() if key != "prompt"}
+    text = encoder.apply({"params": state["params"]["text"]}, tokens, mask)
+    return generator.apply(state, x, text, train=False, **options)
+
+
+def _attend(generator, encoder, variables, x):
+    """(b, h, w, 3) -> (b, h, w, t): mean of the attention over heads and layers."""
+    prompt, b = variables["prompt"], x.shape[0]
+    tokens, mask = _repeat(prompt["tokens"], b), _repeat(prompt["mask"], b)
+    _, found = _run(generator, encoder, variables, x, tokens, mask, mutable=["intermediates"])
+    layers = jax.tree.leaves(found["intermediates"])  # (b, heads, h, w, t) each
+    return sum(layer.mean(axis=1) for layer in layers) / len(layers)
+
+
+def _empty(length: int, count: int) -> tuple[jax.Array, jax.Array]:
+    tokens, mask = only_start(length)
+    return _repeat(tokens, count), _repeat(mask, count)
+
+
+def _repeat(row, count: int) -> jax.Array:
+    return jnp.broadcast_to(jnp.asarray(row)[None], (count, len(row)))
+
+
+# ---- starting from an SRResNet -------------------------------------------------------------------
+
+
+def read_trunk(source: str) -> dict[str, Any]:
+    """The variables of net g of an exported SRResNet: a folder, or its weights file.
+
+    Raises:
+      UserError: nothing of this kind is there.
+    """
+    path = Path(source).expanduser()
+    path = path / "weights.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(
+            f"model.trunk={source!r} is not an exported model; make one: jaxgen export RUN {source}"
+        )
+    tree = weights.read_tree(path)
+    if "g" not in tree:
+        raise UserError(f"model.trunk={source!r} holds no net 'g', only {', '.join(tree)}")
+    return tree["g"]
+
+
+def _with_trunk(variables: dict[str, Any], trunk: dict[str, Any]) -> dict[str, Any]:
+    """`variables` with all arrays of `trunk` in their places; the guidance keeps its start."""
+    ours, theirs = weights.flatten(variables), weights.flatten(trunk)
+    guidance = ("params/guide_", "params/text/")
+    wanted = {k for k in ours if not k.startswith(guidance)}
+    problems = [f"missing {k}" for k in sorted(wanted - theirs.keys())]
+    problems += [f"unknown {k}" for k in sorted(theirs.keys() - wanted)]
+    problems += [
+        f"{k} is {theirs[k].shape}, not {ours[k].shape}"
+        for k in sorted(wanted & theirs.keys())
+        if theirs[k].shape != ours[k].shape
+    ]
+    if problems:
+        raise UserError(f"model.trunk does not fit model.generator: {'; '.join(problems[:8])}")
+    merged = {**ours, **{k: jnp.asarray(theirs[k]) for k in wanted}}
+    return traverse_util.unflatten_dict(merged, sep="/")
