@@ -46,3 +46,21 @@ def data_dir() -> Path:
 def fixtures_dir() -> Path:
     """Folder of golden arrays."""
     return _folder("JAXGEN_FIXTURES")
+
+
+@pytest.fixture
+def jaxgen_command(monkeypatch, capsys, tmp_path):
+    """Calls the command in this process and in `tmp_path`: (exit code, stdout, stderr)."""
+    from jaxgen import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return call

@@ -33,21 +33,9 @@ def expected(model):
     return run.load(model).upscale
 
 
-@pytest.fixture
-def jaxgen_command(monkeypatch, capsys, tmp_path):
-    """Calls the command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / ".cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
 
 
 def save(path, array, **options):

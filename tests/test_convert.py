@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conversion import assert_same_bits, caller
+from conversion import assert_same_bits
 from helpers import REPOSITORY
 
 from jaxgen import config as configs
@@ -61,11 +61,6 @@ def file(tmp_path):
     path = tmp_path / "weights_001.safetensors"
     weights.write_tensors(path, published("leftthomas SRGAN")[1])
     return path
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    return caller(monkeypatch, capsys, tmp_path)
 
 
 # ------------------------------------------------------------------------------------ recognition
@@ -187,8 +182,8 @@ def test_half_precision_becomes_float32(tmp_path):
 # ------------------------------------------------------------------------------- files and folders
 
 
-def test_file_to_folder_to_file(command, file, tmp_path):
-    code, out, err = command("convert", file, "--to", "run")
+def test_file_to_folder_to_file(jaxgen_command, file, tmp_path):
+    code, out, err = jaxgen_command("convert", file, "--to", "run")
     assert (code, err) == (0, "")
     assert "leftthomas SRGAN (bias True, blocks 2, edge_kernel 9, features 8, scale 2" in out
     card = (tmp_path / "run" / "README.md").read_text()
@@ -202,14 +197,14 @@ def test_file_to_folder_to_file(command, file, tmp_path):
     nets = load_nets(tmp_path / "run", ("g",))
     assert_same_bits(weights.flatten(nets["g"]), weights.flatten(model.nets["g"]))
 
-    assert command("convert", "run", "--to-torch", "back.safetensors")[0] == 0
+    assert jaxgen_command("convert", "run", "--to-torch", "back.safetensors")[0] == 0
     assert_same_bits(weights.read_tensors("back.safetensors"), weights.read_tensors(file))
     # An export of it still knows where it comes from.
     model.export(tmp_path / "again")
     assert "converted from weights_001" in (tmp_path / "again" / "README.md").read_text()
 
 
-def test_a_wrapped_torch_file_and_back_without_pickled_code(command, tmp_path):
+def test_a_wrapped_torch_file_and_back_without_pickled_code(jaxgen_command, tmp_path):
     torch = pytest.importorskip("torch", reason=".pth files are read by torch")
     _, tensors = published("Lornatang SRGAN-PyTorch")
     state = {f"module._orig_mod.{k}": torch.tensor(v) for k, v in tensors.items()}
@@ -217,15 +212,15 @@ def test_a_wrapped_torch_file_and_back_without_pickled_code(command, tmp_path):
     ema = {"module.n_averaged": torch.tensor(3), **state}
     other = {key: torch.zeros_like(value) for key, value in state.items()}
     torch.save({"epoch": 3, "state_dict": other, "ema_state_dict": ema}, "w.pth")
-    assert command("convert", "w.pth", "--to", "run")[0] == 0
-    assert command("convert", "run", "--to-torch", "back.pth")[0] == 0
+    assert jaxgen_command("convert", "w.pth", "--to", "run")[0] == 0
+    assert jaxgen_command("convert", "run", "--to-torch", "back.pth")[0] == 0
     back = torch.load("back.pth", weights_only=True)
     assert_same_bits({k: v.numpy() for k, v in back.items()}, tensors)
 
 
-def test_from_one_layout_to_another(command, file):
+def test_from_one_layout_to_another(jaxgen_command, file):
     """By name; networks that are the same under other names."""
-    code, out, _ = command(
+    code, out, _ = jaxgen_command(
         "convert", file, "--to-torch", "g.safetensors", "--layout", "Goldhuang srgan-pytorch"
     )
     assert (code, out.split("  ")[1]) == (0, "goldhuang SRGAN-PyTorch, 37 tensors\n")
@@ -239,20 +234,20 @@ def test_from_one_layout_to_another(command, file):
             convert.to_torch(file, name)
 
 
-def test_looking_writes_nothing(command, file, tmp_path):
+def test_looking_writes_nothing(jaxgen_command, file, tmp_path):
     before = sorted(tmp_path.iterdir())
-    code, out, _ = command("convert", file)
+    code, out, _ = jaxgen_command("convert", file)
     assert code == 0
     assert out.startswith("leftthomas SRGAN (bias True, ")
     assert "family srgan, " in out
     assert sorted(tmp_path.iterdir()) == before
-    code, out, _ = command("convert", "--list")
+    code, out, _ = jaxgen_command("convert", "--list")
     assert code == 0
     assert "Swift-SRGAN discriminator" in out
     assert "torchvision VGG16 or VGG19" in out
 
 
-def test_mistakes_of_the_command(command, file, tmp_path):
+def test_mistakes_of_the_command(jaxgen_command, file, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "note.txt").write_text("mine")
     (tmp_path / "there.safetensors").write_text("mine")
@@ -267,7 +262,7 @@ def test_mistakes_of_the_command(command, file, tmp_path):
         (("no_such_run", "--to-torch", "a.pth"), "no model 'no_such_run'"),
         ((file, "--to", "a", "--layout", "nobody's"), "no layout"),
     ):
-        code, out, err = command("convert", *args)
+        code, out, err = jaxgen_command("convert", *args)
         assert (code, out) == (2, ""), args
         assert reason in err, args
         assert err.count("\n") == 1, args
@@ -275,42 +270,42 @@ def test_mistakes_of_the_command(command, file, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_torch_is_needed_for_pth_alone(command, file, monkeypatch):
+def test_torch_is_needed_for_pth_alone(jaxgen_command, file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert command("convert", file, "--to", "run")[0] == 0
-    assert command("convert", "run", "--to-torch", "a.safetensors")[0] == 0
-    code, _, err = command("convert", "run", "--to-torch", "a.pth")
+    assert jaxgen_command("convert", file, "--to", "run")[0] == 0
+    assert jaxgen_command("convert", "run", "--to-torch", "a.safetensors")[0] == 0
+    code, _, err = jaxgen_command("convert", "run", "--to-torch", "a.pth")
     assert code == 2
     assert 'pip install "jaxgen[torch]", or write a .safetensors' in err
 
 
-def test_networks_without_a_layout_say_so(command):
-    code, _, err = command("convert", "srresnet_x4", "--to-torch", "a.safetensors")
+def test_networks_without_a_layout_say_so(jaxgen_command):
+    code, _, err = jaxgen_command("convert", "srresnet_x4", "--to-torch", "a.safetensors")
     assert code == 2
     assert "no published layout has the networks of srresnet_x4 (net g); there are: leftth" in err
 
 
-def test_a_discriminator_is_to_train_from(command, tmp_path):
+def test_a_discriminator_is_to_train_from(jaxgen_command, tmp_path):
     _, tensors = published("Swift-SRGAN discriminator")
     weights.write_tensors(tmp_path / "d.safetensors", tensors)
-    code, out, _ = command("convert", "d.safetensors", "--to", "d")
+    code, out, _ = jaxgen_command("convert", "d.safetensors", "--to", "d")
     assert code == 0
     assert out.rstrip().endswith("parameters; for train.init_from.d")
     assert "`train.init_from.d`" in (tmp_path / "d" / "README.md").read_text()
     assert set(load_nets(tmp_path / "d", ("d",))) == {"d"}
     with pytest.raises(UserError, match="does not upscale; it can: nothing"):
         run.load(tmp_path / "d").upscale(np.zeros((4, 4, 3), np.uint8))
-    assert command("convert", "d", "--to-torch", "back.safetensors")[0] == 0
+    assert jaxgen_command("convert", "d", "--to-torch", "back.safetensors")[0] == 0
     assert_same_bits(weights.read_tensors("back.safetensors"), tensors)
 
 
-def test_converted_nets_fit_the_task_that_starts_from_them(command, tmp_path):
+def test_converted_nets_fit_the_task_that_starts_from_them(jaxgen_command, tmp_path):
     """`train.init_from.d` puts in what has the keys and shapes of the task's own net."""
     config = configs.load(f"{REPOSITORY}/configs/swift_srgan.py:tiny", {"train.init_from.d": "d"})
     _, layout = convert.find_layout("Swift-SRGAN discriminator")
     _, tensors = published(layout.name, **layout.read(config))
     weights.write_tensors(tmp_path / "d.safetensors", tensors)
-    assert command("convert", "d.safetensors", "--to", "d")[0] == 0
+    assert jaxgen_command("convert", "d.safetensors", "--to", "d")[0] == 0
     size = config.data.hr_size
     sizes = {"lr": size // config.data.scale, "hr": size}
     batch = {k: jax.ShapeDtypeStruct((1, n, n, 3), np.uint8) for k, n in sizes.items()}
@@ -323,19 +318,21 @@ def test_converted_nets_fit_the_task_that_starts_from_them(command, tmp_path):
 # ------------------------------------------------------------------------------------ real weights
 
 
-def measured(command, model, data, tmp_path):
+def measured(jaxgen_command, model, data, tmp_path):
     """Mean PSNR of `jaxgen eval`, gray originals as RGB, on the set's own LR pictures."""
     report = tmp_path / "report.json"
     args = ("--model", model, "--data", data, "--gray", "replicate", "--json", report)
-    assert command("eval", *args)[0] == 0
+    assert jaxgen_command("eval", *args)[0] == 0
     return json.loads(report.read_text())["mean"]["model"]["psnr_y"]
 
 
 @pytest.fixture
-def leftthomas(command, data_dir, tmp_path):
+def leftthomas(jaxgen_command, data_dir, tmp_path):
     """The published x4 generator, converted by the command."""
     pytest.importorskip("torch", reason=".pth files are read by torch")
-    assert command("convert", data_dir / "weights/leftthomas_netG_x4.pth", "--to", "lt")[0] == 0
+    assert (
+        jaxgen_command("convert", data_dir / "weights/leftthomas_netG_x4.pth", "--to", "lt")[0] == 0
+    )
     return tmp_path / "lt"
 
 
@@ -347,23 +344,25 @@ def leftthomas(command, data_dir, tmp_path):
         pytest.param("BSD100", 26.994, marks=pytest.mark.slow),
     ],
 )
-def test_leftthomas_gives_its_numbers(benchmark, psnr, leftthomas, command, data_dir, tmp_path):
-    found = measured(command, leftthomas, data_dir / "sr" / benchmark / "x4", tmp_path)
+def test_leftthomas_gives_its_numbers(
+    benchmark, psnr, leftthomas, jaxgen_command, data_dir, tmp_path
+):
+    found = measured(jaxgen_command, leftthomas, data_dir / "sr" / benchmark / "x4", tmp_path)
     assert abs(found - psnr) < 0.01
 
 
-def test_leftthomas_goes_back_to_the_same_bits(leftthomas, data_dir, command):
-    assert command("convert", leftthomas, "--to-torch", "back.pth")[0] == 0
+def test_leftthomas_goes_back_to_the_same_bits(leftthomas, data_dir, jaxgen_command):
+    assert jaxgen_command("convert", leftthomas, "--to-torch", "back.pth")[0] == 0
     path = data_dir / "weights/leftthomas_netG_x4.pth"
     original = weights.read_tensors(path)
     assert len(original) == 79
     assert_same_bits(weights.read_tensors("back.pth"), original)
 
 
-def test_srvgg_gives_its_numbers(command, data_dir, tmp_path):
+def test_srvgg_gives_its_numbers(jaxgen_command, data_dir, tmp_path):
     path = data_dir / "weights/realesr-animevideov3-x4.srvgg.npz"
-    assert command("convert", path, "--to", "srvgg")[0] == 0
-    found = measured(command, tmp_path / "srvgg", data_dir / "sr/Set5/x4", tmp_path)
+    assert jaxgen_command("convert", path, "--to", "srvgg")[0] == 0
+    found = measured(jaxgen_command, tmp_path / "srvgg", data_dir / "sr/Set5/x4", tmp_path)
     assert abs(found - 28.250) < 0.01
 
 

@@ -3,19 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from conversion import assert_same_bits, caller
+from conversion import assert_same_bits
 
 from jaxgen import weights
 from jaxgen.encoders import alexnet, inception_resnet_v2, resnet, squeezenet, vgg
 from jaxgen.encoders import convert as encoders
 from jaxgen.errors import UserError
 from jaxgen.metrics import lpips
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    return caller(monkeypatch, capsys, tmp_path)
-
 
 # Name in our files -> (expected tree, rules) of small or whole networks.
 FROZEN = {
@@ -47,22 +41,22 @@ def test_frozen_networks_become_trees_of_ours_and_go_back(arch):
     assert_same_bits(back, tensors)
 
 
-def test_frozen_networks_become_files_of_ours_and_go_back(command):
+def test_frozen_networks_become_files_of_ours_and_go_back(jaxgen_command):
     _, tensors = frozen("resnet34")
     weights.write_tensors("w.safetensors", tensors)
-    code, out, err = command("convert", "w.safetensors", "--to", "own.safetensors")
+    code, out, err = jaxgen_command("convert", "w.safetensors", "--to", "own.safetensors")
     assert (code, err) == (0, "")
     assert out.startswith("own.safetensors  torchvision ResNet: resnet34, ")
     assert all(key.startswith("resnet34/") for key in weights.read_tensors("own.safetensors"))
-    assert command("convert", "own.safetensors", "--to-torch", "back.safetensors")[0] == 0
+    assert jaxgen_command("convert", "own.safetensors", "--to-torch", "back.safetensors")[0] == 0
     assert_same_bits(weights.read_tensors("back.safetensors"), tensors)
-    code, _, err = command("convert", "w.safetensors", "--to", "folder")
+    code, _, err = jaxgen_command("convert", "w.safetensors", "--to", "folder")
     assert (code, "give one ending in .safetensors" in err) == (2, True)
-    code, _, err = command("convert", "w.safetensors", "--to", "own.safetensors")
+    code, _, err = jaxgen_command("convert", "w.safetensors", "--to", "own.safetensors")
     assert (code, "own.safetensors exists" in err) == (2, True)
 
 
-def test_losses_and_metrics_read_the_converted_files(command, tmp_path):
+def test_losses_and_metrics_read_the_converted_files(jaxgen_command, tmp_path):
     trunk = jax.tree.map(lambda a: np.full(a.shape, 0.25, np.float32), alexnet.expected_params())
     heads = {k: np.full(v.shape, 0.5, np.float32) for k, v in lpips.expected_heads("alex").items()}
     for name, tree, rules in (
@@ -71,7 +65,7 @@ def test_losses_and_metrics_read_the_converted_files(command, tmp_path):
     ):
         weights.write_tensors("w.safetensors", weights.to_torch(tree, rules))
         args = ("--to", f"{name}.safetensors")
-        assert command("convert", "w.safetensors", *args)[0] == 0
+        assert jaxgen_command("convert", "w.safetensors", *args)[0] == 0
     loaded = lpips.load("trunk.safetensors", "heads.safetensors")
     assert_same_bits(weights.flatten(loaded["trunk"]), weights.flatten(trunk))
     assert_same_bits(loaded["heads"], heads)

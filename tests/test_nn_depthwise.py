@@ -73,7 +73,7 @@ def test_gradient_penalty_equals_plain_convolution():
         assert_close(a, b)
 
 
-def test_strides_even_kernels_and_bfloat16_are_xlas():
+def test_strides_even_kernels_and_bfloat16():
     x = numbers(0, 1, 9, 8, 4)
     for k, strides in ((3, 2), (4, 1)):
         kernel = numbers(1, k, k, 1, 4)

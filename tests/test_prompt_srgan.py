@@ -1,7 +1,5 @@
 """Prompt-guided super-resolution: counts, the prompt's way in, the verb, and what users see."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +8,8 @@ from helpers import REPOSITORY
 from PIL import Image
 from tiny_model import tiny_model
 
-from jaxgen import cli, upscale, weights
 from jaxgen import config as configs
+from jaxgen import upscale, weights
 from jaxgen.data import prompted
 from jaxgen.data.pipeline import train_dataset
 from jaxgen.data.resize import imresize
@@ -309,21 +307,6 @@ def test_impossible_configs_are_named(changes, said):
 
 
 # ---- the command ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def jaxgen_command(monkeypatch, capsys, tmp_path):
-    """Calls the command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
 
 
 def test_command_from_a_run_to_pictures_and_heat_maps(tmp_path, jaxgen_command, caplog):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -10,10 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.models.prompt_srgan.text import Text
-from jaxgen.nn.activation import PReLU
 from jaxgen.nn.attention import attention
-from jaxgen.nn.conv import Conv
-from jaxgen.nn.resample import pixel_shuffle, upsample_bicubic
+from jaxgen.nn.sr_resnet import Trunk
 
 
 class CrossAttention(nn.Module):
@@ -71,90 +68,36 @@ class Film(nn.Module):
         return y * (1 + scale) + shift
 
 
-class PromptSRResNet(nn.Module):
+class PromptSRResNet(Trunk):
     """SRResNet (Ledig et al. 2017, figure 4) that a prompt guides.
 
     The trunk has the names and shapes of the family srgan's SRResNet, whose weights fit. After some
     of the residual blocks the prompt comes in, by attention to its words or by FiLM; both start as
     the identity. With the defaults and text width 512: 2,141,255 parameters, 590,596 of them
-    attention; with guidance "film" 1,813,315.
+    attention; with guidance "film" 1,813,315. The receptive field is the trunk's: each place reads
+    the words by itself.
 
-    Attributes:
+    Attributes: the trunk's, and
       guidance: "attention" or "film".
       guided: the numbers of the blocks, from 1, after which the prompt comes in.
       heads, head_size: of the attention.
-      scale, features, blocks, norm, edge_kernel, skip, tail: as of SRResNet: `norm` BatchNorm;
-        `skip` adds the bicubic picture, and the last layer starts at zero; `tail` "stages" or
-        "direct" (one convolution, one pixel shuffle).
-      dtype: of the computation; parameters are float32.
     """
 
-    scale: int = 4
-    features: int = 64
-    blocks: int = 16
-    norm: bool = True
-    edge_kernel: int = 9
-    skip: bool = False
-    tail: str = "stages"
     guidance: str = "attention"
     guided: tuple[int, ...] = (4, 8, 12, 16)
     heads: int = 4
     head_size: int = 32
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, text: Text, train: bool = False) -> jax.Array:
         """x (b, h, w, 3) in [-1, 1], text of b prompts -> (b, scale*h, scale*w, 3) float32."""
 
-        def conv(features, kernel, name, **kwargs):
-            return Conv(features, kernel, dtype=self.dtype, name=name, **kwargs)
+        def guide(i: int, y: jax.Array) -> jax.Array:
+            return self._guide(f"guide_{i + 1}")(y, text) if i + 1 in self.guided else y
 
-        def norm(y, name):
-            if not self.norm:
-                return y
-            return nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(y)
-
-        def prelu(y, name):
-            return PReLU(0.25, name=name)(y)
-
-        first = prelu(conv(self.features, self.edge_kernel, "conv_in")(x), "prelu_in")
-        y = first  # (b, h, w, features)
-        for i in range(self.blocks):
-            r = conv(self.features, 3, f"block_{i}_conv_0")(y)
-            r = prelu(norm(r, f"block_{i}_norm_0"), f"block_{i}_prelu")
-            r = conv(self.features, 3, f"block_{i}_conv_1")(r)
-            y = y + norm(r, f"block_{i}_norm_1")
-            if i + 1 in self.guided:
-                y = self._guide(f"guide_{i + 1}")(y, text)
-        y = first + norm(conv(self.features, 3, "conv_trunk")(y), "norm_trunk")
-        start = {"kernel_init": nn.initializers.zeros} if self.skip else {}
-        if self.tail == "direct":
-            y = conv(3 * self.scale**2, self.edge_kernel, "conv_out", **start)(y)
-            y = pixel_shuffle(y, self.scale).astype(jnp.float32)
-        else:
-            for i in range(int(math.log2(self.scale))):
-                y = pixel_shuffle(conv(4 * self.features, 3, f"up_{i}_conv")(y), 2)
-                y = prelu(y, f"up_{i}_prelu")  # (b, 2**(i+1) h, 2**(i+1) w, features)
-            y = conv(3, self.edge_kernel, "conv_out", **start)(y).astype(jnp.float32)
-        if self.skip:
-            y = y + upsample_bicubic(x.astype(jnp.float32), self.scale)
-        return y
+        return self.upscale(x, train, guide)
 
     def _guide(self, name: str) -> nn.Module:
         if self.guidance == "film":
             return Film(dtype=self.dtype, name=name)
         return CrossAttention(self.heads, self.head_size, dtype=self.dtype, name=name)
-
-    def radius(self) -> int:
-        """Receptive-field radius in low-resolution pixels.
-
-        The prompt adds nothing: each place reads the words by itself.
-        """
-        edge = self.edge_kernel // 2
-        reach = float(edge + 2 * self.blocks + 1)
-        if self.tail == "direct":
-            return int(reach) + edge
-        pixel = 1.0
-        for _ in range(int(math.log2(self.scale))):  # a 3x3 at 2**i times the size: 2**-i pixels
-            reach, pixel = reach + pixel, pixel / 2
-        return math.ceil(reach + edge * pixel)
