@@ -5,7 +5,7 @@
 Inference: one 128x128 picture to 512x512. Training step: 32x32 -> 128x128 (Swift: 24x24 -> 96x96),
 Adam, RRDBNet with L1. The batch is 16, on a CPU 4 for RRDBNet, whose step with 16 takes 10 s and
 more there; `--full` adds that case. How it is timed and what the ratios are: `benchmarks.srgan`.
-RRDBNet meets PyTorch's channels-last form only on a CPU: the other takes longer.
+On a CPU RRDBNet meets PyTorch's channels-last form only, to save time.
 
 Memory of RRDBNet's training step with batch 16, as the compiled programs state it: temporary
 memory with all activations kept, and with each RRDB's computed again (`model.remat`); bytes of the
