@@ -195,7 +195,7 @@ def _t291_hour(config):
     config.model.generator.update(features=48, blocks=10, tail="direct")
     config.model.discriminator.update(features=24, hidden=128)
     config.model.ema = 0.99
-    config.train.update(steps=1500, eval_every=500, checkpoint_every=500)
+    config.train.update(steps=1000, eval_every=500, checkpoint_every=500)
 
 
 def _celeba(config):
