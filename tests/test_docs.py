@@ -20,10 +20,12 @@ def _ids(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def keys() -> set[str]:
-    config = configs.load(ROOT / "configs" / "srgan.py")
-    # Sections that a config fills (train.init_from) have no leaves of their own.
-    sections = {f"train.{key}" for key in config.train}
-    return set(configs.flatten(config)) | sections
+    found: set[str] = set()
+    for path in (ROOT / "configs").glob("*.py"):
+        config = configs.load(path)
+        # Sections that a config fills (train.init_from) have no leaves of their own.
+        found |= set(configs.flatten(config)) | {f"train.{key}" for key in config.train}
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
