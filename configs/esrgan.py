@@ -21,20 +21,14 @@ Variants (`--config=configs/esrgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen import data
-from jaxgen.tasks import sr_loss
+from jaxgen.tasks import sr_config, sr_loss
 
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
-    config = configs.base("esrgan")
-    config.data = data.defaults()
-    config.data.scale = 4
-    config.data.hr_size = 64
-    # Fifteen photos are few: shrunk copies add detail.
-    config.data.rescale = (0.4, 1.0)
-    config.model = {
-        "generator": {
+    config = sr_config(
+        "esrgan",
+        generator={
             "form": "rrdb",  # or srvgg, which has features and convs only
             "features": 32,
             "blocks": 2,
@@ -43,25 +37,13 @@ def get_config(arg=""):
             "remat": False,  # saves memory, costs time: for GPU and TPU
         },
         # or unet, which has features only
-        "discriminator": {"form": "vgg", "features": 16, "hidden": 100},
-        "pretrain_steps": 2000,  # then the GAN; 0: GAN at once; -1: pixels only
-        "ema": 0.99,
-        "loss": sr_loss(adversarial_kind="relativistic", label_smoothing=0.0),
-    }
-    config.optimizer = {
-        "pretrain": configs.optimizer(
-            1e-3, schedule="cosine", warmup=100, final=0.01, clip_norm=1.0
-        ),
-        "g": configs.optimizer(2e-4),
-        "d": configs.optimizer(1e-4),
-    }
-    config.train.steps = 2400
-    config.train.batch_size = 8
-    config.train.log_every = 100
-    config.train.eval_every = 1000
-    config.train.checkpoint_every = 500
-    config.train.init_from = {"g": "", "d": ""}  # another run, exported folder, weights file
-    config.eval = {"images": 0, "crop": 160}  # images: 0 is all
+        discriminator={"form": "vgg", "features": 16, "hidden": 100},
+        pretrain_steps=2000,
+        loss=sr_loss(adversarial_kind="relativistic", label_smoothing=0.0),
+    )
+    config.optimizer.pretrain.lr = 1e-3
+    config.optimizer.d.lr = 1e-4
+    config.train.update(steps=2400, eval_every=1000)
     VARIANTS[variant](config)
     return config
 

@@ -15,19 +15,14 @@ Variants (`--config=configs/rdn.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen import data
-from jaxgen.tasks import sr_loss
+from jaxgen.tasks import sr_config, sr_loss
 
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
-    config = configs.base("rdn")
-    config.data = data.defaults()
-    config.data.scale = 4
-    config.data.hr_size = 64
-    config.data.rescale = (0.4, 1.0)  # shrunk copies: fifteen photos are few
-    config.model = {
-        "generator": {
+    config = sr_config(
+        "rdn",
+        generator={
             "features": 32,  # the paper's G_0
             "blocks": 4,  # D
             "layers": 3,  # C
@@ -37,22 +32,13 @@ def get_config(arg=""):
             "skip": True,
             "remat": False,  # True: less memory, a third more work
         },
-        "pretrain_steps": -1,  # pixel loss to the end: there is no GAN stage
-        "ema": 0.99,
-        "loss": sr_loss(perceptual_weights="none"),
-    }
-    config.optimizer = {
-        "pretrain": configs.optimizer(
-            2e-3, schedule="cosine", warmup=100, final=0.01, clip_norm=1.0
-        ),
-    }
+        pretrain_steps=-1,  # pixel loss to the end: there is no GAN stage
+        loss=sr_loss(perceptual_weights="none"),
+    )
+    with config.unlocked():
+        del config.optimizer["g"], config.optimizer["d"]
+        del config.train.init_from["d"]
     config.train.steps = 2500
-    config.train.batch_size = 8
-    config.train.log_every = 100
-    config.train.eval_every = 1250
-    config.train.checkpoint_every = 500
-    config.train.init_from = {"g": ""}  # another run, exported folder or weights file
-    config.eval = {"images": 0, "crop": 160}  # images: 0 is all
     VARIANTS[variant](config)
     return config
 

@@ -24,21 +24,14 @@ Variants (`--config=configs/srgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen import data
-from jaxgen.tasks import sr_loss
+from jaxgen.tasks import sr_config
 
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
-    config = configs.base("srgan")
-    config.data = data.defaults()
-    config.data.scale = 4
-    config.data.hr_size = 64
-    # Fifteen photos are few: shrunk copies add detail, and a longer first stage learns them by
-    # heart (docs/results.md).
-    config.data.rescale = (0.4, 1.0)
-    config.model = {
-        "generator": {
+    config = sr_config(
+        "srgan",
+        generator={
             "form": "srresnet",  # srresnet | keras | inception | published | msrresnet
             "features": 32,
             "blocks": 8,
@@ -48,7 +41,7 @@ def get_config(arg=""):
             "tail": "stages",  # or direct
             "output": "linear",
         },
-        "discriminator": {
+        discriminator={
             "features": 24,
             "hidden": 128,
             "head": "pool",
@@ -56,24 +49,7 @@ def get_config(arg=""):
             "momentum": 0.9,
             "epsilon": 1e-5,
         },
-        "pretrain_steps": 2500,  # then the GAN; 0: GAN at once; -1: SRResNet only
-        "ema": 0.99,
-        "loss": sr_loss(),
-    }
-    config.optimizer = {
-        "pretrain": configs.optimizer(
-            2e-3, schedule="cosine", warmup=100, final=0.01, clip_norm=1.0
-        ),
-        "g": configs.optimizer(2e-4),
-        "d": configs.optimizer(2e-4),
-    }
-    config.train.steps = 3000
-    config.train.batch_size = 8
-    config.train.log_every = 100
-    config.train.eval_every = 1250
-    config.train.checkpoint_every = 500
-    config.train.init_from = {"g": ""}  # another run, exported folder or weights file
-    config.eval = {"images": 0, "crop": 160}  # images: 0 is all
+    )
     VARIANTS[variant](config)
     return config
 

@@ -29,6 +29,7 @@ def get_config(arg=""):
     config.model.loss.perceptual_weights = "none"
     with config.unlocked():
         del config.optimizer["g"], config.optimizer["d"]
+        del config.train.init_from["d"]
     VARIANTS[variant](config)
     return config
 

@@ -13,44 +13,22 @@ Variants (`--config=configs/swift_srgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen import data
-from jaxgen.tasks import sr_loss
+from jaxgen.tasks import sr_config
 
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
-    config = configs.base("swift_srgan")
-    config.data = data.defaults()
-    config.data.scale = 4
-    config.data.hr_size = 64
-    config.data.rescale = (0.4, 1.0)  # shrunk copies: fifteen photos are few
-    config.model = {
-        "generator": {
+    config = sr_config(
+        "swift_srgan",
+        generator={
             "features": 32,
             "blocks": 8,
             "edge_kernel": 5,
             "norm": False,
             "skip": True,
         },
-        "discriminator": {"features": 24, "hidden": 128, "pool": 2},
-        "pretrain_steps": 2500,  # then the GAN; 0: GAN at once; -1: pixel loss only
-        "ema": 0.99,
-        "loss": sr_loss(),
-    }
-    config.optimizer = {
-        "pretrain": configs.optimizer(
-            2e-3, schedule="cosine", warmup=100, final=0.01, clip_norm=1.0
-        ),
-        "g": configs.optimizer(2e-4),
-        "d": configs.optimizer(2e-4),
-    }
-    config.train.steps = 3000
-    config.train.batch_size = 8
-    config.train.log_every = 100
-    config.train.eval_every = 1250
-    config.train.checkpoint_every = 500
-    config.train.init_from = {"g": "", "d": ""}  # another run, exported folder, weights file
-    config.eval = {"images": 0, "crop": 160}  # images: 0 is all
+        discriminator={"features": 24, "hidden": 128, "pool": 2},
+    )
     VARIANTS[variant](config)
     return config
 

@@ -9,9 +9,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen import config as configs
 from jaxgen.weights import Rule, Tree
 
 Tensors = Mapping[str, np.ndarray]
@@ -41,3 +43,22 @@ class Layout:
     read: Callable[[ConfigDict], Sizes | None]
     rules: Callable[[Sizes], Sequence[Rule]]
     expected: Callable[[ConfigDict], Tree]
+
+
+def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -> ConfigDict:
+    """A config that holds one network and what else its verbs read.
+
+    Args:
+      net: the section of `config.model`, "generator" or "discriminator".
+      data: `scale`, `hr_size`: what the network depends on.
+    """
+    config = configs.base(family)
+    config.data = data
+    config.model = {net: dict(settings)}
+    return config
+
+
+def shapes_of(module: Any, side: int = 8) -> Tree:
+    """The variables, as shapes, of a module that takes pictures of `side` pixels."""
+    picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+    return jax.eval_shape(module.init, jax.random.key(0), picture)

@@ -12,7 +12,7 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.task import Upscale
+from jaxgen.tiles import Span, fitting_window, round_up, spans
 
 # On a CPU the network's activations share the memory with the output, which for a 12-megapixel
 # photo is 576 MB, and twice that while the PNG is written.
@@ -38,34 +39,6 @@ MOST_FRAMES = 8
 HOST_BUDGET = 1 << 30
 
 Progress = Callable[[int, int], None]
-
-
-class Span(NamedTuple):
-    """One window along one axis: it reads from `start`; its output is taken for [low, high)."""
-
-    start: int
-    low: int
-    high: int
-
-
-def spans(length: int, window: int, pad: int) -> list[Span]:
-    """Covers [0, length) by windows that lie inside it, low-resolution pixels.
-
-    Each window's output is taken at least `pad` away from its cuts, but up to the picture's own
-    borders. If `length`, `window` and `pad` are multiples of m, all starts are.
-    """
-    if window >= length:
-        return [Span(0, 0, length)]
-    if window <= 2 * pad:
-        raise ValueError(f"a window of {window} has no valid centre with a pad of {pad}")
-    found, done = [], 0
-    while done < length:
-        start = min(max(done - pad, 0), length - window)
-        end = start + window
-        high = length if end == length else end - pad
-        found.append(Span(start, done, high))
-        done = high
-    return found
 
 
 def upscale_image(
@@ -172,11 +145,11 @@ def frames_at_once(
     """
     devices = jax.local_devices()
     cpu = devices[0].platform == "cpu"
-    full = _up(size[0], verb.multiple), _up(size[1], verb.multiple)
+    full = round_up(size[0], verb.multiple), round_up(size[1], verb.multiple)
     if batch is None:
         pixels = full[0] * full[1]
         if tile is not None:
-            pixels = min(pixels, (_up(tile, verb.multiple) + 2 * _pad(verb)) ** 2)
+            pixels = min(pixels, (round_up(tile, verb.multiple) + 2 * _pad(verb)) ** 2)
         fit = int(_memory() / (bytes_per_pixel(verb, variables) * pixels))
         batch = 1 if cpu else min(MOST_FRAMES, max(1, fit))
     window = _window(verb, variables, full, tile, batch)
@@ -187,13 +160,13 @@ def frames_at_once(
 
 
 def _pad(verb: Upscale) -> int:
-    return _up(verb.radius, verb.multiple)
+    return round_up(verb.radius, verb.multiple)
 
 
 def _window(verb, variables, full, tile, batch) -> tuple[int, int]:
     """The window (h, w) for pictures of the size `full`."""
     if tile is not None:
-        side = _up(tile, verb.multiple) + 2 * _pad(verb)
+        side = round_up(tile, verb.multiple) + 2 * _pad(verb)
         return min(side, full[0]), min(side, full[1])
     pixels = int(_memory() / (bytes_per_pixel(verb, variables) * batch))
     return fitting_window(full, pixels, _pad(verb), verb.multiple)
@@ -215,7 +188,7 @@ def _upscale(verb, variables, images, tile, batch, progress, outs) -> list[np.nd
             raise ValueError(f"out must be {dtype} {shape}, not {out.dtype} {out.shape}")
 
     # The net takes multiples only: the last rows and columns are repeated, and cut off again.
-    full = _up(height, verb.multiple), _up(width, verb.multiple)
+    full = round_up(height, verb.multiple), round_up(width, verb.multiple)
     if full != (height, width):
         pads = (0, full[0] - height), (0, full[1] - width), (0, 0)
         images = [np.pad(image, pads, mode="edge") for image in images]
@@ -320,39 +293,9 @@ def _program(verb: Upscale) -> Callable[[Any, jax.Array], jax.Array]:
     return program
 
 
-def fitting_window(
-    size: tuple[int, int], pixels: int, pad: int, multiple: int = 1
-) -> tuple[int, int]:
-    """The window (h, w) of at most about `pixels` pixels for a picture of `size`.
-
-    The whole picture if it fits. Else windows near the square, cut even so that the last one
-    does not repeat most of its neighbour, and rounded up to 32 so that the pictures of a folder
-    share few shapes. Where `pixels` allows no centre, the smallest useful window is taken.
-    """
-    if size[0] * size[1] <= pixels:
-        return size
-    side = math.isqrt(pixels)
-    # A narrow picture leaves room for longer windows.
-    narrow = min(size)
-    if narrow < side:
-        side = pixels // narrow
-    least = 2 * pad + _up(32, multiple)
-    side = max(side // multiple * multiple, least)
-    grain = math.lcm(32, multiple)
-
-    def even(length: int) -> int:
-        if length <= side:
-            return length
-        count = math.ceil((length - 2 * pad) / (side - 2 * pad))
-        window = _up(math.ceil((length - 2 * pad) / count) + 2 * pad, grain)
-        return min(window, side)
-
-    return even(size[0]), even(size[1])
-
-
 @functools.lru_cache(maxsize=16)
 def _largest_activation(verb: Upscale, structure: Any) -> float:
-    side = _up(32, verb.multiple)
+    side = round_up(32, verb.multiple)
     leaves, treedef = structure
     variables = treedef.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
     x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
@@ -409,7 +352,3 @@ def _out_of_memory(error: Exception) -> bool:
 def _groups(items: list, size: int) -> Iterator[list]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

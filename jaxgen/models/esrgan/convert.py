@@ -8,13 +8,10 @@ import dataclasses
 import math
 import re
 from functools import partial
-from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from jaxgen import config as configs
-from jaxgen.layout import Layout, Sizes, Tensors
+from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.esrgan.discriminators import (
     HEAD_SIDE,
     UNetDiscriminatorSN,
@@ -36,24 +33,12 @@ def _largest(tensors: Tensors, pattern: str) -> int:
     return max((int(m[1]) for key in tensors if (m := re.match(pattern, key))), default=-1)
 
 
-def _config(scale: int, hr_size: int, net: str, settings: dict[str, Any]) -> ConfigDict:
-    config = configs.base("esrgan")
-    config.data = {"scale": scale, "hr_size": hr_size}
-    config.model = {net: settings}
-    return config
-
-
-def _shapes(module: Any, side: int) -> Tree:
-    picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
-    return jax.eval_shape(module.init, jax.random.key(0), picture)
-
-
 def _generator_shapes(config: ConfigDict) -> Tree:
-    return _shapes(make_generator(config), 8)
+    return shapes_of(make_generator(config))
 
 
 def _discriminator_shapes(config: ConfigDict) -> Tree:
-    return _shapes(make_discriminator(config), config.data.hr_size)
+    return shapes_of(make_discriminator(config), config.data.hr_size)
 
 
 # ---------------------------------------------------------------------------------------- RRDBNet
@@ -126,7 +111,7 @@ def _rrdb_sizes(keys: _Keys, tensors: Tensors) -> Sizes | None:
 def _rrdb_config(sizes: Sizes) -> ConfigDict:
     settings = {name: sizes[name] for name in ("features", "blocks", "growth")}
     settings |= {"form": "rrdb", "skip": False, "remat": False}
-    return _config(sizes["scale"], 128, "generator", settings)
+    return config_of("esrgan", "generator", settings, scale=sizes["scale"], hr_size=128)
 
 
 def _read_rrdb(config: ConfigDict) -> Sizes | None:
@@ -183,7 +168,7 @@ def _srvgg_sizes(tensors: Tensors) -> Sizes | None:
 
 def _srvgg_config(sizes: Sizes) -> ConfigDict:
     settings = {"form": "srvgg", "features": sizes["features"], "convs": sizes["convs"]}
-    return _config(sizes["scale"], 128, "generator", settings)
+    return config_of("esrgan", "generator", settings, scale=sizes["scale"], hr_size=128)
 
 
 def _read_srvgg(config: ConfigDict) -> Sizes | None:
@@ -218,7 +203,7 @@ def _vgg_sizes(tensors: Tensors) -> Sizes | None:
 
 def _vgg_config(sizes: Sizes) -> ConfigDict:
     settings = {"form": "vgg", "features": sizes["features"], "hidden": sizes["hidden"]}
-    return _config(4, sizes["size"], "discriminator", settings)
+    return config_of("esrgan", "discriminator", settings, scale=4, hr_size=sizes["size"])
 
 
 def _read_vgg(config: ConfigDict) -> Sizes | None:
@@ -251,7 +236,8 @@ def _unet_sizes(tensors: Tensors) -> Sizes | None:
 
 
 def _unet_config(sizes: Sizes) -> ConfigDict:
-    return _config(4, 256, "discriminator", {"form": "unet", "features": sizes["features"]})
+    settings = {"form": "unet", "features": sizes["features"]}
+    return config_of("esrgan", "discriminator", settings, scale=4, hr_size=256)
 
 
 def _read_unet(config: ConfigDict) -> Sizes | None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import dataclasses
 import re
 
-import jax
 from ml_collections import ConfigDict
 
-from jaxgen import config as configs
-from jaxgen.layout import Layout, Sizes, Tensors
+from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.rdn.generator import shuffles
 from jaxgen.models.rdn.task import make_generator
 from jaxgen.weights import Rule, Tree, module_rules
@@ -96,16 +94,13 @@ def _count(tensors: Tensors, pattern: str) -> int:
 
 def _config(sizes: Sizes) -> ConfigDict:
     sizes = dict(sizes)
-    config = configs.base("rdn")
-    config.data = {"scale": sizes.pop("scale")}
-    config.model = {"generator": {**sizes, "skip": False, "remat": False}}
-    return config
+    scale = sizes.pop("scale")
+    return config_of("rdn", "generator", {**sizes, "skip": False, "remat": False}, scale=scale)
 
 
 def _expected(config: ConfigDict) -> Tree:
     # No parameter depends on the picture's size.
-    picture = jax.ShapeDtypeStruct((1, 8, 8, 3), "float32")
-    return jax.eval_shape(make_generator(config).init, jax.random.key(0), picture)
+    return shapes_of(make_generator(config))
 
 
 def _layout(name: str, keys: _Keys) -> Layout:

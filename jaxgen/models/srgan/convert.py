@@ -12,11 +12,9 @@ import itertools
 import math
 from collections.abc import Callable
 
-import jax
 from ml_collections import ConfigDict
 
-from jaxgen import config as configs
-from jaxgen.layout import Layout, Sizes, Tensors
+from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.srgan.generator import SRResNet
 from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
@@ -158,16 +156,13 @@ def _norm(source: str, target: str) -> list[Rule]:
 def _config(generator: dict, sizes: Sizes) -> ConfigDict:
     """A config with these settings of the generator, and the sizes."""
     sizes = dict(sizes)
-    config = configs.base("srgan")
-    config.data = {"scale": sizes.pop("scale")}
-    config.model = {"generator": {**generator, **sizes}}
-    return config
+    scale = sizes.pop("scale")
+    return config_of("srgan", "generator", {**generator, **sizes}, scale=scale)
 
 
 def _expected(config: ConfigDict) -> Tree:
     # No parameter depends on the picture's size.
-    picture = jax.ShapeDtypeStruct((1, 8, 8, 3), "float32")
-    return jax.eval_shape(make_generator(config).init, jax.random.key(0), picture)
+    return shapes_of(make_generator(config))
 
 
 def _read_published(output: str, config: ConfigDict) -> Sizes | None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from jaxgen import config as configs
-from jaxgen.layout import Layout, Sizes, Tensors
+from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.swift_srgan.task import make_discriminator, make_generator
-from jaxgen.weights import CONV, DENSE, Rule, Tree, dense_after_flatten, module_rules
+from jaxgen.weights import CONV, DENSE, Rule, dense_after_flatten, module_rules
 
 
 def _separable(source: str, target: str) -> list[Rule]:
@@ -69,15 +66,9 @@ def _count(tensors: Tensors, pattern: str) -> int:
 
 def _generator_config(sizes: Sizes) -> ConfigDict:
     sizes = dict(sizes)
-    config = _config(sizes.pop("scale"))
-    config.model = {"generator": {**sizes, "norm": True, "skip": False}}
-    return config
-
-
-def _config(scale: int) -> ConfigDict:
-    config = configs.base("swift_srgan")
-    config.data = {"scale": scale}
-    return config
+    scale = sizes.pop("scale")
+    settings = {**sizes, "norm": True, "skip": False}
+    return config_of("swift_srgan", "generator", settings, scale=scale)
 
 
 def _read_generator(config: ConfigDict) -> Sizes | None:
@@ -99,9 +90,7 @@ def _discriminator_sizes(tensors: Tensors) -> Sizes | None:
 
 
 def _discriminator_config(sizes: Sizes) -> ConfigDict:
-    config = _config(4)
-    config.model = {"discriminator": dict(sizes)}
-    return config
+    return config_of("swift_srgan", "discriminator", sizes, scale=4)
 
 
 def _read_discriminator(config: ConfigDict) -> Sizes:
@@ -119,12 +108,6 @@ def _discriminator_rules(sizes: Sizes) -> list[Rule]:
     ]
 
 
-def _shapes(module: Any) -> Tree:
-    # No parameter depends on the picture's size.
-    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
-    return jax.eval_shape(module.init, jax.random.key(0), picture)
-
-
 LAYOUTS = (
     Layout(
         name="Swift-SRGAN generator",
@@ -133,7 +116,7 @@ LAYOUTS = (
         config=_generator_config,
         read=_read_generator,
         rules=lambda sizes: _GENERATOR,
-        expected=lambda config: _shapes(make_generator(config)),
+        expected=lambda config: shapes_of(make_generator(config)),
     ),
     Layout(
         name="Swift-SRGAN discriminator",
@@ -142,6 +125,6 @@ LAYOUTS = (
         config=_discriminator_config,
         read=_read_discriminator,
         rules=_discriminator_rules,
-        expected=lambda config: _shapes(make_discriminator(config)),
+        expected=lambda config: shapes_of(make_discriminator(config), 32),
     ),
 )
