@@ -26,6 +26,7 @@ from jaxgen.errors import UserError
 from jaxgen.keymap import misfits
 from jaxgen.layout import Layout, Sizes, Tensors
 from jaxgen.model_card import sizes_text
+from jaxgen.verbs import verbs_of
 from jaxgen.weights import Tree
 
 
@@ -52,13 +53,9 @@ class Converted:
         return sum(a.size for a in weights.flatten(self.variables["params"]).values())
 
     def model(self) -> run.Model:
-        """The model, ready for use; of a discriminator: without verbs, for `export` only."""
-        net = self.layout.net
-        if net == "g":
-            return run.Model(self.config.origin.file, self.config, {net: self.variables}, step=0)
-        model = run.Model(self.config.origin.file, self.config, {}, step=0, verbs={})
-        model.nets = {net: self.variables}
-        return model
+        """The model, ready for use; of a net that can do nothing alone, for `export` only."""
+        nets = {self.layout.net: self.variables}
+        return run.Model(self.config.origin.file, self.config, nets, step=0)
 
     def export(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes config, weights and a model card, as `jaxgen.run.Model.export`."""
@@ -193,7 +190,7 @@ def write_own(
         one, folder = converted.layout, ""
         if target is not None:
             folder = f"{converted.export(target, overwrite)}  "
-        use = "" if one.net == "g" else f"; for train.init_from.{one.net}"
+        use = "" if verbs_of(converted.config) else f"; for train.init_from.{one.net}"
         return (
             f"{folder}{one.name} ({sizes_text(converted.sizes)}), family {converted.family}, "
             f"{converted.parameters:,} parameters{use}"

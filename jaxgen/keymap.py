@@ -66,11 +66,14 @@ class Rule:
       on both sides. The first rule that fits a key is used, in both directions.
     target None: the tensor is known and not needed. There, and only there, `*` in `source` stands
       for any text ("*.num_batches_tracked").
+    zeros: with target None: the tensor's shape; it goes back as zeros. For layers that a published
+      network has but never uses.
     """
 
     source: str
     target: str | None
     transform: Transform = NONE
+    zeros: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.target is None:
@@ -162,6 +165,7 @@ def to_torch(tree: Tree, rules: Sequence[Rule]) -> Tensors:
             continue
         tensors[key] = np.asarray(rule.transform.to_torch(np.asarray(value)), order="C")
     _report("the key map has no line for some parameters", uncovered=uncovered)
+    tensors |= {rule.source: np.zeros(rule.zeros, np.float32) for rule in rules if rule.zeros}
     return tensors
 
 

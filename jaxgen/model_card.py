@@ -7,6 +7,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# What a text-to-image model of each data source can be asked for.
+EXAMPLES = {
+    "shapes": "a large red circle",
+    "emoji": "grinning face",
+    "cub": "this bird is red with white and has a very short beak",
+    "coco": "a man riding a wave on top of a surfboard",
+}
+
 
 def model_card(
     name: str, config: ConfigDict, facts: Mapping[str, str], metrics: Mapping[str, float]
@@ -16,8 +24,8 @@ def model_card(
     Args:
       name: of the exported folder.
       config: its config; one with `origin` is of converted weights.
-      facts: what the weights file's header says: family, step, parameters, and the scale of models
-        that upscale.
+      facts: what the weights file's header says: family, step, parameters, the scale of models
+        that upscale, and the size of models that generate.
       metrics: of the last evaluation.
     """
     lines = [f"# {name}", "", _summary(config, facts), ""]
@@ -25,7 +33,7 @@ def model_card(
         lines += ["| evaluation | value |", "|---|---|"]
         lines += [*(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items())), ""]
     origin = config.get("origin")
-    if origin is not None and origin.net != "g":
+    if origin is not None and not {"scale", "size"} & facts.keys():
         lines += [
             f'The net "{origin.net}" alone, to train from: give the folder as '
             f"`train.init_from.{origin.net}` of the config.",
@@ -35,13 +43,25 @@ def model_card(
         lines += ["```python", "import jaxgen", "", f'model = jaxgen.load("{name}")']
         if "scale" in facts:
             lines.append("large = model.upscale(array)  # uint8 (h, w, 3)")
+        if "size" in facts:
+            prompt = EXAMPLES.get(_source(config), "a text")
+            side = facts["size"]
+            lines.append(
+                f'pictures = model.generate("{prompt}", n=8)  # uint8 (8, {side}, {side}, 3)'
+            )
+            command = f'jaxgen generate "{prompt}" --model {name} -n 8 --seed 1 -o out.png'
+            lines += ["```", "", "```bash", command]
         lines += ["```", ""]
     whole = "every setting of the training run" if origin is None else "the network's settings"
     return "\n".join([*lines, f"`config.json` holds {whole}.", ""])
 
 
 def _summary(config: ConfigDict, facts: Mapping[str, str]) -> str:
-    what = f"Super-resolution x{facts['scale']}" if "scale" in facts else "Image model"
+    what = "Image model"
+    if "scale" in facts:
+        what = f"Super-resolution x{facts['scale']}"
+    if "size" in facts:
+        what = f"Text to image, {facts['size']} x {facts['size']} pixels"
     text = f"{what}, family {facts['family']}, {int(facts['parameters']):,} parameters, "
     origin = config.get("origin")
     if origin is not None:
@@ -49,9 +69,14 @@ def _summary(config: ConfigDict, facts: Mapping[str, str]) -> str:
     mixed = config.get("interpolation")
     if mixed is not None:
         return f"{text}{1 - mixed.alpha:g} x {mixed.a} + {mixed.alpha:g} x {mixed.b}."
-    source: Any = config.get("data", {}).get("source", "")
-    on = f" on {source}" if isinstance(source, str) and source else ""
+    source = _source(config)
+    on = f" on {source}" if source else ""
     return f"{text}trained for {int(facts['step']):,} steps{on}."
+
+
+def _source(config: ConfigDict) -> str:
+    source: Any = config.get("data", {}).get("source", "")
+    return source if isinstance(source, str) else ""
 
 
 def sizes_text(sizes: Mapping[str, Any]) -> str:

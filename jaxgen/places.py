@@ -55,10 +55,10 @@ def bundled_names() -> list[str]:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """One row per bundled model: name, family, scale, parameters, step, metrics, headline.
+    """One row per bundled model: name, family, scale, size, parameters, step, metrics, headline.
 
-    Reads headers only, no weights. `scale` is None for models that don't upscale; `headline` is
-    the card's first sentence.
+    Reads headers only, no weights. `scale` is None for models that don't upscale, `size` (side of
+    the pictures in pixels) for those that don't generate; `headline` is the card's first sentence.
     """
     rows = []
     for name in bundled_names():
@@ -69,6 +69,7 @@ def list_models() -> list[dict[str, Any]]:
                 "name": name,
                 "family": facts.get("family", configs.from_json(folder / CONFIG).family),
                 "scale": read_number(facts["scale"]) if "scale" in facts else None,
+                "size": read_number(facts["size"]) if "size" in facts else None,
                 "parameters": read_number(facts.get("parameters")),
                 "step": read_number(facts.get("step")),
                 "metrics": read_metrics(facts.get("metrics")),

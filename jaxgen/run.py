@@ -8,73 +8,27 @@ the models that come with the package by their name.
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.model_card import model_card
+from jaxgen.model_generate import GeneratingModel
 from jaxgen.places import CARD, CONFIG, WEIGHTS, is_export, read_metrics, read_number, resolve
-from jaxgen.task import Prompt, PromptedUpscale, Upscale
+from jaxgen.task import Prompt
+from jaxgen.verbs import check_fit, nets_of, verbs_of
 
 
-class Model:
-    """A trained model, ready for use.
-
-    Attributes:
-      name: the run's or the folder's name.
-      config: the resolved config that it was trained with.
-      step: training step of the weights.
-      nets: variables by net name, {"g": {"params": ..., "batch_stats": ...}}, averaged over
-        training (EMA) where the run kept an average.
-      metrics: of the evaluation at `step`, {} if there was none.
-      verbs: what the family offers, by name; each is also a method here.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        config: ConfigDict,
-        nets: Mapping[str, Any],
-        step: int,
-        metrics: Mapping[str, float] | None = None,
-        verbs: Mapping[str, Any] | None = None,
-    ):
-        self.name = name
-        self.config = config
-        self.step = step
-        self.metrics = dict(metrics or {})
-        self.verbs = dict(_verbs(config) if verbs is None else verbs)
-        # Only what the verbs need: no discriminator.
-        self.nets = {verb.net: nets[verb.net] for verb in self.verbs.values()}
-        self._placed: dict[str, Any] = {}
-        self._asked: dict[str, Any] = {}  # by net: the prompt that goes with its variables
-        self._words: tuple[str, ...] = ()
-
-    @property
-    def family(self) -> str:
-        """Name of the folder in `jaxgen/models`."""
-        return self.config.family
-
-    @property
-    def scale(self) -> int:
-        """Output pixels per input pixel along each axis, of the verb `upscale`."""
-        return self._verb("upscale").scale
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained parameters in the nets that the verbs use."""
-        return sum(_count(net["params"]) for net in self.nets.values())
+class Model(GeneratingModel):
+    """A trained model, ready for use: `generate` and what it has are in the base classes."""
 
     def upscale(
         self,
@@ -125,14 +79,6 @@ class Model:
         result[..., 3] = upscale_alpha(image[..., 3], verb.scale)
         return result
 
-    def read_prompt(self, text: str) -> Prompt:
-        """The text as the model reads it: its words, and which of them it does not know.
-
-        Raises:
-          UserError: the model takes no prompt.
-        """
-        return self._prompted().read(text)
-
     def with_prompt(self, prompt: str | Prompt, strength: float = 1.0) -> Model:
         """This model, guided by a text in all that it upscales; shares the weights.
 
@@ -145,16 +91,10 @@ class Model:
         Raises:
           UserError: the model takes no prompt, or the strength is no finite number.
         """
-        from jaxgen.data.tokens import complaint
-        from jaxgen.log import log
-
         verb = self._prompted()
         if not math.isfinite(strength):
             raise UserError(f"the prompt's strength must be a finite number, not {strength}")
-        if isinstance(prompt, str):
-            prompt = self.read_prompt(prompt)
-            if problem := complaint(prompt):
-                log.warning("%s", problem)
+        prompt = self._read_aloud(prompt)
         asked = copy.copy(self)
         asked._asked = {verb.net: verb.ask(prompt, strength)}
         asked._words = prompt.words
@@ -233,41 +173,13 @@ class Model:
             shutil.rmtree(old, ignore_errors=True)
         return folder
 
-    def _verb(self, name: str) -> Any:
-        if name not in self.verbs:
-            raise UserError(
-                f"{self.name} (family {self.family}) does not {name}; it can: "
-                f"{', '.join(sorted(self.verbs)) or 'nothing'}"
-            )
-        return self.verbs[name]
-
-    def _variables(self, net: str) -> Any:
-        """The net's variables on the device; put there at their first use."""
-        if net not in self._placed:
-            import jax
-
-            from jaxgen import cache
-
-            cache.enable()
-            self._placed[net] = jax.device_put(self.nets[net])
-        if net in self._asked:
-            return {**self._placed[net], "prompt": self._asked[net]}
-        return self._placed[net]
-
-    def _prompted(self) -> PromptedUpscale:
-        verb = self._verb("upscale")
-        if not isinstance(verb, PromptedUpscale):
-            raise UserError(
-                f"{self.name} (family {self.family}) takes no prompt; use a model of the family "
-                "prompt_srgan"
-            )
-        return verb
-
     def _facts(self) -> dict[str, str]:
         """What the weights file's header says, so that a list of models needs no weights."""
         facts = {"family": self.family, "step": str(self.step), "parameters": str(self.parameters)}
         if "upscale" in self.verbs:
             facts["scale"] = str(self.scale)
+        if "generate" in self.verbs:
+            facts["size"] = str(self.size)
         return {**facts, "metrics": json.dumps(self.metrics)}
 
 
@@ -285,7 +197,7 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     """
     folder = resolve(name_or_path)
     config = configs.from_json(folder / CONFIG)
-    verbs = _verbs(config)
+    verbs = verbs_of(config)
     if (folder / WEIGHTS).is_file():
         if step is not None or best:
             raise UserError(f"{folder} is an exported model: it has one step only")
@@ -296,63 +208,10 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
         from jaxgen.train.checkpoint import load_for_use
         from jaxgen.train.writers import read_metrics as read_log
 
-        wanted = tuple(sorted({verb.net for verb in verbs.values()}))
-        tree, found = load_for_use(folder, step=step, best=best, nets=wanted)
+        tree, found = load_for_use(folder, step=step, best=best, nets=nets_of(verbs))
         metrics = _evaluated(read_log(folder), found)
-    _check_fit(folder, verbs, tree)
+    check_fit(folder, verbs, tree)
     return Model(folder.name, config, tree, found, metrics, verbs)
-
-
-def _verbs(config: ConfigDict) -> dict[str, Any]:
-    if config.get("origin", {}).get("net", "g") != "g":
-        return {}  # converted weights of a discriminator: to train from only
-    family = config.get("family")
-    unknown = UserError(f"the config's family {family!r} is not part of this jaxgen")
-    if not isinstance(family, str) or not family.isidentifier():
-        raise unknown
-    try:
-        module = importlib.import_module(f"jaxgen.models.{family}")
-    except ModuleNotFoundError as error:
-        # Only the family itself: a missing dependency of it is another problem.
-        if error.name != f"jaxgen.models.{family}":
-            raise
-        raise unknown from None
-    return dict(module.verbs(_for_this_machine(config)))
-
-
-def _for_this_machine(config: ConfigDict) -> ConfigDict:
-    """A CPU computes bfloat16 slower than float32, so it uses float32; weights are that anyway."""
-    import jax
-
-    if jax.default_backend() != "cpu" or "train" not in config:
-        return config
-    changed = config.copy_and_resolve_references()
-    with changed.unlocked():
-        changed.train.dtype = "float32"
-    return changed
-
-
-def _check_fit(folder: Path, verbs: Mapping[str, Any], nets: Mapping[str, Any]) -> None:
-    """Traces each verb on shapes alone: weights of another config fail here, with one line."""
-    import jax
-
-    for verb in verbs.values():
-        if verb.net not in nets:
-            raise UserError(f"{folder} lacks the net '{verb.net}'; it has {sorted(nets)}")
-        if not isinstance(verb, Upscale):
-            continue
-        side = 8 * verb.multiple
-        try:
-            jax.eval_shape(
-                verb.apply,
-                jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), nets[verb.net]),
-                jax.ShapeDtypeStruct((1, side, side, 3), np.float32),
-            )
-        except Exception as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(
-                f"the weights in {folder} do not fit its {CONFIG}: {reason}; export the run again"
-            ) from error
 
 
 def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
@@ -362,7 +221,3 @@ def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
         if line.get("kind") == "eval" and line.get("step") == step:
             found = {k: v for k, v in line.items() if isinstance(v, float)}
     return found
-
-
-def _count(tree: Any) -> int:
-    return sum(int(np.prod(a.shape)) for a in weights.flatten(tree).values())

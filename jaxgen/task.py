@@ -97,6 +97,11 @@ class Upscale:
     radius: int
     multiple: int = 1
 
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The nets that the verb needs."""
+        return (self.net,)
+
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
@@ -134,3 +139,26 @@ class PromptedUpscale(Upscale):
     read: Callable[[str], Prompt]
     ask: Callable[[Prompt, float], PyTree]
     attend: Callable[[Mapping[str, PyTree], jax.Array], jax.Array] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate:
+    """The verb `generate` of a text-to-image family.
+
+    nets: that it needs; their variables are the first argument below.
+    size: side of the pictures in pixels.
+    noise: shape of one picture's z, drawn from N(0, I).
+    read: text -> Prompt.
+    embed: (nets, tokens (b, t) int32, mask (b, t) bool) -> the texts' features, a pytree of arrays
+      (b, ...) that may be interpolated.
+    draw: (nets, features, z (b, *noise) float32) -> (pictures (b, size, size, 3) float32 in
+      [-1, 1], masks: a tuple of (b, h, w) float32 in [0, 1] to be shown beside them, empty for
+      most families). A picture depends on its own row alone. Pure, jit-able.
+    """
+
+    nets: tuple[str, ...]
+    size: int
+    noise: tuple[int, ...]
+    read: Callable[[str], Prompt]
+    embed: Callable[[Nets, jax.Array, jax.Array], PyTree]
+    draw: Callable[[Nets, PyTree, jax.Array], tuple[jax.Array, tuple[jax.Array, ...]]]

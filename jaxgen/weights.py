@@ -86,7 +86,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     `.safetensors` and `.npz` need NumPy only; `.pth`, `.pt`, `.bin` and `.ckpt` need torch and are
     read with `weights_only=True`, so that no file can run code. Wrapping dicts (the first that is
     there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and the prefixes
-    `module.` and `_orig_mod.` are taken off.
+    `module.` and `_orig_mod.` are taken off. Of several networks side by side the keys begin with
+    the network's: "netG.fc.weight".
 
     Raises:
       UserError: no such file, unknown suffix, damaged file, a pickle with code in it, torch
@@ -201,6 +202,14 @@ def _read_torch(path: Path) -> Tensors:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     tensors = {str(k): _to_numpy(v) for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not tensors:  # several networks side by side: {"netG": {...}, "netD": {...}}
+        tensors = {
+            f"{name}.{_strip_prefixes(str(k))}": _to_numpy(v)
+            for name, inner in content.items()
+            if isinstance(inner, Mapping)
+            for k, v in inner.items()
+            if isinstance(v, torch.Tensor)
+        }
     if not tensors:
         keys = ", ".join(str(key) for key in list(content)[:8])
         raise UserError(f"{path} has no tensors at its top level, only: {keys or 'nothing'}")

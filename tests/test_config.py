@@ -10,7 +10,7 @@ from helpers import REPOSITORY, TINY, command
 
 from jaxgen import config as configs
 from jaxgen import data
-from jaxgen.data import prompted
+from jaxgen.data import captioned, prompted
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.train import loop
@@ -34,7 +34,11 @@ def variants():
 def test_variants_load_pass_the_checks_and_are_described(name, doc):
     config = configs.load(f"{REPOSITORY}/{name}")
     configs.check(config)
-    (prompted if config.data.source == "scenes" else data).check(config.data)
+    if "tokenizer" in config.data:
+        section = captioned
+    else:
+        section = prompted if config.data.source == "scenes" else data
+    section.check(config.data)
     variant = name.partition(":")[2]
     assert not variant or re.search(rf"^  {variant} ", doc, re.MULTILINE), "not in the docstring"
     assert (REPOSITORY / "jaxgen" / "models" / config.family).is_dir()

@@ -38,6 +38,10 @@ SIZES = {
     "EDSR-PyTorch RDN": {**RDN, "value_range": 255.0},
     "Swift-SRGAN generator": SRGAN,
     "Swift-SRGAN discriminator": {"features": 4, "hidden": 8, "pool": 6},
+    "DF-GAN generator": {"size": 16, "features": 2, "z_size": 3, "text_width": 5},
+    "DF-GAN discriminator": {"size": 64, "features": 2, "text_width": 5},
+    "DF-GAN 2020 generator": {"size": 16, "features": 2, "z_size": 3, "text_width": 5},
+    "DF-GAN 2020 discriminator": {"size": 64, "features": 2, "text_width": 5},
 }
 
 

@@ -15,7 +15,7 @@ import jaxgen
 import jaxgen.models
 from jaxgen import config as configs
 from jaxgen.run import load
-from jaxgen.task import Upscale
+from jaxgen.task import Generate, Upscale
 from jaxgen.train import loop
 from jaxgen.train import mesh as meshes
 from jaxgen.train.state import make_optimizers
@@ -131,12 +131,28 @@ def test_saved_exported_and_loaded_gives_the_same_output(finished, tmp_path):
     model.export(tmp_path / "exported")
     again = jaxgen.load(tmp_path / "exported")
     for name, verb in model.verbs.items():
+        if isinstance(verb, Generate):
+            draws_as_a_model_should(model, again)
+            continue
         assert isinstance(verb, Upscale), f"give this test an input for the verb {name}"
         image = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
         ours, theirs = model.upscale(image), again.upscale(image)
         assert ours.shape == (9 * verb.scale, 12 * verb.scale, 3)
         assert ours.dtype == np.uint8
         np.testing.assert_array_equal(ours, theirs)
+
+
+def draws_as_a_model_should(model, again):
+    """Pictures of the right kind, the same after loading, alone, and in other batches."""
+    text = "a large red circle"
+    ours = model.generate(text, 3, seed=5, batch=2)
+    assert ours.shape == (3, model.size, model.size, 3)
+    assert ours.dtype == np.uint8
+    assert np.abs(np.diff(ours.astype(int), axis=0)).max() > 0, "noise has no effect"
+    np.testing.assert_array_equal(ours, again.generate(text, 3, seed=5, batch=2))
+    np.testing.assert_array_equal(ours[1], model.generate(text, seed=5, first=1, batch=2)[0])
+    other = model.generate(["a small blue square", text], 2, seed=5, batch=3)
+    assert np.abs(other[1].astype(int) - ours[:2]).max() <= 1, "depends on the batch"
 
 
 def test_evaluation_mode_gives_the_run_s_own_numbers(finished):

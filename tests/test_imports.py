@@ -62,11 +62,12 @@ def test_importing_jaxgen_and_its_command_is_light():
 FLOORS = [
     {"errors", "task", "cache", "log", "config", "grid", "heap", "model_card"},
     {"weights", "keymap", "layout"},
-    {"nn", "losses", "metrics", "encoders", "data", "upscale"},
+    {"nn", "losses", "metrics", "encoders", "data", "upscale", "generate"},
     {"tasks"},
     {"models"},
     {"train"},
-    {"run", "upscale_files", "convert", "places", "interpolation"},
+    {"run", "model_base", "model_generate", "verbs", "places", "convert", "interpolation"}
+    | {"upscale_files", "generate_files"},
     {"main", "cli", "__main__", "__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

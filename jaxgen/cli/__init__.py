@@ -1,4 +1,4 @@
-"""The command `jaxgen`: upscale, eval, convert, interpolate, models, prepare, export.
+"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, prepare, export.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -15,6 +15,7 @@ import typer
 from jaxgen import __version__
 from jaxgen.cli.convert import convert
 from jaxgen.cli.evaluate import evaluate
+from jaxgen.cli.generate import generate
 from jaxgen.cli.interpolate import interpolate
 from jaxgen.cli.manage import export, models, prepare
 from jaxgen.cli.upscale import upscale
@@ -46,6 +47,7 @@ def _common(
     pass
 
 
+app.command()(generate)
 app.command()(upscale)
 app.command("eval")(evaluate)
 app.command()(models)

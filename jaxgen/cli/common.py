@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 DEFAULT_MODEL = "srgan_x4"
+DEFAULT_GENERATOR = "dfgan_shapes"
 
 
 def console() -> Any:

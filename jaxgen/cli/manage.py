@@ -17,13 +17,16 @@ def models() -> None:
 
     from jaxgen.places import list_models
 
-    table = Table("name", "family", "scale", "parameters", "evaluation", "about")
+    table = Table("name", "family", "does", "scale", "pixels", "parameters", "evaluation", "about")
     for row in list_models():
-        scale = f"x{row['scale']}" if row["scale"] else ""
+        does = [verb for verb, key in (("upscale", "scale"), ("generate", "size")) if row[key]]
+        scale = f"x{row['scale']}" if row["scale"] else "-"
+        pixels = f"{row['size']}x{row['size']}" if row["size"] else "-"
         scores = ", ".join(f"{k} {v:.4g}" for k, v in list(row["metrics"].items())[:3])
         table.add_row(
-            row["name"], row["family"], scale, f"{row['parameters']:,}", scores, row["headline"]
-        )
+            row["name"], row["family"], ", ".join(does), scale, pixels, f"{row['parameters']:,}",
+            scores, row["headline"],
+        )  # fmt: skip
     if not table.row_count:
         raise UserError("no model is bundled with this installation; install jaxgen again")
     console().print(table)

@@ -7,12 +7,12 @@ The work is in `sources` (where records come from), `sr` (examples of LR and HR)
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxgen.data.checks import check_choices, check_keys, check_least
 from jaxgen.errors import UserError
 
 _CHOICES = {
@@ -97,13 +97,9 @@ def check(data: ConfigDict) -> None:
     Raises:
       UserError: naming the key and what it may be.
     """
-    _check_keys(data, defaults(), "data")
-    for key, choices in _CHOICES.items():
-        if data[key] not in choices:
-            raise UserError(f"data.{key} must be one of {', '.join(choices)}, not {data[key]!r}")
-    for key, least in (("scale", 1), ("hr_size", 1), ("holdout", 0), ("cache_mb", 0)):
-        if data[key] < least:
-            raise UserError(f"data.{key} must be at least {least}, not {data[key]}")
+    check_keys(data, defaults(), "data", start="jaxgen.data.defaults()")
+    check_choices(data, _CHOICES)
+    check_least(data, {"scale": 1, "hr_size": 1, "holdout": 0, "cache_mb": 0})
     low, high = data.rescale
     if not 0 < low <= high <= 1:
         raise UserError(f"data.rescale={data.rescale} must be a range (low, high) in (0, 1]")
@@ -119,23 +115,6 @@ def check(data: ConfigDict) -> None:
     if not 0 < low <= high:
         raise UserError(f"data.blur_sigma must be positive and rising, not {data.blur_sigma}")
     _check_blind(data.blind)
-
-
-def _check_keys(section: ConfigDict, known: ConfigDict, name: str) -> None:
-    for key in section:
-        if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"unknown config key {name}.{key}{hint}")
-    for key, value in known.items():
-        if key not in section:
-            raise UserError(
-                f"config key {name}.{key} is missing; start from jaxgen.data.defaults()"
-            )
-        if isinstance(value, ConfigDict):
-            if not isinstance(section[key], ConfigDict):
-                raise UserError(f"config key {name}.{key} must be a section, not {section[key]!r}")
-            _check_keys(section[key], value, f"{name}.{key}")
 
 
 # Ranges of `data.blind.first` and `second`, with the least that each may hold.

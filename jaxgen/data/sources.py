@@ -218,7 +218,7 @@ def open_source(data: ConfigDict, split: str) -> Pictures:
         reader = _tfds(data, split)
     else:
         files = _folder(data, split) if data.source == "folder" else _df2k(data, split)
-        reader = _usable(files, min_side, data.on_bad)
+        reader = usable(files, min_side, data.on_bad)
     return Pictures(
         reader,
         min_side=min_side,
@@ -248,21 +248,32 @@ def _tfds(data: ConfigDict, split: str) -> TfdsReader:
     builder = tfds_builder(data.name, data.data_dir)
     key = _image_key(builder.info.features, data)
     spec = _tfds_split(builder.info.splits, split, data.holdout)
+    records = open_tfds(builder, spec, data.name, data.data_dir)
+    return TfdsReader(records, key, f"{data.name}:{spec}")
+
+
+def open_tfds(builder: Any, spec: str, name: str, data_dir: str, **options: Any) -> Any:
+    """The data source of a TFDS split such as "train+test".
+
+    Args:
+      name: what `jaxgen prepare` calls the dataset. data_dir: its root, "" for TFDS's default.
+      options: of `as_data_source`.
+
+    Raises:
+      UserError: not prepared, or prepared as TFRecord; with the command that prepares it.
+    """
     try:
-        records = builder.as_data_source(spec)
+        return builder.as_data_source(spec, **options)
     except Exception as error:
         if builder.is_prepared() and "file format" in str(error):
             raise UserError(
                 f"{builder.data_dir} holds TFRecords, which need TensorFlow; prepare it again "
-                f"elsewhere: {command(data.name, 'OTHER_FOLDER')}"
+                f"elsewhere: {command(name, 'OTHER_FOLDER')}"
             ) from None
         if not builder.is_prepared():
-            folder = data.data_dir or builder.data_dir_root
-            raise UserError(
-                f"{data.name} is not prepared; run: {command(data.name, folder)}"
-            ) from None
+            folder = data_dir or builder.data_dir_root
+            raise UserError(f"{name} is not prepared; run: {command(name, folder)}") from None
         raise
-    return TfdsReader(records, key, f"{data.name}:{spec}")
 
 
 def _tfds_split(splits: Any, split: str, holdout: int) -> str:
@@ -371,7 +382,7 @@ def _df2k(data: ConfigDict, split: str) -> Files:
     return _held_out(files, split, data.holdout)
 
 
-def _usable(files: Files, min_side: int, on_bad: str) -> FileReader:
+def usable(files: Files, min_side: int, on_bad: str) -> FileReader:
     """Drops (or refuses) files whose header is unreadable or too small; names them in a warning."""
     if len(files) <= SCAN_LIMIT:
         with ThreadPoolExecutor(8) as pool:

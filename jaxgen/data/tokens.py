@@ -1,7 +1,7 @@
 """Prompts as numbers: a word-level tokenizer whose vocabulary stands in the config.
 
-Any tokenizer with `length`, `size` and `encode(text) -> Prompt` can take its place: one that cuts
-words into pieces (BPE) gives each piece as one of the prompt's words.
+Any other `Tokenizer` can take its place: one that cuts words into pieces (`jaxgen.data.bpe`) gives
+each piece as one of the prompt's words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class Tokenizer(Protocol):
     length: int
     size: int
 
-    def encode(self, text: str) -> Prompt: ...
+    def encode(self, text: str) -> Prompt:
+        """The prompt of a text, with a report of what was not understood."""
+
+    def ids(self, text: str) -> list[int]:
+        """All ids of a text, however many, without the start: what training needs, quickly."""
 
 
 def split_words(text: str) -> list[str]:
@@ -70,17 +74,19 @@ class WordTokenizer:
         """The prompt of a text; words that don't fit in `length` are listed in `cut`."""
         said = split_words(text)
         kept, cut = said[: self.length - 1], said[self.length - 1 :]
-        tokens = np.full(self.length, PAD, np.int32)
-        tokens[0] = START
-        tokens[1 : 1 + len(kept)] = [self._ids.get(word, UNKNOWN) for word in kept]
+        tokens, mask = fill(self.ids(text), self.length)
         unknown = {word: self._nearest(word) for word in kept if word not in self._ids}
         return Prompt(
             tokens=tokens,
-            mask=np.arange(self.length) <= len(kept),
+            mask=mask,
             words=tuple(kept),
             unknown=unknown,
             cut=tuple(cut),
         )
+
+    def ids(self, text: str) -> list[int]:
+        """All ids of a text, without the start."""
+        return [self._ids.get(word, UNKNOWN) for word in split_words(text)]
 
     def _nearest(self, word: str) -> tuple[str, ...]:
         return tuple(difflib.get_close_matches(word, self.vocabulary, n=2, cutoff=0.6))
@@ -100,8 +106,15 @@ def complaint(prompt: Prompt) -> str:
     return "; ".join(parts)
 
 
+def fill(ids: Sequence[int], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens (t,) int32, mask (t,) bool): the start, as many of the ids as fit, and padding."""
+    ids = ids[: length - 1]
+    tokens = np.full(length, PAD, np.int32)
+    tokens[0] = START
+    tokens[1 : 1 + len(ids)] = ids
+    return tokens, np.arange(length) <= len(ids)
+
+
 def only_start(prompt_length: int) -> tuple[np.ndarray, np.ndarray]:
     """(tokens (t,) int32, mask (t,) bool) of the empty prompt."""
-    tokens = np.full(prompt_length, PAD, np.int32)
-    tokens[0] = START
-    return tokens, np.arange(prompt_length) == 0
+    return fill((), prompt_length)

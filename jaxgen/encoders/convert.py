@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxgen.encoders import alexnet, files, inception_resnet_v2, resnet, squeezenet, vgg
+from jaxgen.encoders import alexnet, damsm, files, inception_resnet_v2, resnet, squeezenet, vgg
 from jaxgen.encoders import inception_resnet_v2_layout as inception_layout
 from jaxgen.metrics import lpips
 from jaxgen.weights import Rule, Tensors, Tree, convert, to_torch
@@ -32,6 +32,8 @@ class Frozen:
     arch: our tree -> the network's name in a file of ours.
     archs: regular expression of these names.
     rules: arch -> key map, for the way back.
+    finish: what these rules give -> PyTorch's state dict, where that holds several of our arrays
+      in one.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Frozen:
     arch: Callable[[Tree], str]
     archs: str
     rules: Callable[[str], Sequence[Rule]]
+    finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
 
 
 def recognise(tensors: State) -> Frozen | None:
@@ -71,7 +74,8 @@ def to_published(tensors: State) -> tuple[Frozen, Tensors] | None:
     for kind in KINDS:
         if re.fullmatch(kind.archs, arch):
             own = files.own_tensors(tensors, arch) or {}
-            return kind, to_torch(traverse_util.unflatten_dict(own, sep="/"), kind.rules(arch))
+            tree = traverse_util.unflatten_dict(own, sep="/")
+            return kind, kind.finish(to_torch(tree, kind.rules(arch)))
     return None
 
 
@@ -163,5 +167,14 @@ KINDS: tuple[Frozen, ...] = (
         arch=_heads_arch,
         archs="lpips_(alex|vgg|squeeze)",
         rules=lambda arch: lpips.head_rules(),
+    ),
+    Frozen(
+        name="AttnGAN text encoder",
+        fits=damsm.fits,
+        read=damsm.from_torch,
+        arch=lambda tree: damsm.ARCH,
+        archs=damsm.ARCH,
+        rules=lambda arch: damsm.torch_rules(),
+        finish=damsm.stack,
     ),
 )

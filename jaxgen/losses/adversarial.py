@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from jaxgen.errors import UserError
 
-KINDS = ("nonsaturating", "minimax", "hinge", "lsgan", "relativistic")
+ONE_SIDED = ("nonsaturating", "minimax", "hinge", "lsgan")  # without a comparison of the two
+KINDS = (*ONE_SIDED, "relativistic")
 Target = float | jax.Array
 
 
@@ -27,6 +28,36 @@ def bce_with_logits(logits: jax.Array, target: Target) -> jax.Array:
     if jnp.shape(target) not in ((), logits.shape):
         raise ValueError(f"targets {jnp.shape(target)} for logits {logits.shape}")
     return jnp.mean(jax.nn.softplus(logits) - logits * target)
+
+
+def as_real(kind: str) -> Callable[..., jax.Array]:
+    """(logits, target=1.0) -> the loss of each for being called real; float32, not averaged.
+
+    Raises:
+      UserError: a kind that compares real with fake ("relativistic"), or none of these.
+    """
+    if kind in ("nonsaturating", "minimax"):
+        return lambda x, target=1.0: jax.nn.softplus(_f32(x)) - _f32(x) * target
+    if kind == "hinge":
+        return lambda x, target=1.0: jax.nn.relu(1.0 - _f32(x))
+    if kind == "lsgan":
+        return lambda x, target=1.0: 0.5 * jnp.square(_f32(x) - target)
+    raise _unknown(kind, ONE_SIDED)
+
+
+def as_fake(kind: str) -> Callable[[jax.Array], jax.Array]:
+    """logits -> the loss of each for being called fake; float32, not averaged.
+
+    Raises:
+      UserError: as `as_real`.
+    """
+    if kind in ("nonsaturating", "minimax"):
+        return lambda x: jax.nn.softplus(_f32(x))
+    if kind == "hinge":
+        return lambda x: jax.nn.relu(1.0 + _f32(x))
+    if kind == "lsgan":
+        return lambda x: 0.5 * jnp.square(_f32(x))
+    raise _unknown(kind, ONE_SIDED)
 
 
 def discriminator_loss(
@@ -127,5 +158,9 @@ def _mean_square(x: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(x))
 
 
-def _unknown(kind: str) -> UserError:
-    return UserError(f"unknown adversarial loss {kind!r}; use one of {', '.join(KINDS)}")
+def _f32(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32)
+
+
+def _unknown(kind: str, kinds: tuple[str, ...] = KINDS) -> UserError:
+    return UserError(f"unknown adversarial loss {kind!r}; use one of {', '.join(kinds)}")

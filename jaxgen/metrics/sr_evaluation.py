@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxgen.data.resize import imresize, to_uint8
+from jaxgen.metrics.over_hosts import mean_over_hosts
 from jaxgen.metrics.psnr_ssim import sr_metrics
 from jaxgen.task import Evaluation, Upscale
 from jaxgen.upscale import upscale_image
@@ -72,7 +73,7 @@ def evaluate_sr(
                     ("original", _centre(high, crop)),
                 ]
             )
-    return Evaluation(_means(totals, count), rows)
+    return Evaluation(mean_over_hosts(totals, count), rows)
 
 
 def compare(
@@ -102,27 +103,6 @@ def compare(
 def _measure(distances: Distances, image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     a, b = (x[None].astype(np.float32) / 127.5 - 1.0 for x in (image, reference))
     return {name: float(value) for name, value in distances(a, b).items()}
-
-
-def _means(totals: dict[str, float], count: int) -> dict[str, float]:
-    """Means over all hosts' pictures; {} if there are none."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        # The first host has a picture if any has, and so knows the names; it tells the others.
-        text = np.zeros(4096, np.uint8)
-        names = "\n".join(totals).encode()
-        text[: len(names)] = np.frombuffer(names, np.uint8)
-        text = np.asarray(multihost_utils.broadcast_one_to_all(text))
-        keys = bytes(text).rstrip(b"\0").decode().split("\n")
-        mine = np.array([*(totals.get(k, 0.0) for k in keys), count], np.float64)
-        # In two float32 parts: JAX has no float64 unless its x64 mode is on.
-        high = mine.astype(np.float32)
-        parts = np.stack([high, (mine - high).astype(np.float32)])
-        summed = np.asarray(multihost_utils.process_allgather(parts), np.float64).sum((0, 1))
-        totals = dict(zip(keys, summed[:-1], strict=True))
-        count = round(summed[-1])
-    return {k: v / count for k, v in totals.items()} if count else {}
 
 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:

@@ -21,11 +21,15 @@ class ResidualDenseBlock(nn.Module):
     Attributes:
       growth: channels that a layer adds, the paper's G.
       layers: convolutions, the paper's C.
+      scale: factor on what is added to the input; 0.2 in ESRGAN.
+      fusion_init: initial values of the 1x1 kernel; with zeros the block starts as the identity.
       dtype: of the computation; parameters are float32.
     """
 
     growth: int = 64
     layers: int = 8
+    scale: float = 1.0
+    fusion_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -34,4 +38,8 @@ class ResidualDenseBlock(nn.Module):
         for i in range(self.layers):
             y = Conv(self.growth, 3, dtype=self.dtype, name=f"layer_{i}")(dense)
             dense.append(nn.relu(y))
-        return x + Conv(x.shape[-1], 1, dtype=self.dtype, name="fusion")(dense)
+        fusion = Conv(
+            x.shape[-1], 1, dtype=self.dtype, kernel_init=self.fusion_init, name="fusion"
+        )  # fmt: skip
+        y = fusion(dense)
+        return x + (y if self.scale == 1.0 else self.scale * y)

@@ -65,12 +65,26 @@ def load_task(config: ConfigDict) -> Task:
     Raises:
       UserError: no such family.
     """
+    return _family(config).make_task(config)
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """The config with what the training data decide filled in, where the family has such.
+
+    A text-to-image family fills in the tokenizer. A run's config.json is thus all that it takes to
+    use its weights.
+    """
+    fill = getattr(_family(config), "resolve", None)
+    return config if fill is None else fill(config)
+
+
+def _family(config: ConfigDict) -> Any:
     name = f"jaxgen.models.{config.family}"
     if not config.family or importlib.util.find_spec(name) is None:
         raise UserError(
             f"unknown family {config.family!r}; families are the folders of jaxgen/models"
         )
-    return importlib.import_module(name).make_task(config)
+    return importlib.import_module(name)
 
 
 def train(
@@ -94,6 +108,7 @@ def train(
     """
     workdir = Path(workdir).absolute()
     configs.check(config)
+    config = resolve(config)
     settings = config.train
     if folder := cache.enable(settings.compilation_cache and not debug):
         log.info("compiled programs are cached in %s", folder)
@@ -267,6 +282,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
     """
     workdir = Path(workdir).absolute()
     cache.enable(config.train.compilation_cache)
+    config = resolve(config)
     task = load_task(config)
     if task.evaluate is None:
         raise UserError(f"the family {config.family} has no evaluation; run it in training mode")

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.models.prompt_srgan.text import Text
+from jaxgen.nn.text import Text
 from jaxgen.nn.attention import attention
 from jaxgen.nn.sr_resnet import Trunk
 
@@ -63,7 +63,7 @@ class Film(nn.Module):
     def __call__(self, y: jax.Array, text: Text) -> jax.Array:
         """y (b, h, w, c) -> the same shape."""
         zeros = nn.initializers.zeros
-        x = nn.Dense(2 * y.shape[-1], kernel_init=zeros, dtype=self.dtype, name="out")(text.pooled)
+        x = nn.Dense(2 * y.shape[-1], kernel_init=zeros, dtype=self.dtype, name="out")(text.sentence)
         scale, shift = jnp.split(x[:, None, None, :], 2, axis=-1)  # (b, 1, 1, c) each
         return y * (1 + scale) + shift
 

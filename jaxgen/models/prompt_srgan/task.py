@@ -21,21 +21,13 @@ from jaxgen import weights
 from jaxgen.data import prompted
 from jaxgen.data.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
+from jaxgen.losses import adversarial
 from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
 from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
 from jaxgen.task import Prompt, PromptedUpscale, Task
 from jaxgen.tasks import sr
-
-# The loss of logits (b,) for fakes, per example, by `model.loss.adversarial_kind`; a relativistic
-# one compares with real pictures, and so has none for a picture that is itself real.
-AS_FAKES = {
-    "nonsaturating": jax.nn.softplus,  # -log(1 - D)
-    "minimax": jax.nn.softplus,
-    "hinge": lambda logits: jax.nn.relu(1.0 + logits),
-    "lsgan": lambda logits: 0.5 * jnp.square(logits),
-}
 
 
 def make_generator(config: ConfigDict) -> PromptSRResNet:
@@ -127,7 +119,7 @@ class PromptLosses(sr.SRLosses):
         self.mismatch = config.model.mismatch
         if self.mismatch:
             kind = self.loss.adversarial_kind
-            self.as_fakes = sr.choose(AS_FAKES, kind, "adversarial loss for model.mismatch")
+            self.as_fakes = adversarial.as_fake(kind)
         self.trunk = read_trunk(config.model.trunk) if config.model.trunk else None
 
     def init(self, rng, batch):
@@ -141,7 +133,7 @@ class PromptLosses(sr.SRLosses):
             g = _with_trunk(g, self.trunk)
         nets = {"g": {**g, "params": {**g["params"], "text": encoder["params"]}}}
         if self.adversarial:
-            nets["d"] = self.discriminator.init(d_rng, sr.to_float(batch["hr"][:1]), text.pooled)
+            nets["d"] = self.discriminator.init(d_rng, sr.to_float(batch["hr"][:1]), text.sentence)
         params = {n: v["params"] for n, v in nets.items()}
         rest = {n: {k: v[k] for k in v if k != "params"} for n, v in nets.items()}
         return params, {n: r for n, r in rest.items() if r}
@@ -187,7 +179,7 @@ class PromptLosses(sr.SRLosses):
             images = images + self.loss.instance_noise * left * noise
         state = mutable.get("d", {})
         logits, changed = self.discriminator.apply(
-            {"params": params["d"], **state}, images, text.pooled, train=True, mutable=list(state)
+            {"params": params["d"], **state}, images, text.sentence, train=True, mutable=list(state)
         )
         return logits, {**mutable, "d": changed} if changed else mutable
 

@@ -1,25 +1,14 @@
-"""What the networks see of a prompt, and the small encoder that is trained along with them."""
+"""The small text encoder that is trained along with the super-resolution."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-
-class Text(flax.struct.PyTreeNode):
-    """Features of prompts: all that generator and discriminator know of a text encoder.
-
-    words: (b, t, w), one vector per token. mask: (b, t) bool, True where there is a token.
-    pooled: (b, w), one vector per prompt.
-    """
-
-    words: jax.Array
-    mask: jax.Array
-    pooled: jax.Array
+from jaxgen.nn.text import Text
 
 
 class TextEncoder(nn.Module):
@@ -43,7 +32,7 @@ class TextEncoder(nn.Module):
     def __call__(self, tokens: jax.Array, mask: jax.Array) -> Text:
         """tokens (b, t) int32, mask (b, t) bool: True first, then False; masked is without effect.
 
-        `pooled` is the mean over the tokens.
+        `sentence` is the mean over the tokens.
         """
 
         def direction(name):
@@ -58,4 +47,4 @@ class TextEncoder(nn.Module):
         y = nn.LayerNorm(dtype=jnp.float32, name="norm")(y.astype(jnp.float32))
         weights = mask.astype(jnp.float32)[..., None]
         pooled = (y * weights).sum(axis=1) / weights.sum(axis=1)
-        return Text(words=y.astype(self.dtype), mask=mask, pooled=pooled.astype(self.dtype))
+        return Text(words=y.astype(self.dtype), mask=mask, sentence=pooled.astype(self.dtype))

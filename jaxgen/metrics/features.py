@@ -1,0 +1,247 @@
+"""Features of pictures for distances between sets: Inception's, or a random network's by its name.
+
+Numbers of Inception's features are called FID, KID, IS; those of any other network carry the
+network's name (`FeatureNet.label`), for they are on another scale.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data.images import read_image
+from jaxgen.data.resize import imresize
+from jaxgen.encoders import inception, vgg
+from jaxgen.errors import UserError
+from jaxgen.metrics.statistics import Statistics, add, no_moments, over_hosts, rows_of_hosts
+
+# The random network: a narrow VGG19, of whose layers the means over the pixels are taken.
+VGG_LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4")
+VGG_WIDTH, VGG_SIDE = 0.5, 64
+_THREADS = 4
+
+
+class FeatureNet(NamedTuple):
+    """A frozen network that turns pictures into features.
+
+    label: "" for the FID's Inception; else what the names of its numbers end in.
+    about: which network, weights and resizing, for reports and files of statistics.
+    size: of the features.
+    variables: the network's, on the devices.
+    prepare: uint8 (b, h, w, 3), NumPy on the host or traced, -> float32 input.
+    on_host: whether `prepare` can only be computed on the host.
+    apply: (variables, input) -> (features (b, size), logits (b, classes) or None).
+    """
+
+    label: str
+    about: Mapping[str, Any]
+    size: int
+    variables: Any
+    prepare: Callable[[Any], Any]
+    on_host: bool
+    apply: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
+
+
+def inception_net(weights: str | Path, resize: str = "tf1") -> FeatureNet:
+    """The FID's Inception from a file (see `jaxgen.encoders.inception.load`).
+
+    Args:
+      resize: "tf1", "torch" or "clean", see `jaxgen.encoders.inception.prepare`.
+
+    Raises:
+      UserError: not such a file, or another resize.
+    """
+    if resize not in inception.RESIZES:
+        raise UserError(f"no such resize {resize!r}; choose from {', '.join(inception.RESIZES)}")
+    variables = inception.load(weights)
+
+    def apply(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        taken = inception.features(variables, x, ("2048", "logits_unbiased"))
+        return taken["2048"], taken["logits_unbiased"]
+
+    path = Path(weights).expanduser()
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FeatureNet(
+        label="",
+        about={
+            "features": "inception_v3_fid 2048",
+            "resize": resize,
+            "weights": f"{path.name} sha256:{digest[:12]}",
+        },
+        size=variables["params"]["classifier"]["kernel"].shape[0],
+        variables=_placed(variables),
+        prepare=functools.partial(inception.prepare, resize=resize),
+        on_host=resize == "clean",
+        apply=apply,
+    )
+
+
+def random_net(seed: int = 0) -> FeatureNet:
+    """A VGG19 of half the width with random weights from `seed`, on pictures of 64 x 64.
+
+    Needs no file. Distances by random features rank models that are far apart and are no one else's
+    numbers: label "random_vgg19".
+    """
+    params = vgg.load_perceptual("random", VGG_LAYERS, VGG_WIDTH, seed)
+
+    def apply(params: Any, x: jax.Array) -> tuple[jax.Array, None]:
+        maps = vgg.features(params, vgg.prepare(x), VGG_LAYERS, before_activation=False)
+        return jnp.concatenate([m.mean(axis=(1, 2)) for m in maps.values()], axis=1), None
+
+    layers = ", ".join(VGG_LAYERS)
+    return FeatureNet(
+        label="random_vgg19",
+        about={
+            "features": f"random_vgg19 width {VGG_WIDTH} ({layers}, means over pixels)",
+            "resize": f"MATLAB bicubic to {VGG_SIDE}",
+            "weights": f"He-normal, seed {seed}",
+        },
+        size=sum(params[name]["bias"].size for name in VGG_LAYERS),
+        variables=_placed(params),
+        prepare=_square,
+        on_host=True,
+        apply=apply,
+    )
+
+
+def _square(pictures: np.ndarray) -> np.ndarray:
+    if pictures.shape[1:3] != (VGG_SIDE, VGG_SIDE):
+        pictures = np.stack([imresize(p, size=(VGG_SIDE, VGG_SIDE)) for p in pictures])
+    return pictures.astype(np.float32) / 127.5 - 1.0
+
+
+# -------------------------------------------------------------------------------- many pictures
+
+
+class Measured(NamedTuple):
+    """Statistics of pictures, features included, and their logits (n, classes) if there are."""
+
+    statistics: Statistics
+    logits: np.ndarray | None
+
+
+def measure(
+    net: FeatureNet,
+    pictures: Iterable[np.ndarray],
+    about: Mapping[str, Any] | None = None,
+    batch: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Measured:
+    """Features of pictures and their statistics; of all hosts' pictures, on every host.
+
+    Args:
+      pictures: uint8 (h, w, 3), any sizes; on several hosts each gives its share, in the order of
+        hosts.
+      about: what they are, added to the network's own record.
+      batch: pictures at a time; None: 8 on a CPU, else 128. Changes no number beyond rounding.
+      progress: called with the number of pictures done on this host.
+
+    Raises:
+      UserError: fewer than two pictures.
+    """
+    moments = no_moments(net.size)
+    features: list[np.ndarray] = []
+    logits: list[np.ndarray] = []
+    done = 0
+    for part, part_logits in extract(net, pictures, batch):
+        moments = add(moments, part)
+        features.append(part)
+        if part_logits is not None:
+            logits.append(part_logits)
+        done += len(part)
+        if progress is not None:
+            progress(done)
+    rows = np.concatenate(features) if features else np.zeros((0, net.size), np.float32)
+    moments, rows = over_hosts(moments), rows_of_hosts(rows)
+    if moments.n < 2:
+        raise UserError("a distance between sets needs two pictures or more on both sides")
+    about = {**net.about, **(about or {}), "n": moments.n}
+    statistics = Statistics(moments.n, moments.mean, moments.covariance, rows, about)
+    return Measured(statistics, rows_of_hosts(np.concatenate(logits)) if logits else None)
+
+
+def extract(
+    net: FeatureNet, pictures: Iterable[np.ndarray], batch: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """(features (b, size), logits or None) of batch after batch, float32, in order.
+
+    The last batch is filled up to the size of the others, so that one program serves all, and cut
+    again. The devices work on one batch while the next is read.
+    """
+    devices = _devices()
+    batch = batch or (8 if jax.default_backend() == "cpu" else 128)
+    batch = -(-batch // len(devices)) * len(devices)
+    apply, prepare = jax.jit(net.apply), jax.jit(net.prepare)
+    rest = iter(pictures)
+    waiting: deque[tuple[int, Any]] = deque()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        while part := list(islice(rest, batch)):
+            count = len(part)
+            part += [part[-1]] * (batch - count)
+            same = len({picture.shape for picture in part}) == 1
+            if same and not net.on_host:
+                x = prepare(_on_devices(np.stack(part)))
+            else:
+                # Pictures of many sizes: on the host, without a program for each size.
+                x = _on_devices(
+                    np.concatenate(list(threads.map(lambda p: net.prepare(p[None]), part)))
+                )
+            waiting.append((count, apply(net.variables, x)))
+            if len(waiting) > 1:
+                yield _taken(*waiting.popleft())
+        while waiting:
+            yield _taken(*waiting.popleft())
+
+
+def _taken(count: int, outputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    features, logits = outputs
+    rows = np.asarray(features, np.float32)[:count]
+    if not np.isfinite(rows).all():
+        raise UserError("features of pictures are not finite: the network's weights are damaged")
+    return rows, None if logits is None else np.asarray(logits, np.float32)[:count]
+
+
+def read_pictures(files: Sequence[Path]) -> Iterator[np.ndarray]:
+    """uint8 (h, w, 3) of each file, read ahead by threads; UserError names a damaged one."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        rest = iter(files)
+        ahead = deque(threads.submit(read_image, f) for f in islice(rest, 16 * _THREADS))
+        while ahead:
+            picture = ahead.popleft().result()
+            ahead.extend(threads.submit(read_image, f) for f in islice(rest, 1))
+            yield picture
+
+
+def share_of_host(count: int) -> range:
+    """Which of `count` records this host measures: contiguous, so that their order is kept."""
+    hosts, host = jax.process_count(), jax.process_index()
+    return range(host * count // hosts, (host + 1) * count // hosts)
+
+
+def _devices() -> list[Any]:
+    """All of this host's accelerators; of CPU devices one has all cores."""
+    return jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]
+
+
+def _placed(variables: Any) -> Any:
+    """On each device, whole."""
+    mesh = jax.sharding.Mesh(np.array(_devices()), ("data",))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(variables, whole)
+
+
+def _on_devices(x: np.ndarray) -> jax.Array:
+    """A batch, its first axis over the devices."""
+    mesh = jax.sharding.Mesh(np.array(_devices()), ("data",))
+    return jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))

@@ -1,0 +1,5 @@
+"""DF-GAN (Tao et al., CVPR 2022): text to image in one stage, and its form with dense blocks."""
+
+from jaxgen.models.dfgan.task import make_task, resolve, verbs
+
+__all__ = ["make_task", "resolve", "verbs"]

@@ -1,0 +1,5 @@
+"""GAN-CLS, GAN-INT and GAN-INT-CLS (Reed et al., ICML 2016): the first text-to-image GANs."""
+
+from jaxgen.models.gan_cls.task import make_task, resolve, verbs
+
+__all__ = ["make_task", "resolve", "verbs"]

@@ -1,0 +1,423 @@
+"""Text-to-image GANs: losses, phases and the verb, whatever the networks.
+
+Nets: "text" (the encoder), "g", "d", and "match", the pictures' side of the matching loss, where
+one is used. Phases: `damsm` trains text and match first, if asked for; then `d` and `g` in turns.
+Mismatched pairs are real pictures with another example's sentence (Reed et al. 2016, GAN-CLS), and
+never one that may be true of the picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxgen.data import captioned
+from jaxgen.errors import UserError
+from jaxgen.losses import adversarial, cutmix, diff_augment, matching, mode_seeking
+from jaxgen.losses.gradient_penalty import input_gradient_norms, matching_aware_penalty
+from jaxgen.nn.match import MatchEncoder
+from jaxgen.nn.text import BagOfWords, Judgement, LSTMEncoder, Text, TransformerEncoder
+from jaxgen.nn.unet_discriminator import UNetDiscriminator
+from jaxgen.task import Generate, Phase, Task
+from jaxgen.tasks.sr import choose, make_module, to_float
+from jaxgen.tasks.t2i_evaluation import evaluate
+
+ENCODERS = {"lstm": LSTMEncoder, "transformer": TransformerEncoder, "bow": BagOfWords}
+# Whose loss trains the text encoder: the nets' phases, the matching loss before them, or nothing.
+TRAINED_BY = ("g", "d", "both", "damsm", "none")
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """The config with what the captions decide filled in: the tokenizer. See `jaxgen.config`."""
+    return captioned.resolve(config)
+
+
+def make_text_encoder(config: ConfigDict) -> Any:
+    """The text encoder of `config.model.text`, for the tokenizer of the config."""
+    settings = config.model.text.to_dict()
+    module = choose(ENCODERS, settings.pop("kind"), "model.text.kind")
+    settings.pop("trained_by")
+    tokenizer = captioned.make_tokenizer(config.data)
+    if module is TransformerEncoder:
+        settings["length"] = tokenizer.length
+    known = {field.name for field in dataclasses.fields(module)}
+    settings = {key: value for key, value in settings.items() if key in known}
+    return make_module(module, "text", config, size=tokenizer.size, **settings)
+
+
+def make_discriminator(config: ConfigDict, own: Any, **settings: Any) -> Any:
+    """The discriminator of `config.model.discriminator`: the family's own, or with
+    `form="unet"` the U-Net, which fits under every family.
+
+    Args:
+      own: the family's module. settings: for it, in addition to the section's.
+    """
+    section = config.model.discriminator.to_dict()
+    form = section.pop("form", "own")
+    choose(dict.fromkeys(("own", "unet")), form, "model.discriminator.form")
+    if form == "own":
+        return make_module(own, "discriminator", config, **section, **settings)
+    return make_module(UNetDiscriminator, "discriminator", config, size=config.data.size, **section)
+
+
+def generate_verb(config: ConfigDict, encoder: Any, generator: Any) -> Generate:
+    """The verb of a generator that has `noise` and takes (z, text, train)."""
+
+    def embed(nets, tokens, mask):
+        return encoder.apply(nets["text"], tokens, mask)
+
+    def draw(nets, text, z):
+        drawn = generator.apply(nets["g"], z, text, train=False)
+        return drawn.image.astype(jnp.float32), drawn.masks
+
+    return Generate(
+        nets=("text", "g"),
+        size=config.data.size,
+        noise=tuple(generator.noise),
+        read=captioned.make_tokenizer(config.data).encode,
+        embed=embed,
+        draw=draw,
+    )
+
+
+def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
+    """The Task of a text-to-image GAN.
+
+    Args:
+      config: with the sections of `jaxgen.tasks.t2i_config`.
+      losses: of the family's networks.
+      verb: its `generate`, by which it is evaluated.
+    """
+    captioned.check(config.data)
+    loss, trained_by = config.model.loss, config.model.text.trained_by
+    choose(dict.fromkeys(TRAINED_BY), trained_by, "model.text.trained_by")
+    begin, stop = config.model.damsm_steps, config.model.gan_stop or None
+    phases = []
+    if begin:
+        phases.append(Phase("damsm", ("text", "match"), losses.match, stop=begin))
+    elif trained_by == "damsm":
+        raise UserError("model.text.trained_by=damsm needs model.damsm_steps, or use none")
+    d = ("d", "text") if trained_by in ("d", "both") else ("d",)
+    g = ("g", "text") if trained_by in ("g", "both") else ("g",)
+    phases.append(Phase("d", d, losses.discriminate, start=begin, stop=stop))
+    if loss.penalty_apart:
+        phases.append(
+            Phase("penalty", ("d",), losses.penalize, loss.penalty_every, begin, stop)
+        )
+    phases.append(Phase("g", g, losses.generate, loss.d_steps_per_g_step, begin, stop))
+    ema = config.model.ema
+    averaged = ("g", "text") if trained_by in ("g", "d", "both") else ("g",)
+    return Task(
+        init=losses.init,
+        phases=tuple(phases),
+        train_data=lambda: captioned.train_data(config.data),
+        ema=dict.fromkeys(averaged, ema) if ema else {},
+        evaluate=partial(evaluate, config, verb),
+        eval_nets=verb.nets,
+    )
+
+
+class T2ILosses:
+    """The phases' loss functions, and the nets' initial variables.
+
+    A batch holds image (b, n, n, 3) uint8, tokens (b, t) int32, mask (b, t) bool and meaning (b,)
+    int32: where two examples' meanings differ, neither's caption is true of the other's picture.
+
+    Args:
+      encoder: (tokens, mask, train) -> Text.
+      generator: (z (b, *noise), Text, train) -> Drawn; has `noise`.
+      discriminator: (pictures (b, n, n, 3), sentences ((b, e), ...), train) -> one Judgement for
+        each of the sentences. May have state, and use rng "dropout".
+      config: the run's.
+    """
+
+    def __init__(self, encoder: Any, generator: Any, discriminator: Any, config: ConfigDict):
+        self.encoder, self.generator, self.discriminator = encoder, generator, discriminator
+        self.config, self.loss = config, config.model.loss
+        choose(dict.fromkeys(adversarial.KINDS), self.loss.kind, "model.loss.kind")
+        self.augmentations = diff_augment.parse(self.loss.augment)
+        matches = config.model.damsm_steps or self.loss.damsm
+        self.matcher = MatchEncoder(**config.model.match.to_dict()) if matches else None
+
+    def init(self, rng, batch):
+        """(params, mutable) of all nets."""
+        rngs = dict(zip(("text", "g", "d", "match"), jax.random.split(rng, 4), strict=True))
+        tokens, mask = batch["tokens"][:2], batch["mask"][:2]
+        image = to_float(batch["image"][:2])
+        nets = {"text": self.encoder.init(rngs["text"], tokens, mask)}
+        text = self.encoder.apply(nets["text"], tokens, mask)
+        z = jnp.zeros((2, *self.generator.noise))
+        nets["g"] = self.generator.init(rngs["g"], z, text)
+        sentences = (self.condition({n: v["params"] for n, v in nets.items()}, text),)
+        nets["d"] = self.discriminator.init(rngs["d"], image, sentences)
+        if self.matcher is not None:
+            nets["match"] = self.matcher.init(rngs["match"], image)
+        params = {n: v["params"] for n, v in nets.items()}
+        rest = {n: {k: v[k] for k in v if k != "params"} for n, v in nets.items()}
+        return params, {n: r for n, r in rest.items() if r}
+
+    # ---- the phases' losses ----------------------------------------------------------------------
+
+    def match(self, params, mutable, frozen, batch, rng, step):
+        """DAMSM: words with regions and sentences with pictures (AttnGAN, eq. 7 to 13)."""
+        del frozen, step
+        text = self.read(params, batch, rng)
+        value, metrics = self.matching(params["match"], to_float(batch["image"]), text, batch)
+        return value, (mutable, metrics)
+
+    def discriminate(self, params, mutable, frozen, batch, rng, step):
+        """D: real pairs against mismatched and generated ones, and the penalties."""
+        del frozen
+        loss = self.loss
+        z_rng, text_rng, augment_rng, rng = jax.random.split(rng, 4)
+        text = self.read(params, batch, text_rng)
+        if self.config.model.text.trained_by not in ("d", "both"):
+            text = jax.lax.stop_gradient(text)
+        drawn, _ = self.draw(params, mutable, text, self.noise(z_rng, batch, step))
+        fake = jax.lax.stop_gradient(drawn.image)
+        real = to_float(batch["image"])
+        sentence = self.condition(params, text)
+        partner, weight = mismatched(batch["meaning"])
+        wrong = jnp.take(sentence, partner, axis=0)
+        before = mutable
+        # Real and generated pictures are augmented each in its own way.
+        a_rng, b_rng = jax.random.split(augment_rng)
+        real_seen = self.augment(a_rng, real)
+        fake_seen = self.augment(b_rng, fake)
+        (right, mis), mutable = self.judge(params, mutable, real_seen, (sentence, wrong), rng)
+        (made,), mutable = self.judge(params, mutable, fake_seen, (sentence,), rng)
+        value = self.judge_loss(right, mis, weight, made)
+        metrics = {
+            "real": right.pair.mean(),
+            "fake": made.pair.mean(),
+            "mismatch": _weighted(mis.pair, weight),
+            "accuracy": adversarial.accuracy(right.pair, made.pair),
+        }
+        if loss.cutmix:
+            mix_rng, rng = jax.random.split(rng)
+            judge = lambda x: self.judge(params, before, x, (sentence,), rng)[0][0]  # noqa: E731
+            part, more = cutmix.losses(
+                mix_rng, judge, real_seen, fake_seen, right, made, loss.cutmix_probability,
+                loss.cutmix_warmup, step - self.config.model.damsm_steps,
+            )  # fmt: skip
+            value, metrics = value + loss.cutmix * part, {**metrics, **more}
+        if not loss.penalty_apart:
+            part, more = self._lazy_penalty(params, before, real_seen, sentence, rng, step)
+            value, metrics = value + part, {**metrics, **more}
+        return value, (mutable, metrics)
+
+    def penalize(self, params, mutable, frozen, batch, rng, step):
+        """The gradient penalties in an update of their own (DF-GAN's first version)."""
+        del frozen, step
+        text_rng, augment_rng, rng = jax.random.split(rng, 3)
+        text = jax.lax.stop_gradient(self.read(params, batch, text_rng))
+        real = self.augment(augment_rng, to_float(batch["image"]))
+        value, metrics = self.penalty(params, mutable, real, self.condition(params, text), rng)
+        return value, (mutable, metrics)
+
+    def generate(self, params, mutable, frozen, batch, rng, step):
+        """G: the adversarial loss, and what the config adds to it."""
+        del frozen
+        loss = self.loss
+        z_rng, text_rng, augment_rng, rng = jax.random.split(rng, 4)
+        text = self.read(params, batch, text_rng)
+        z = self.noise(z_rng, batch, step)
+        drawn, changed = self.draw(params, mutable, text, z)
+        sentence = self.condition(params, text)
+        seen = self.augment(augment_rng, drawn.image)
+        # D's statistics move in its own phase only.
+        (made,), _ = self.judge(params, mutable, seen, (jax.lax.stop_gradient(sentence),), rng)
+        parts = {"adversarial": self.fool_loss(made)}
+        if drawn.kl is not None and loss.kl:
+            parts["kl"] = loss.kl * drawn.kl
+        if loss.interpolate:
+            parts["interpolate"] = loss.interpolate * self._interpolated(
+                params, mutable, text, rng
+            )
+        if loss.mode_seeking:
+            other = jax.random.normal(jax.random.fold_in(z_rng, 1), z.shape, z.dtype)
+            second, _ = self.draw(params, mutable, text, other)
+            parts["mode_seeking"] = loss.mode_seeking * mode_seeking.loss(
+                drawn.image, second.image, z, other
+            )
+        if loss.damsm:
+            fixed = jax.lax.stop_gradient((params["match"], text))
+            matched, _ = self.matching(fixed[0], drawn.image, fixed[1], batch)
+            parts["damsm"] = loss.damsm * matched
+        return sum(parts.values()), (changed, parts)
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def read(self, params, batch, rng) -> Text:
+        """The batch's texts; already features where the data come with them."""
+        if "sentence" in batch:
+            return Text(words=batch["words"], mask=batch["mask"], sentence=batch["sentence"])
+        return self.encoder.apply(
+            {"params": params["text"]}, batch["tokens"], batch["mask"], train=self.text_drops(),
+            rngs={"dropout": rng},
+        )  # fmt: skip
+
+    def text_drops(self) -> bool:
+        """Whether the encoder uses its dropout: not where it is not trained."""
+        return self.config.model.text.trained_by != "none"
+
+    def condition(self, params, text: Text) -> jax.Array:
+        """What the discriminator sees of the text: (b, e)."""
+        del params
+        return text.sentence
+
+    def noise(self, rng, batch, step) -> jax.Array:
+        """z (b, *noise): the same in the phases of one step, so that they share G's forward pass.
+
+        With micro-batches each phase draws its own.
+        """
+        train = self.config.train
+        if train.accumulate == 1:
+            rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(train.seed), step), 0x7A)
+        return jax.random.normal(rng, (batch["image"].shape[0], *self.generator.noise))
+
+    def draw(self, params, mutable, text, z):
+        """(Drawn, mutable after it)."""
+        state = mutable.get("g", {})
+        drawn, changed = self.generator.apply(
+            {"params": params["g"], **state}, z, text, train=True, mutable=list(state)
+        )
+        return drawn, {**mutable, "g": changed} if changed else mutable
+
+    def matching(self, params, images, text: Text, batch):
+        """(DAMSM loss, metrics) of pictures and the batch's texts."""
+        loss = self.loss
+        regions, whole = self.matcher.apply({"params": params}, images)
+        return matching.damsm_loss(
+            regions if loss.damsm_words else None, whole, text.words, text.mask, text.sentence,
+            batch["meaning"], tuple(loss.damsm_gamma),
+        )  # fmt: skip
+
+    def judge(self, params, mutable, images, sentences, rng):
+        """(one Judgement for each of `sentences`, mutable after it)."""
+        return self._judge_with(self.discriminator, params, mutable, images, sentences, rng)
+
+    def _judge_with(self, module, params, mutable, images, sentences, rng):
+        state = mutable.get("d", {})
+        found, changed = module.apply(
+            {"params": params["d"], **state}, images, sentences, train=True,
+            mutable=list(state), rngs={"dropout": rng},
+        )  # fmt: skip
+        return found, {**mutable, "d": changed} if changed else mutable
+
+    def augment(self, rng, images):
+        """DiffAugment (Zhao et al. 2020) by the policy of the config."""
+        return diff_augment.apply(rng, images, self.augmentations)
+
+    def judge_loss(self, right: Judgement, mis: Judgement, weight, made: Judgement) -> jax.Array:
+        """D's loss: weighted sums over the heads, those of pixels and of whole pictures apart."""
+        loss = self.loss
+        as_real, as_fake = adversarial.as_real(loss.kind), adversarial.as_fake(loss.kind)
+        real_target = 1.0 - loss.label_smoothing
+        value = loss.real * jnp.mean(as_real(right.pair, real_target))
+        value += loss.fake * jnp.mean(as_fake(made.pair))
+        value += loss.mismatch * _weighted(as_fake(mis.pair), weight)
+        if right.image is not None:
+            value += loss.image_real * jnp.mean(as_real(right.image, real_target))
+            value += loss.image_fake * jnp.mean(as_fake(made.image))
+        if right.pixels is None:
+            return value
+        pixels = loss.real * jnp.mean(as_real(right.pixels, real_target))
+        pixels += loss.fake * jnp.mean(as_fake(made.pixels))
+        pixels += loss.mismatch * _weighted(as_fake(mis.pixels).mean(axis=(1, 2)), weight)
+        return (1.0 - loss.pixels) * value + loss.pixels * pixels
+
+    def fool_loss(self, made: Judgement) -> jax.Array:
+        """G's adversarial loss, over the same heads."""
+        loss = self.loss
+        value = adversarial.generator_loss(made.pair, loss.kind)
+        if made.image is not None and loss.image_real:
+            value += adversarial.generator_loss(made.image, loss.kind)
+        if made.pixels is None:
+            return value
+        pixels = adversarial.generator_loss(made.pixels, loss.kind)
+        return (1.0 - loss.pixels) * value + loss.pixels * pixels
+
+    def penalty(self, params, mutable, real, sentence, rng):
+        """MA-GP and R1 as the config weighs them, on real pairs: (value, metrics)."""
+        loss, module = self.loss, self.discriminator
+        if loss.penalty_dtype:
+            module = module.clone(dtype=jnp.dtype(loss.penalty_dtype))
+
+        def logits(x, s):
+            return self._judge_with(module, params, mutable, x, (s,), rng)[0][0].pair
+
+        value, metrics = jnp.zeros(()), {}
+        if loss.magp:
+            squares = input_gradient_norms(logits, real, sentence)
+            part = matching_aware_penalty(squares, loss.magp_power)
+            value += loss.magp * part
+            norms = jnp.sqrt(jax.lax.stop_gradient(squares))
+            quantiles = jnp.quantile(norms, jnp.array([0.1, 0.5, 0.9]))
+            metrics["magp"] = loss.magp * part
+            metrics |= {f"input_norm/p{p}": q for p, q in zip((10, 50, 90), quantiles, strict=True)}
+        if loss.r1:
+            part = adversarial.r1_penalty(lambda x: logits(x, sentence), real, loss.r1)
+            value += part
+            metrics["r1"] = part
+        return value, metrics
+
+    def _lazy_penalty(self, params, mutable, real, sentence, rng, step):
+        """Every k-th step, k times as strong (StyleGAN2, section 4.1); the metrics' means hold."""
+        loss = self.loss
+        if not (loss.magp or loss.r1):
+            return jnp.zeros(()), {}
+        compute = partial(self.penalty, params, mutable, real, sentence, rng)
+        if loss.penalty_every == 1:
+            return compute()
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute))
+        times = lambda: jax.tree.map(lambda x: loss.penalty_every * x, compute())  # noqa: E731
+        now = (step - self.config.model.damsm_steps) % loss.penalty_every == 0
+        return jax.lax.cond(now, times, lambda: zeros)
+
+    def _interpolated(self, params, mutable, text: Text, rng) -> jax.Array:
+        """GAN-INT: G's loss on texts halfway between two captions (Reed et al. 2016, eq. 5)."""
+        z_rng, augment_rng, rng = jax.random.split(rng, 3)
+        half = text.sentence.shape[0] // 2
+        between = jax.tree.map(
+            lambda x: x[:half] if x.dtype == bool else 0.5 * (x[:half] + x[half : 2 * half]), text
+        )
+        z = jax.random.normal(z_rng, (half, *self.generator.noise))
+        drawn, _ = self.draw(params, mutable, between, z)
+        sentence = jax.lax.stop_gradient(self.condition(params, between))
+        seen = self.augment(augment_rng, drawn.image)
+        (made,), _ = self.judge(params, mutable, seen, (sentence,), rng)
+        return self.fool_loss(made)
+
+
+def mismatched(meaning: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each example another one whose caption is false of its picture.
+
+    Args: meaning: (b,) int32, equal where a caption may be true of the other's picture.
+
+    Returns: (index (b,) of the nearest following example of another meaning, weight (b,) float32:
+      0 where the whole batch means the same).
+    """
+    count = meaning.shape[0]
+    if count == 1:
+        return jnp.zeros((1,), jnp.int32), jnp.zeros((1,))
+    following = (jnp.arange(count)[:, None] + jnp.arange(1, count)[None, :]) % count  # (b, b - 1)
+    differs = meaning[following] != meaning[:, None]
+    first = jnp.argmax(differs, axis=1)
+    index = jnp.take_along_axis(following, first[:, None], axis=1)[:, 0]
+    return index, differs.any(axis=1).astype(jnp.float32)
+
+
+def _weighted(values: jax.Array, weight: jax.Array) -> jax.Array:
+    return jnp.sum(values * weight) / jnp.maximum(weight.sum(), 1.0)
+
+
+def nets_of(verbs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The nets that the verbs need."""
+    return tuple(sorted({net for verb in verbs.values() for net in verb.nets}))
