@@ -46,7 +46,7 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=8, count=64)
+    config.data.update(size=16, count=64)
     config.model.text.update(kind="bow", width=8)
     config.model.match.update(features=2, width=8)
     config.model.generator.update(features=2, z_size=4, hidden=4, mask_features=2)
@@ -76,7 +76,7 @@ def _paper(config):
     config.model.discriminator.features = 64
     config.model.damsm_steps = 40_000
     config.model.ema = 0.0
-    config.model.loss.penalty_every = 1
+    config.model.loss.update(penalty_every=1, damsm_gamma=(5.0, 5.0, 10.0))
     config.train.update(
         steps=261_000, batch_size=24, eval_every=10_000, checkpoint_every=5000
     )  # 600 epochs after the matching

@@ -70,11 +70,12 @@ def _default(config):
 def _tiny(config):
     config.data.update(size=16, count=64)
     config.model.text.update(kind="bow", width=8)
-    config.model.factor = 2
+    config.model.update(factor=2, form="pytorch")
     config.model.generator.update(features=4, z=8, condition=8)
     config.model.discriminator.features = 4
     config.model.stage2.generator.update(features=4, blocks=1)
     config.model.stage2.discriminator.features = 4
+    config.model.stage2.loss.update(real=0.5, image_real=0.5, image_fake=0.5)
     config.model.gan_stop = 2
     config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
     config.train.tensorboard = False

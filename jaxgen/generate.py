@@ -100,8 +100,14 @@ def noise(verb: Generate, one: Draw, truncation: float = 1.0) -> np.ndarray:
         BigGAN; DF-GAN's published figures are at 0.88. Each number stays on its side of zero and
         in its order, so that a picture becomes more usual and not another one.
     """
-    program = _noise_program(verb.noise, truncation < 1)
+    program = _noise_program(verb.noise)
     return np.asarray(program(np.array(one, np.uint32), np.float32(truncation)))
+
+
+def sample(key: jax.Array, shape: tuple[int, ...], truncation: jax.Array | float) -> jax.Array:
+    """Noise of one key, float32; the truncation is `noise`'s and may be traced."""
+    cut = truncation * jax.random.truncated_normal(key, -CUT, CUT, shape)
+    return jnp.where(truncation < 1, cut, jax.random.normal(key, shape))
 
 
 def draw(
@@ -194,15 +200,13 @@ def _draw_program(verb: Generate) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=16)
-def _noise_program(shape: tuple[int, ...], truncated: bool) -> Callable[..., Any]:
-    """(seed, text, number) uint32 (3,) -> z of `shape`."""
+def _noise_program(shape: tuple[int, ...]) -> Callable[..., Any]:
+    """(seed, text, number) uint32 (3,), truncation -> z of `shape`."""
 
     @jax.jit
     def program(numbers, truncation):
         key = jax.random.key(numbers[0])
         key = jax.random.fold_in(jax.random.fold_in(key, numbers[1]), numbers[2])
-        if truncated:
-            return truncation * jax.random.truncated_normal(key, -CUT, CUT, shape)
-        return jax.random.normal(key, shape)
+        return sample(key, shape, truncation)
 
     return program

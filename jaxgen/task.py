@@ -47,11 +47,13 @@ class Phase:
 class Evaluation:
     """Metrics (flat, floats) and captioned pictures (uint8 (h, w, 3)) of one evaluation.
 
-    `pictures` is a list of rows; each row is a list of (caption, image).
+    `pictures` is a list of rows; each row is a list of (caption, image). `titles` stand above the
+    rows; none, or one for each.
     """
 
     metrics: Mapping[str, float]
     pictures: list[list[tuple[str, np.ndarray]]] = dataclasses.field(default_factory=list)
+    titles: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

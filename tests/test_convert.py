@@ -20,6 +20,7 @@ from jaxgen.train.init_from import load_nets
 SRGAN = {"features": 8, "blocks": 2, "edge_kernel": 9, "scale": 2}
 RDN = {"features": 6, "growth": 4, "blocks": 2, "layers": 3, "up_features": 6, "scale": 2}
 RRDB = {"scale": 2, "features": 8, "blocks": 2, "growth": 4}
+STACK = {"size": 16, "features": 4, "z": 6, "condition": 3, "text": 5}
 SIZES = {
     "Real-ESRGAN RRDBNet": RRDB,
     "ESRGAN RRDBNet": RRDB,
@@ -42,6 +43,25 @@ SIZES = {
     "DF-GAN discriminator": {"size": 64, "features": 2, "text_width": 5},
     "DF-GAN 2020 generator": {"size": 16, "features": 2, "z_size": 3, "text_width": 5},
     "DF-GAN 2020 discriminator": {"size": 64, "features": 2, "text_width": 5},
+    "SSA-GAN generator": {
+        "size": 16,
+        "features": 2,
+        "z_size": 3,
+        "text_width": 5,
+        "hidden": 4,
+        "mask_features": 3,
+    },
+    "StackGAN-PyTorch stage I generator": STACK,
+    "StackGAN-PyTorch stage I generator within stage II": STACK,
+    "StackGAN-PyTorch stage II generator": {
+        "factor": 2,
+        "features": 4,
+        "blocks": 2,
+        "condition": 3,
+        "text": 5,
+    },
+    "StackGAN-PyTorch stage I discriminator": {"size": 16, "features": 4, "condition": 3},
+    "StackGAN-PyTorch stage II discriminator": {"size": 128, "features": 2, "condition": 3},
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.nn.spectral_norm import normalize
-from jaxgen.nn.unet_discriminator import WIDTHS, DownBlock, UNetDiscriminator
+from jaxgen.nn.unet_discriminator import WIDTHS, UNetDiscriminator
 
 E = 6
 
@@ -60,8 +60,11 @@ def small():
     )
 
     @jax.jit
-    def apply(variables, right, wrong, x=x):
+    def compiled(variables, x, right, wrong):
         return module.apply(variables, x, (right, wrong), train=True, mutable=["spectral"])
+
+    def apply(variables, right, wrong, pictures=x):
+        return compiled(variables, pictures, right, wrong)
 
     for _ in range(20):
         variables = {**variables, **apply(variables, right, wrong)[1]}
@@ -77,16 +80,6 @@ def test_shapes_and_dtypes(small):
             assert one.image is None
             assert (one.pair.shape, one.pair.dtype) == ((3,), jnp.float32)
             assert (one.pixels.shape, one.pixels.dtype) == ((3, 16, 16), jnp.float32)
-
-
-def test_it_starts_orthogonal():
-    """As the published one: normalising changes nothing then, and no direction is lost."""
-    block = DownBlock(8)
-    params = block.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))["params"]
-    for layer in params.values():
-        matrix = layer["kernel"].reshape(-1, 8)
-        found = np.linalg.svd(matrix, compute_uv=False)
-        np.testing.assert_allclose(found, 1.0, atol=1e-5)
 
 
 def test_several_sentences_are_judged_as_each_alone(small):

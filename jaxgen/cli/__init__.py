@@ -1,4 +1,5 @@
-"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, prepare, export.
+"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, prepare, export,
+sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -18,6 +19,7 @@ from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
 from jaxgen.cli.interpolate import interpolate
 from jaxgen.cli.manage import export, models, prepare
+from jaxgen.cli.sweep import sweep
 from jaxgen.cli.upscale import upscale
 from jaxgen.errors import UserError
 
@@ -55,6 +57,7 @@ app.command()(prepare)
 app.command()(export)
 app.command()(interpolate)
 app.command()(convert)
+app.command()(sweep)
 
 
 def main() -> None:

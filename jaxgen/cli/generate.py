@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from pathlib import Path
@@ -115,13 +114,10 @@ def generate(
     from jaxgen.generate import check_draws
     from jaxgen.upscale_files import check_writable
 
-    if math.isnan(truncation):
-        raise UserError("--truncation must be a number")
     count = n if n is not None else (8 if interpolate is None else 1)
     check_draws(seed, first, count + (interpolate is not None), truncation)
-    texts = list(
-        dict.fromkeys([*(prompt or []), *(files.read_prompts(prompts) if prompts else [])])
-    )
+    lines = files.read_prompts(prompts) if prompts else []
+    texts = list(dict.fromkeys([*(prompt or []), *lines]))
     if not texts:
         raise UserError('say what to draw: jaxgen generate "a large red circle" -o out.png')
     if interpolate is not None:

@@ -10,6 +10,9 @@ import typer
 from jaxgen.cli.common import console
 from jaxgen.errors import UserError
 
+# Of a text-to-image model's many metrics those that say most; other models show their first.
+TELLING = ("whole", "held_out_whole", "diversity")
+
 
 def models() -> None:
     """List the bundled models."""
@@ -22,7 +25,9 @@ def models() -> None:
         does = [verb for verb, key in (("upscale", "scale"), ("generate", "size")) if row[key]]
         scale = f"x{row['scale']}" if row["scale"] else "-"
         pixels = f"{row['size']}x{row['size']}" if row["size"] else "-"
-        scores = ", ".join(f"{k} {v:.4g}" for k, v in list(row["metrics"].items())[:3])
+        metrics = row["metrics"]
+        shown = [key for key in TELLING if key in metrics] or list(metrics)
+        scores = ", ".join(f"{key} {metrics[key]:.4g}" for key in shown[:3])
         table.add_row(
             row["name"], row["family"], ", ".join(does), scale, pixels, f"{row['parameters']:,}",
             scores, row["headline"],

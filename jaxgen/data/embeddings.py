@@ -178,7 +178,7 @@ class ReadFeatures:
         return {
             "words": words,
             "mask": np.arange(self.length) < len(said),
-            "sentence": np.mean([sentence for _, sentence in found], axis=0, dtype=np.float32),
+            "sentence": np.stack([sentence for _, sentence in found]).mean(axis=0),
         }
 
 

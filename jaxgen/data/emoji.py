@@ -56,7 +56,12 @@ _SAME = {
     "\U0001f491": f"{_ADULT}{_JOINER}\u2764{_JOINER}{_ADULT}",  # couple with heart
     "\U0001faf1\u200d\U0001faf2": "\U0001f91d",  # two hands: handshake
     f"{_ADULT}{_JOINER}\U0001f384": "\U0001f936",  # Mx Claus
+    f"{_ADULT}{_JOINER}\U0001f430{_JOINER}{_ADULT}": "\U0001f46f",  # people with bunny ears
+    f"{_ADULT}{_JOINER}\U0001faef{_JOINER}{_ADULT}": "\U0001f93c",  # people wrestling
 }
+# Flags of a country XX and of a region xxx, which there are not.
+_NO_COUNTRY = "\U0001f1fd\U0001f1fd"
+_NO_REGION = "\U0001f3f4\U000e0078\U000e0078\U000e0078\U000e007f"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Emoji:
         if not chosen:
             raise UserError(f"data.holdout={data.holdout} leaves no emoji for {split}")
         self._emoji, self._meanings = chosen, meanings
+        self._most_kept = data.cache_mb * 2**20 // (3 * self._side**2)
         self._kept: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,7 +110,8 @@ class Emoji:
         if image is None:
             image = draw(emoji.text, self._side, self._font)
             image.setflags(write=False)
-            self._kept[index] = image
+            if len(self._kept) < self._most_kept:
+                self._kept[index] = image
         return {
             "image": image,
             "_captions": emoji.captions,
@@ -121,13 +128,15 @@ class Emoji:
 def divide(font: str, split: str, holdout: float) -> tuple[tuple[Named, ...], tuple[int, ...]]:
     """(the emoji of a split that the font can draw, their meanings)."""
     found = drawable(font)
-    held = hold_out((emoji.base for emoji in found), holdout)
     # Forms of one base are linked by it as by an equal caption.
-    linked = [(f"base {ascii(e.base)}", *e.captions) for e in found]
+    linked = [(f"base {emoji.base!a}", *emoji.captions) for emoji in found]
+    meanings = shared_meanings(linked)
+    # By what stands first in a group, so that no caption is on both sides.
+    held = hold_out((found[meaning].base for meaning in meanings), holdout)
     kept = [
         (emoji, meaning)
-        for emoji, meaning in zip(found, shared_meanings(linked), strict=True)
-        if (emoji.base in held) == (split == "validation")
+        for emoji, meaning in zip(found, meanings, strict=True)
+        if (found[meaning].base in held) == (split == "validation")
     ]
     return tuple(emoji for emoji, _ in kept), tuple(meaning for _, meaning in kept)
 
@@ -143,19 +152,12 @@ def drawable(font: str = FONT) -> tuple[Named, ...]:
       UserError: no such font, or one that cannot be drawn with.
     """
     face = _face(font)
-    missing = _bitmap(face, "\U0010ffff").tobytes()
-    raqm = features.check("raqm")
     kept = []
     left_out = 0
     for emoji in every():
-        if not raqm and len(emoji.text.replace(_VARIANT, "")) > 1:
+        if not features.check("raqm") and len(emoji.text.replace(_VARIANT, "")) > 1:
             left_out += 1
-        elif (
-            # A sequence that the font does not know is drawn as several glyphs, side by side.
-            face.getlength(_drawn(emoji.text)) <= _BOX[0]
-            and (pixels := _bitmap(face, emoji.text)).any()
-            and pixels.tobytes() != missing
-        ):
+        elif _has(face, emoji.text):
             kept.append(emoji)
     if left_out:
         logging.warning(
@@ -237,6 +239,26 @@ def _drawn(text: str) -> str:
     return text if features.check("raqm") else text.replace(_VARIANT, "")
 
 
+def _has(face: ImageFont.FreeTypeFont, text: str) -> bool:
+    """Whether the font holds an emoji, as one glyph."""
+    # An unknown sequence is drawn as its parts, side by side.
+    if face.getlength(_drawn(text)) > _BOX[0]:
+        return False
+    plain = text.replace(_VARIANT, "")
+    if _is_flag(plain):  # an unknown one may be drawn as a flag with a question mark
+        unknown = _NO_COUNTRY if len(plain) == 2 else _NO_REGION
+        return _bitmap(face, text).tobytes() != _nowhere(face, unknown)
+    if len(plain) > 1:
+        return True
+    _, top, _, bottom = face.getbbox(_drawn(text))
+    return bottom > top
+
+
+@functools.lru_cache(maxsize=4)
+def _nowhere(face: ImageFont.FreeTypeFont, flag: str) -> bytes:
+    return _bitmap(face, flag).tobytes()
+
+
 def _bitmap(face: ImageFont.FreeTypeFont, text: str) -> np.ndarray:
     """The glyph as the font holds it: uint8 (128, 136, 4)."""
     canvas = Image.new("RGBA", _BOX, (255, 255, 255, 0))
@@ -255,7 +277,9 @@ def _face(font: str) -> ImageFont.FreeTypeFont:
             "fonts-noto-color-emoji, or set data.font to a NotoColorEmoji.ttf"
         )
     try:
-        return ImageFont.truetype(str(path), _STRIKE)
+        raqm = features.check("raqm")
+        layout = ImageFont.Layout.RAQM if raqm else ImageFont.Layout.BASIC
+        return ImageFont.truetype(str(path), _STRIKE, layout_engine=layout)
     except OSError as error:
         raise UserError(
             f"{path} cannot be drawn with ({error}): data.font needs a font of colour bitmaps, "

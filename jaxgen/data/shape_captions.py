@@ -206,6 +206,8 @@ def _related(
         path
         for path in itertools.permutations(range(len(plain)))
         if all(pair in said for pair in itertools.pairwise(path))
+        # Two that are both left of a third: their own order would stay open.
+        and (len(path) < 3 or said[path[1], path[0]] != said[path[1], path[2]])
     ]
     texts = []
     for path in paths:
@@ -252,7 +254,7 @@ def parse(caption: str) -> Claim | None:
         before = tokens[at - 1] if at else ""
         if word in _SPATIAL and things:
             subject = len(things) - 1
-            if fresh and before != "is" and links:
+            if fresh and links and "which" not in tokens[max(at - 2, 0) : at]:
                 subject = _subject(links[-1], len(things) - 1)
             relation, fresh = (subject, _SPATIAL[word]), False
         elif word in _SAID:

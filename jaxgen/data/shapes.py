@@ -107,7 +107,7 @@ def make_scene(split: str, index: int, objects: tuple[int, int] = (1, 1)) -> Sce
             break
     level, *tint = rng.random(4)
     order = sorted(range(count), key=lambda i: PLACES.index(things[i].place or ""))
-    r, g, b = (228 + 18 * level + 8 * t for t in tint)
+    r, g, b = (float(228 + 18 * level + 8 * t) for t in tint)
     return Scene(tuple(things[i] for i in order), tuple(spots[i] for i in order), (r, g, b))
 
 

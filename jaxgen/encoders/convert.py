@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxgen.encoders import alexnet, damsm, files, inception_resnet_v2, resnet, squeezenet, vgg
+from jaxgen.encoders import (
+    alexnet,
+    damsm,
+    files,
+    inception,
+    inception_resnet_v2,
+    resnet,
+    squeezenet,
+    vgg,
+)
+from jaxgen.encoders import inception_layout as inception_fid_layout
 from jaxgen.encoders import inception_resnet_v2_layout as inception_layout
 from jaxgen.metrics import lpips
 from jaxgen.weights import Rule, Tensors, Tree, convert, to_torch
@@ -159,6 +169,14 @@ KINDS: tuple[Frozen, ...] = (
         arch=lambda tree: "inception_resnet_v2",
         archs="inception_resnet_v2",
         rules=lambda arch: inception_layout.torch_rules(),
+    ),
+    Frozen(
+        name="the FID's Inception-v3",
+        fits=lambda tensors: "Mixed_7c.branch_pool.conv.weight" in tensors,
+        read=inception.from_torch,
+        arch=lambda tree: inception.ARCH,
+        archs=inception.ARCH,
+        rules=lambda arch: inception_fid_layout.torch_rules(),
     ),
     Frozen(
         name="LPIPS v0.1 heads",

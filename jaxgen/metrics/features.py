@@ -38,17 +38,17 @@ class FeatureNet(NamedTuple):
     about: which network, weights and resizing, for reports and files of statistics.
     size: of the features.
     variables: the network's, on the devices.
-    prepare: uint8 (b, h, w, 3), NumPy on the host or traced, -> float32 input.
-    on_host: whether `prepare` can only be computed on the host.
-    apply: (variables, input) -> (features (b, size), logits (b, classes) or None).
+    prepare: uint8 (b, h, w, 3), NumPy -> float32 input, NumPy.
+    prepare_there: the same of JAX arrays, compiled; None where only the host can do it.
+    apply: (variables, input) -> (features (b, size), logits (b, classes) or None), compiled.
     """
 
     label: str
     about: Mapping[str, Any]
     size: int
     variables: Any
-    prepare: Callable[[Any], Any]
-    on_host: bool
+    prepare: Callable[[np.ndarray], np.ndarray]
+    prepare_there: Callable[[jax.Array], jax.Array] | None
     apply: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array | None]]
 
 
@@ -64,11 +64,6 @@ def inception_net(weights: str | Path, resize: str = "tf1") -> FeatureNet:
     if resize not in inception.RESIZES:
         raise UserError(f"no such resize {resize!r}; choose from {', '.join(inception.RESIZES)}")
     variables = inception.load(weights)
-
-    def apply(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        taken = inception.features(variables, x, ("2048", "logits_unbiased"))
-        return taken["2048"], taken["logits_unbiased"]
-
     path = Path(weights).expanduser()
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -82,9 +77,19 @@ def inception_net(weights: str | Path, resize: str = "tf1") -> FeatureNet:
         size=variables["params"]["classifier"]["kernel"].shape[0],
         variables=_placed(variables),
         prepare=functools.partial(inception.prepare, resize=resize),
-        on_host=resize == "clean",
-        apply=apply,
+        prepare_there=None if resize == "clean" else functools.partial(_prepare, resize=resize),
+        apply=_apply_inception,
     )
+
+
+# Compiled once in a process, whatever the number of networks.
+_prepare = jax.jit(inception.prepare, static_argnames="resize")
+
+
+@jax.jit
+def _apply_inception(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    taken = inception.features(variables, x, ("2048", "logits_unbiased"))
+    return taken["2048"], taken["logits_unbiased"]
 
 
 def random_net(seed: int = 0) -> FeatureNet:
@@ -94,11 +99,6 @@ def random_net(seed: int = 0) -> FeatureNet:
     numbers: label "random_vgg19".
     """
     params = vgg.load_perceptual("random", VGG_LAYERS, VGG_WIDTH, seed)
-
-    def apply(params: Any, x: jax.Array) -> tuple[jax.Array, None]:
-        maps = vgg.features(params, vgg.prepare(x), VGG_LAYERS, before_activation=False)
-        return jnp.concatenate([m.mean(axis=(1, 2)) for m in maps.values()], axis=1), None
-
     layers = ", ".join(VGG_LAYERS)
     return FeatureNet(
         label="random_vgg19",
@@ -110,9 +110,15 @@ def random_net(seed: int = 0) -> FeatureNet:
         size=sum(params[name]["bias"].size for name in VGG_LAYERS),
         variables=_placed(params),
         prepare=_square,
-        on_host=True,
-        apply=apply,
+        prepare_there=None,
+        apply=_apply_vgg,
     )
+
+
+@jax.jit
+def _apply_vgg(params: Any, x: jax.Array) -> tuple[jax.Array, None]:
+    maps = vgg.features(params, vgg.prepare(x), VGG_LAYERS, before_activation=False)
+    return jnp.concatenate([m.mean(axis=(1, 2)) for m in maps.values()], axis=1), None
 
 
 def _square(pictures: np.ndarray) -> np.ndarray:
@@ -182,7 +188,6 @@ def extract(
     devices = _devices()
     batch = batch or (8 if jax.default_backend() == "cpu" else 128)
     batch = -(-batch // len(devices)) * len(devices)
-    apply, prepare = jax.jit(net.apply), jax.jit(net.prepare)
     rest = iter(pictures)
     waiting: deque[tuple[int, Any]] = deque()
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -190,14 +195,14 @@ def extract(
             count = len(part)
             part += [part[-1]] * (batch - count)
             same = len({picture.shape for picture in part}) == 1
-            if same and not net.on_host:
-                x = prepare(_on_devices(np.stack(part)))
+            if same and net.prepare_there is not None:
+                x = net.prepare_there(_on_devices(np.stack(part)))
             else:
                 # Pictures of many sizes: on the host, without a program for each size.
                 x = _on_devices(
                     np.concatenate(list(threads.map(lambda p: net.prepare(p[None]), part)))
                 )
-            waiting.append((count, apply(net.variables, x)))
+            waiting.append((count, net.apply(net.variables, x)))
             if len(waiting) > 1:
                 yield _taken(*waiting.popleft())
         while waiting:

@@ -5,7 +5,18 @@ connected components; a component's moments give each shape's centre and radius,
 the one whose drawn (and perhaps blurred) form overlaps best; the colour is the nearest of the
 palette. Moments don't change under blur, so blurred pictures are read as well as sharp ones.
 
-@TABLE@
+Its own errors, in % of the pictures (2,000 of one object, 1,000 of two or three; half of them with
+held-out pairs), under Gaussian blur (sigma in pixels) and white noise (sigma in levels):
+
+    blur, noise           0, 0   0.5, 0   1, 0   0, 8   0, 16   0.5, 8   1, 16
+    32 px, one: whole       0      0       0      0     0.05      0       2.3
+      (of it: shape)        0      0       0      0     0         0       1.5
+      (called invalid)      0      0       0      0     0.05      0       0.8
+    32 px, 2 or 3: whole    0      0       0.2    0     0         0       7.5
+    64 px, any: whole       0      0       0      0     0         0       0
+
+Colour, size and place have no errors but those of 0.4 % of the several objects that strong blur
+joins. What passes for a circle though it is none: a square on its corner (overlap 0.83).
 """
 
 from __future__ import annotations
@@ -33,11 +44,10 @@ from jaxgen.data.shapes import CENTRES, EXTENT, PALETTE, RADIUS, Scene, coverage
 FAINT = 80.0
 SPECK = 0.25
 # An object is valid where its soft mask and its shape's overlap by so much (intersection over
-# union), its colour is so near to one of the palette, at most this share of it has another colour
-# (by `OTHER` levels), and its radius is this near to that of its size.
+# union), its colour is so near to one of the palette, at most this share of its inner pixels are
+# nearer to another one, and its radius is this near to that of its size.
 OVERLAP = 0.8
 NEAR = 60.0
-OTHER = 75.0
 MIXED = 0.15
 SCALE = 1.4
 # The ground of a valid picture is bright.
@@ -61,7 +71,7 @@ class Found:
 
     thing: its attributes. y, x, radius: as of `jaxgen.data.shapes.Spot`. rgb: colour in levels.
     overlap: of its mask with its shape, 0 to 1. distance: of rgb to the named colour. mixed: share
-    of it with another colour.
+    of its inner pixels that are nearer to another colour.
     """
 
     thing: Thing
@@ -167,11 +177,10 @@ def _fit(offset: np.ndarray, part: np.ndarray, ground: np.ndarray) -> Found:
     inner = strength >= 0.85 * np.percentile(strength, 90)
     core = own[inner].mean(0)
     along = own @ core / (core @ core)  # how much of the object's colour a pixel has
-    other = np.sqrt(((own - along[:, None] * core) ** 2).sum(-1)) > OTHER
-    area = max(along.sum(), 1.0)
-    y, x = (along @ (rows + 0.5)) / area, (along @ (columns + 0.5)) / area
+    area = max(float(along.sum()), 1.0)
+    y, x = float(along @ (rows + 0.5)) / area, float(along @ (columns + 0.5)) / area
     best: tuple[float, str, float, float, float] = (-1.0, "", 0.0, 0.0, 0.0)
-    mixed = 1.0
+    best_form = along
     for blur, shape in itertools.product(_BLURS, SHAPES):
         if blur > 0 and best[0] > SHARP:
             break
@@ -190,11 +199,16 @@ def _fit(offset: np.ndarray, part: np.ndarray, ground: np.ndarray) -> Found:
         overlap = np.minimum(seen, sharp).sum() / max(np.maximum(seen, sharp).sum(), 1e-9)
         if overlap > best[0]:
             best = float(overlap), shape, middle, radius, peak
-            mixed = float(form[other].sum() / max(form.sum(), 1e-9))
+            best_form = form
     overlap, shape, middle, radius, peak = best
     rgb = ground + core / peak
     distances = np.sqrt(((_PALETTE - rgb) ** 2).sum(-1))
     colour = int(distances.argmin())
+    inside = best_form > 0.8
+    # A little pale, as at the edge, is no other colour.
+    share = np.maximum(along[inside] * peak, 0.8)
+    levels = ground + own[inside] / share[:, None]  # (j, 3)
+    nearest = ((levels[:, None] - _PALETTE[None]) ** 2).sum(-1).argmin(1)
     place = PLACES[_nearest(middle) * 3 + _nearest(x / size)]
     r, g, b = rgb.tolist()
     return Found(
@@ -205,7 +219,7 @@ def _fit(offset: np.ndarray, part: np.ndarray, ground: np.ndarray) -> Found:
         rgb=(r, g, b),
         overlap=overlap,
         distance=float(distances[colour]),
-        mixed=mixed,
+        mixed=float((nearest != colour).mean()) if len(nearest) else 0.0,
     )
 
 

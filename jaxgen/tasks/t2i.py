@@ -9,7 +9,6 @@ never one that may be true of the picture.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -107,9 +106,7 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
     g = ("g", "text") if trained_by in ("g", "both") else ("g",)
     phases.append(Phase("d", d, losses.discriminate, start=begin, stop=stop))
     if loss.penalty_apart:
-        phases.append(
-            Phase("penalty", ("d",), losses.penalize, loss.penalty_every, begin, stop)
-        )
+        phases.append(Phase("penalty", ("d",), losses.penalize, loss.penalty_every, begin, stop))
     phases.append(Phase("g", g, losses.generate, loss.d_steps_per_g_step, begin, stop))
     ema = config.model.ema
     averaged = ("g", "text") if trained_by in ("g", "d", "both") else ("g",)
@@ -237,9 +234,7 @@ class T2ILosses:
         if drawn.kl is not None and loss.kl:
             parts["kl"] = loss.kl * drawn.kl
         if loss.interpolate:
-            parts["interpolate"] = loss.interpolate * self._interpolated(
-                params, mutable, text, rng
-            )
+            parts["interpolate"] = loss.interpolate * self._interpolated(params, mutable, text, rng)
         if loss.mode_seeking:
             other = jax.random.normal(jax.random.fold_in(z_rng, 1), z.shape, z.dtype)
             second, _ = self.draw(params, mutable, text, other)
@@ -416,8 +411,3 @@ def mismatched(meaning: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _weighted(values: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.sum(values * weight) / jnp.maximum(weight.sum(), 1.0)
-
-
-def nets_of(verbs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The nets that the verbs need."""
-    return tuple(sorted({net for verb in verbs.values() for net in verb.nets}))

@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 
 from jaxgen.data import captioned
 from jaxgen.errors import UserError
+from jaxgen.generate import sample
+from jaxgen.grid import enlarge
 from jaxgen.metrics.diversity import pixel_diversity
 from jaxgen.metrics.over_hosts import mean_over_hosts
 from jaxgen.metrics.shapes_reader import judge
@@ -38,11 +40,14 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
     totals: dict[str, float] = {}
     count = 0
     rows: list[list[tuple[str, np.ndarray]]] = []
+    titles: list[str] = []
     for prefix, split in splits.items():
         records = captioned.validation_data(config.data, split)
         wanted = min(settings.captions, len(records))
         share = [records[i] for i in range(jax.process_index(), wanted, jax.process_count())]
-        texts = [record["_captions"][i % len(record["_captions"])] for i, record in enumerate(share)]
+        texts = [
+            record["_captions"][i % len(record["_captions"])] for i, record in enumerate(share)
+        ]
         seeds = [(jax.process_index() + i * jax.process_count(), 0) for i in range(len(share))]
         pictures, _ = draw(verb, nets, texts, seeds, settings.truncation)
         count += len(share) if not prefix else 0
@@ -53,17 +58,21 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
         if prefix:
             continue
         # One caption's pictures from several z: the grid's rows, and their distances.
-        shown = texts[: settings.pictures]
+        titles = shown = texts[: settings.pictures]
         again = [(t, (i, j)) for i, t in enumerate(shown) for j in range(settings.noises)]
-        many, masks = draw(verb, nets, [t for t, _ in again], [s for _, s in again], settings.truncation)
+        many, masks = draw(
+            verb, nets, [t for t, _ in again], [s for _, s in again], settings.truncation
+        )
         many = many.reshape(len(shown), settings.noises, *many.shape[1:])
         totals["diversity"] = len(share) * float(np.mean([pixel_diversity(k) for k in many]))
-        for i, text in enumerate(shown):
-            cells = [(text if j == 0 else "", enlarge(p)) for j, p in enumerate(many[i])]
-            cells += [("mask", enlarge(_gray(m[i * settings.noises]))) for m in masks[-1:]]
-            cells.append(("real", enlarge(share[i]["image"])))
+        for i in range(len(shown)):
+            cells = [(f"z {j}", enlarge(p, 96)) for j, p in enumerate(many[i])]
+            cells += [
+                ("mask of z 0", enlarge(_gray(m[i * settings.noises]), 96)) for m in masks[-1:]
+            ]
+            cells.append(("real", enlarge(share[i]["image"], 96)))
             rows.append(cells)
-    return Evaluation(mean_over_hosts(totals, count), rows)
+    return Evaluation(mean_over_hosts(totals, count), rows, titles)
 
 
 def draw(
@@ -99,17 +108,17 @@ def draw(
 def _program(verb: Generate):
     @jax.jit
     def program(nets, tokens, mask, seeds, truncation):
-        z = jax.vmap(lambda pair: noise(verb, pair))(seeds) * truncation
+        z = jax.vmap(lambda pair: noise(verb, pair, truncation))(seeds)
         pictures, masks = verb.draw(nets, verb.embed(nets, tokens, mask), z)
         return to_uint8(pictures), masks
 
     return program
 
 
-def noise(verb: Generate, pair: jax.Array) -> jax.Array:
+def noise(verb: Generate, pair: jax.Array, truncation: jax.Array) -> jax.Array:
     """z of one picture from its two seeds."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), pair[0]), pair[1])
-    return jax.random.normal(key, verb.noise)
+    return sample(key, verb.noise, truncation)
 
 
 def to_uint8(pictures: jax.Array) -> jax.Array:
@@ -117,13 +126,6 @@ def to_uint8(pictures: jax.Array) -> jax.Array:
     return jnp.clip(jnp.round((pictures + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-def enlarge(picture: np.ndarray, least: int = 96) -> np.ndarray:
-    """Repeats the pixels of a small picture until its side is `least` or more."""
-    factor = max(1, -(-least // picture.shape[0]))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
 def _gray(mask: np.ndarray) -> np.ndarray:
     level = np.clip(np.round(mask * 255), 0, 255).astype(np.uint8)
     return np.repeat(level[..., None], 3, axis=-1)
-

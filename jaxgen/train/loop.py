@@ -8,10 +8,9 @@ the step alone.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
 from jaxgen.train.checkpoint import Checkpoints, load_for_use
 from jaxgen.train.compiled import CompiledStep, compile_step
+from jaxgen.train.family import load_task, resolve
 from jaxgen.train.meter import Meter
 from jaxgen.train.profile import Profiler
 from jaxgen.train.signals import StopSignal
@@ -51,40 +51,13 @@ STEPS_AHEAD = 2
 @dataclasses.dataclass(frozen=True)
 class Result:
     """step: of the final state. metrics: of the last evaluation. stopped: "done", "preempted"
-    (SIGTERM or the cluster's notice) or "interrupted" (Ctrl-C); the state is saved in each case.
+    (SIGTERM or the cluster's notice), "interrupted" (Ctrl-C) or "pruned" (by `watch`); the state is
+    saved in each case.
     """
 
     step: int
     metrics: Mapping[str, float]
     stopped: str = "done"
-
-
-def load_task(config: ConfigDict) -> Task:
-    """The family's Task for this config.
-
-    Raises:
-      UserError: no such family.
-    """
-    return _family(config).make_task(config)
-
-
-def resolve(config: ConfigDict) -> ConfigDict:
-    """The config with what the training data decide filled in, where the family has such.
-
-    A text-to-image family fills in the tokenizer. A run's config.json is thus all that it takes to
-    use its weights.
-    """
-    fill = getattr(_family(config), "resolve", None)
-    return config if fill is None else fill(config)
-
-
-def _family(config: ConfigDict) -> Any:
-    name = f"jaxgen.models.{config.family}"
-    if not config.family or importlib.util.find_spec(name) is None:
-        raise UserError(
-            f"unknown family {config.family!r}; families are the folders of jaxgen/models"
-        )
-    return importlib.import_module(name)
 
 
 def train(
@@ -93,6 +66,7 @@ def train(
     *,
     debug: bool = False,
     devices: Sequence[jax.Device] | None = None,
+    watch: Callable[[int, Mapping[str, float]], bool] | None = None,
 ) -> Result:
     """Trains what `config` says and leaves a Run in `workdir`; resumes if there is one.
 
@@ -101,6 +75,7 @@ def train(
       workdir: made if absent.
       debug: no jit, no donation, and an error at the first NaN with the line that made it.
       devices: those to use; None: all.
+      watch: gets the step and the metrics of each evaluation, and says whether to go on.
 
     Raises:
       UserError: a config, data, weights or disk problem that the user can mend.
@@ -159,7 +134,7 @@ def train(
     try:
         return _loop(
             task, optimizers, config, workdir, mesh, state, start, frozen,
-            stream, checkpoints, writer, debug,
+            stream, checkpoints, writer, debug, watch,
         )  # fmt: skip
     finally:
         pipeline.close(stream)
@@ -179,6 +154,7 @@ def _loop(
     checkpoints,
     writer,
     debug,
+    watch,
 ) -> Result:
     settings = config.train
     phases = [p.name for p in task.phases]
@@ -245,6 +221,7 @@ def _loop(
                     last or (settings.eval_every > 0 and step % settings.eval_every == 0)
                 )
                 stopping = stop.asked() or checkpoints.reached_preemption(step)
+                pruned = False
                 save = last or stopping or step % settings.checkpoint_every == 0
                 if not (evaluate or save):
                     continue
@@ -256,10 +233,11 @@ def _loop(
                         metrics = result.metrics
                         writer.evaluation(step, result)
                         save |= _is_best(checkpoints, settings, step, metrics)
-                    if save:
+                        pruned = watch is not None and not watch(step, metrics)
+                    if save or pruned:
                         checkpoints.save(step, state)
-                if stopping and not last:
-                    stopped = stop.reason
+                if (stopping or pruned) and not last:
+                    stopped = "pruned" if pruned else stop.reason
                     break
             checkpoints.wait()  # an error of the last save is an error of the run
         except BaseException:

@@ -86,7 +86,7 @@ class Writer:
         if result.pictures:
             folder = self.workdir / "samples"
             folder.mkdir(exist_ok=True)
-            sheet = captioned_grid(result.pictures)
+            sheet = captioned_grid(result.pictures, titles=result.titles)
             path = folder / f"step_{step:08d}.png"
             sheet.save(path)
             self.say(f"samples: {path}")

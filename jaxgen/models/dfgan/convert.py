@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -118,9 +119,12 @@ def _generator_shapes(config: ConfigDict) -> Tree:
 
 
 def _text_shapes(width: int) -> Text:
-    float32 = partial(jax.ShapeDtypeStruct, dtype="float32")
-    mask = jax.ShapeDtypeStruct((1, 1), "bool")
-    return Text(words=float32((1, 1, width)), mask=mask, sentence=float32((1, width)))
+    shape: Any = jax.ShapeDtypeStruct  # in the place of arrays
+    return Text(
+        words=shape((1, 1, width), "float32"),
+        mask=shape((1, 1), "bool"),
+        sentence=shape((1, width), "float32"),
+    )
 
 
 # ---------------------------------------------------------------------------------- discriminator

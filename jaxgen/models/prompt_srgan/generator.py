@@ -63,7 +63,9 @@ class Film(nn.Module):
     def __call__(self, y: jax.Array, text: Text) -> jax.Array:
         """y (b, h, w, c) -> the same shape."""
         zeros = nn.initializers.zeros
-        x = nn.Dense(2 * y.shape[-1], kernel_init=zeros, dtype=self.dtype, name="out")(text.sentence)
+        x = nn.Dense(2 * y.shape[-1], kernel_init=zeros, dtype=self.dtype, name="out")(
+            text.sentence
+        )
         scale, shift = jnp.split(x[:, None, None, :], 2, axis=-1)  # (b, 1, 1, c) each
         return y * (1 + scale) + shift
 

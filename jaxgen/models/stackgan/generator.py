@@ -180,7 +180,5 @@ def down4x4(features: int, dtype: Any, name: str) -> Conv:
 
 def _picture(y: jax.Array, form: str) -> jax.Array:
     """(b, h, w, c) -> (b, h, w, 3) in [-1, 1] by a last convolution, in float32."""
-    last = Conv(
-        3, 3, use_bias=form == "tf", dtype=jnp.float32, kernel_init=SMALL, name="image"
-    )
+    last = Conv(3, 3, use_bias=form == "tf", dtype=jnp.float32, kernel_init=SMALL, name="image")
     return jnp.tanh(last(y.astype(jnp.float32)))

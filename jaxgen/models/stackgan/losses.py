@@ -79,7 +79,9 @@ class StageTwoLosses(t2i.T2ILosses):
         first_rng, g_rng, d_rng = jax.random.split(rng, 3)
         params, mutable = self.first.init(first_rng, batch)
         image = to_float(batch["image"][:2])
-        text = self.encoder.apply({"params": params["text"]}, batch["tokens"][:2], batch["mask"][:2])
+        text = self.encoder.apply(
+            {"params": params["text"]}, batch["tokens"][:2], batch["mask"][:2]
+        )
         low = jax.image.resize(image, (2, *(self.first.config.data.size,) * 2, 3), "nearest")
         g2 = self.generator.init(g_rng, jnp.zeros((2, *self.generator.noise)), low, text)
         d2 = self.discriminator.init(d_rng, image, (self.condition({"g": g2["params"]}, text),))
@@ -128,14 +130,17 @@ def condition(params, text: Text, generator: StageOne | StageTwo) -> jax.Array:
     """
     if generator.form == "tf":
         return text.sentence
-    augment = ConditioningAugmentation(generator.condition, generator.form)
+    augment: Any = ConditioningAugmentation(generator.condition, generator.form)
     fixed = jax.lax.stop_gradient({"params": params["g"]["ca_net"]})
     zeros = jnp.zeros((text.sentence.shape[0], generator.condition))
     return augment.apply(fixed, text.sentence, zeros)[1]
 
 
-def draw_low(generator: StageOne, variables, z: jax.Array, text: Text) -> jax.Array:
-    """What stage II starts from: stage I's pictures of its part of z, (b, n, n, 3), fixed."""
+def draw_low(generator: Any, variables, z: jax.Array, text: Text) -> jax.Array:
+    """What stage II starts from: stage I's pictures of its part of z, (b, n, n, 3), fixed.
+
+    Args: generator: a `StageOne`, and its variables. z: (b, *noise) of both stages.
+    """
     drawn = generator.apply(variables, z[:, : generator.noise[0]], text, train=False)
     return jax.lax.stop_gradient(drawn.image)
 

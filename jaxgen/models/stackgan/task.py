@@ -112,7 +112,7 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
     verb = t2i.generate_verb(config, encoder, first)
     if 2 not in stages(config):
         return {"generate": verb}
-    second = make_second(config)
+    second: Any = make_second(config)
 
     def draw(nets, text, z):
         low = draw_low(first, nets["g"], z, text)
@@ -136,9 +136,7 @@ def make_task(config: ConfigDict) -> Task:
     return task if trained == (1,) else _with_stage_two(config, task, first, verb)
 
 
-def _with_stage_two(
-    config: ConfigDict, task: Task, first: StageOneLosses, verb: Generate
-) -> Task:
+def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb: Generate) -> Task:
     """Stage I's Task, with stage II after it or in its place."""
     view, both, start = stage_config(config, 2), 1 in stages(config), config.model.gan_stop
     if both and not config.model.damsm_steps < start < config.train.steps:

@@ -1,0 +1,1 @@
+"""TFDS builders of the datasets that jaxgen makes itself; only the modules import TFDS."""
