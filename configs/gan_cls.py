@@ -36,6 +36,7 @@ def get_config(arg=""):
         discriminator={"form": "own", "features": 32, "condition": 64},  # form: own | unet
         loss=t2i_loss(kind="nonsaturating", real=1.0, fake=0.5, mismatch=0.5, interpolate=1.0),
     )
+    config.train.steps = 3000
     for phase in ("g", "d", "penalty"):
         config.optimizer[phase] = configs.optimizer(2e-4, b1=0.5)
     VARIANTS[variant](config)

@@ -54,8 +54,8 @@ def get_config(arg=""):
         },
     )
     config.data.size = 64
-    config.model.gan_stop = 4000  # stage I's last step; stage II goes on from there
-    config.train.steps = 6000
+    config.model.gan_stop = 3000  # stage I's last step; stage II goes on from there
+    config.train.steps = 4500
     for phase in ("g", "d", "penalty", "g2", "d2"):
         config.optimizer[phase] = configs.optimizer(2e-4, b1=0.5)
     config.train.init_from.update({"g2": "", "d2": ""})
@@ -86,7 +86,7 @@ def _stage1(config):
     config.model.stages = (1,)
     config.data.size = 16
     config.model.gan_stop = 0
-    config.train.steps = 4000
+    config.train.steps = 3000
 
 
 def _unet(config):

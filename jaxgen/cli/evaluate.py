@@ -175,6 +175,8 @@ def evaluate(
         "--inception": inception, "--resize": resize, "--splits": splits,
         "--save-statistics": save_statistics,
     }  # fmt: skip
+    if save_statistics and save_statistics.suffix != ".npz":
+        raise UserError(f"{save_statistics}: statistics end in .npz")
     for path in (json_file, save_statistics):
         if path:
             from jaxgen.upscale_files import check_writable

@@ -55,8 +55,8 @@ def evaluate_pictures(pictures: Path, data: Path, options: Options) -> dict[str,
     from jaxgen.metrics.features import measure, read_pictures
 
     cache.enable()
-    net = _network(options)
     files = _files(pictures)
+    net = _network(options)
     reference = _reference(net, data, options)
     with _bar(len(files), "pictures") as moved:
         generated = measure(net, read_pictures(files), _about_files(pictures, files), None, moved)

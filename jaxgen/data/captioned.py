@@ -340,6 +340,10 @@ def train_data(data: ConfigDict) -> tuple[Any, Callable[[Any], Any]]:
     return records, lambda dataset: dataset.random_map(make)
 
 
+# What was opened last: every evaluation of a run asks for the same again.
+_validation: dict[tuple[str, str], CenterCropped] = {}
+
+
 def validation_data(data: ConfigDict, split: str = "validation") -> Any:
     """Records without randomness: {"image": uint8 (n, n, 3), "_captions", "meaning"}, and more.
 
@@ -351,4 +355,9 @@ def validation_data(data: ConfigDict, split: str = "validation") -> Any:
       UserError: as `open_records`.
     """
     check(data)
-    return CenterCropped(open_records(data, split), data.size)
+    key = (data.to_json(sort_keys=True), split)
+    if key not in _validation:
+        if len(_validation) > 3:
+            _validation.clear()
+        _validation[key] = CenterCropped(open_records(data, split), data.size)
+    return _validation[key]

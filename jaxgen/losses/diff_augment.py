@@ -5,13 +5,13 @@ and its table of policies. Real and generated pictures get the same kinds of cha
 discriminator's phase and in the generator's, so that the generator does not learn the changes.
 
 What a caption says must stay true of the changed picture. "color" turns one colour into another:
-captions that name colours forbid it, so "translation,cutout" is the policy for text-to-image.
-"translation" moves a picture by at most an eighth of its side: "on the left" stays true where
-places are thirds of the picture or coarser and objects lie near their place's middle (one third
-is 0.33 of the side; a move of 0.125 takes an object at the middle of its third at most 0.04 short
-of the border, and one that lies off the middle may cross it), but it may push a part of an object
-at the border out of the picture. "cutout" hides up to a quarter of the picture, a small object as
-a whole at times. Both are equal for real and generated pairs.
+captions that name colours forbid it, so "translation,cutout" is the policy for text-to-image. Even
+these two are not free where captions name places and sizes. A move is at most an eighth of the
+side. Captioned shapes have places 0.3 of the side apart, within 0.03: after the largest move an
+object is still nearest to its own place, but for those that lay 0.025 off it on the same side; and
+large objects at the border lose a part of themselves. "cutout" hides up to a quarter of the
+picture, a small object as a whole at times. It happens alike to real, mismatched and generated
+pairs.
 """
 
 from __future__ import annotations

@@ -318,10 +318,10 @@ class T2ILosses:
         value = loss.real * jnp.mean(as_real(right.pair, real_target))
         value += loss.fake * jnp.mean(as_fake(made.pair))
         value += loss.mismatch * _weighted(as_fake(mis.pair), weight)
-        if right.image is not None:
+        if right.image is not None and made.image is not None:
             value += loss.image_real * jnp.mean(as_real(right.image, real_target))
             value += loss.image_fake * jnp.mean(as_fake(made.image))
-        if right.pixels is None:
+        if right.pixels is None or made.pixels is None or mis.pixels is None:
             return value
         pixels = loss.real * jnp.mean(as_real(right.pixels, real_target))
         pixels += loss.fake * jnp.mean(as_fake(made.pixels))

@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data import captioned
+from jaxgen.data.shapes import parse
 from jaxgen.errors import UserError
 from jaxgen.generate import sample
 from jaxgen.grid import enlarge
@@ -27,6 +28,7 @@ from jaxgen.metrics.shapes_reader import judge
 from jaxgen.task import Evaluation, Generate
 
 BATCH = 50
+COUNT = "asked/"  # prefix of how often a caption says something of a key
 SEED = 20_161_605  # of the noise that evaluation draws with
 
 
@@ -52,9 +54,10 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
         pictures, _ = draw(verb, nets, texts, seeds, settings.truncation)
         count += len(share) if not prefix else 0
         if config.data.source == "shapes":
-            for record, picture in zip(share, pictures, strict=True):
-                for key, right in judge(picture, record["_scene"]).items():
-                    totals[prefix + key] = totals.get(prefix + key, 0.0) + float(right)
+            for text, picture in zip(texts, pictures, strict=True):
+                for key, right in judge(picture, parse(text)).items():
+                    for name, value in ((prefix + key, right), (f"{COUNT}{prefix}{key}", 1)):
+                        totals[name] = totals.get(name, 0.0) + float(value)
         if prefix:
             continue
         # One caption's pictures from several z: the grid's rows, and their distances.
@@ -72,7 +75,10 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
             ]
             cells.append(("real", enlarge(share[i]["image"], 96)))
             rows.append(cells)
-    return Evaluation(mean_over_hosts(totals, count), rows, titles)
+    means = mean_over_hosts(totals, count)
+    # A caption that names relations leaves places open: each key has a count of its own.
+    asked = {key: means.pop(COUNT + key) for key in list(means) if COUNT + key in means}
+    return Evaluation({k: v / asked.get(k, 1.0) for k, v in means.items()}, rows, titles)
 
 
 def draw(
