@@ -66,9 +66,7 @@ def test_folders_by_a_random_network_are_not_called_fid(jaxgen_command, folders,
     assert result["generated"]["weights"] == "He-normal, seed 0"
 
 
-def test_inceptions_numbers_and_statistics_kept(
-    jaxgen_command, folders, weights_file, tmp_path, monkeypatch
-):
+def test_inceptions_numbers_and_statistics_kept(jaxgen_command, folders, weights_file, tmp_path):
     options = ("--inception", weights_file.name, "--resize", "torch", "--splits", 3)
     code, out, err = jaxgen_command(
         "eval", *folders, *options, "--save-statistics", "b.npz", "--json", "o.json"
@@ -90,7 +88,7 @@ def test_inceptions_numbers_and_statistics_kept(
     # Another resize, or network, or a second saving, is no comparison.
     for given, message in (
         (
-            ("--inception", weights_file.name),
+            ("--inception", weights_file.name, "--splits", 3),
             "measured with resize 'torch', the pictures with 'tf1'",
         ),
         ((), "of two networks (--inception FILE?)"),
@@ -151,7 +149,8 @@ def test_options_that_do_not_apply_are_named(
         (("--pictures", "a"), "--pictures needs --data"),
         ((*folders, "--resize", "clean"), "--resize is of Inception's numbers"),
         ((*folders, "--splits", 2), "--splits is of Inception's numbers"),
-        ((*folders, "--inception", "no.pth"), "no Inception weights at no.pth"),
+        ((*folders, "--inception", "no.pth"), "10 splits: lower"),
+        ((*folders, "--inception", "no.pth", "--splits", 1), "no Inception weights at no.pth"),
         (("--pictures", "empty", "--data", "b"), "empty: no pictures in this folder"),
         (("--pictures", "a", "--data", "absent"), "absent: no such file or folder"),
         (("--model", "model", "--gray", "keep"), "--gray is for super-resolution; model draws"),

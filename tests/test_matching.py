@@ -130,13 +130,13 @@ def test_picture_encoder_has_at_most_64_regions(size, parameters):
 
 
 def test_matching_learns_captioned_shapes_in_150_steps():
-    """In-batch accuracy on fresh scenes; chance is 1/32."""
+    """In-batch accuracy on fresh scenes; chance is 1/16."""
     data = captioned.defaults()
-    data.update(size=16, count=4000)
+    data.update(size=16, count=4000, length=16)
     tokenizer = captioned.make_tokenizer(data)
     text, match = LSTMEncoder(tokenizer.size, 32, 32, dropout=0.0), MatchEncoder(8, 32)
     records, transform = captioned.train_data(data)
-    batches = train_dataset(records, transform, batch_size=32, seed=0)
+    batches = train_dataset(records, transform, batch_size=16, seed=0)
     optimizer = optax.chain(optax.clip_by_global_norm(0.25), optax.adam(3e-3))
 
     def loss(params, batch):
@@ -165,5 +165,5 @@ def test_matching_learns_captioned_shapes_in_150_steps():
     accuracy = [float(np.mean([m["accuracy"] for m in part])) for part in (seen[:5], seen[-20:])]
     assert accuracy[0] < 0.25
     assert accuracy[1] > 0.5, accuracy
-    print(accuracy)
+    print(accuracy, [float(s["words"]) for s in (seen[0], seen[-1])])
     assert float(seen[-1]["words"]) < 0.7 * float(seen[0]["words"])

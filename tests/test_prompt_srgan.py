@@ -74,7 +74,7 @@ def text_of(b=1, t=5, width=512, seed=0):
     return Text(
         words=jnp.asarray(rng.normal(size=(b, t, width)), jnp.float32),
         mask=jnp.asarray([[True] * (t - 2) + [False] * 2] * b),
-        pooled=jnp.asarray(rng.normal(size=(b, width)), jnp.float32),
+        sentence=jnp.asarray(rng.normal(size=(b, width)), jnp.float32),
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Captions of which several pictures are drawn, and how many, for diversity.
 DIVERSE_CAPTIONS, DIVERSE_PICTURES = 16, 4
 MOST = 1000  # pictures, where nobody says how many
+SPLITS = 10  # of the Inception Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +57,11 @@ def evaluate_pictures(pictures: Path, data: Path, options: Options) -> dict[str,
 
     cache.enable()
     files = _files(pictures)
-    net = _network(options)
+    net = _network(options, len(files))
     reference = _reference(net, data, options)
     with _bar(len(files), "pictures") as moved:
         generated = measure(net, read_pictures(files), _about_files(pictures, files), None, moved)
-    return generation.report(net, generated, reference, options.splits or 10)
+    return generation.report(net, generated, reference, options.splits or SPLITS)
 
 
 def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[str, Any]:
@@ -84,12 +85,12 @@ def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[st
 
     check_draws(options.seed, 0, 1, options.truncation)
     cache.enable()
-    net = _network(options)
     config = model.config.data
     records = captioned.validation_data(config)
     if len(records) == 0:
         raise UserError(f"{model.name}: its data have no validation captions (data.holdout)")
     count = options.n or min(len(records), MOST)
+    net = _network(options, count)
     if data is None:
         used = range(min(count, len(records)))
         about = {"pictures": f"validation data of {config.source}", "size": config.size}
@@ -107,7 +108,7 @@ def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[st
     with _bar(count, "pictures") as moved:
         pictures = _drawn(model, records, count, options, shown)
         generated = measure(net, pictures, about, None, moved)
-    report = generation.report(net, generated, reference, options.splits or 10)
+    report = generation.report(net, generated, reference, options.splits or SPLITS)
     report = {"model": model.name, "step": model.step, **report}
     if config.source == "shapes":
         report["caption_accuracy"] = _means(shown)
@@ -168,10 +169,13 @@ def finite(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------ parts
 
 
-def _network(options: Options) -> FeatureNet:
+def _network(options: Options, count: int) -> FeatureNet:
+    """The network that the options name, for `count` generated pictures."""
     from jaxgen.metrics.features import inception_net, random_net
+    from jaxgen.metrics.inception_score import check_splits
 
     if options.inception is not None:
+        check_splits(count, options.splits or SPLITS)
         return inception_net(options.inception, options.resize or "tf1")
     for given, name in ((options.resize, "--resize"), (options.splits, "--splits")):
         if given is not None:
@@ -198,12 +202,15 @@ def _about_files(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
 def _reference(net: FeatureNet, data: Path, options: Options) -> Statistics:
     """Of a file of statistics, or measured in a folder and saved where that is wanted."""
     from jaxgen.metrics.features import measure, read_pictures
+    from jaxgen.metrics.generation import check_same
     from jaxgen.metrics.statistics import read_statistics
 
     if data.suffix == ".npz":
         if options.save_statistics is not None:
             raise UserError(f"{data} holds statistics already: leave out --save-statistics")
-        return read_statistics(data)
+        statistics = read_statistics(data)
+        check_same(net, statistics)
+        return statistics
     files = _files(data)
     with _bar(len(files), "reference") as moved:
         measured = measure(net, read_pictures(files), _about_files(data, files), None, moved)

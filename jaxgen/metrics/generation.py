@@ -38,7 +38,7 @@ def report(
     Raises:
       UserError: the reference was measured by another network or resizing.
     """
-    _check_same(net, reference)
+    check_same(net, reference)
     ours = generated.statistics
     scores = {_name(net, "fid", "fd"): frechet_distance(ours, reference)}
     settings: dict[str, Any] = {}
@@ -74,7 +74,8 @@ def _name(net: FeatureNet, inceptions: str, others: str) -> str:
     return f"{others}_{net.label}" if net.label else inceptions
 
 
-def _check_same(net: FeatureNet, reference: Statistics) -> None:
+def check_same(net: FeatureNet, reference: Statistics) -> None:
+    """Raises UserError if a reference was measured by another network or resizing."""
     if len(reference.mean) != net.size:
         raise UserError(
             f"the reference has features of {len(reference.mean)} numbers, "

@@ -27,8 +27,7 @@ def inception_score(
       UserError: fewer pictures than splits.
     """
     n = len(logits)
-    if not 1 <= splits <= n:
-        raise UserError(f"an Inception Score of {n} pictures in {splits} splits: lower --splits")
+    check_splits(n, splits)
     if shuffle_seed is not None:
         logits = logits[np.random.RandomState(shuffle_seed).permutation(n)]
     log_p = log_softmax(logits.astype(np.float64), axis=1)
@@ -39,3 +38,11 @@ def inception_score(
         divergence = (np.exp(part) * (part - log_marginal)).sum(axis=1)
         scores.append(np.exp(divergence.mean()))
     return float(np.mean(scores)), float(np.std(scores))
+
+
+def check_splits(n: int, splits: int) -> None:
+    """Raises UserError where `n` pictures don't make `splits` parts."""
+    if not 1 <= splits <= n:
+        raise UserError(
+            f"an Inception Score of {n} pictures in {splits} splits: lower the splits (--splits)"
+        )
