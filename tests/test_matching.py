@@ -129,15 +129,16 @@ def test_picture_encoder_has_at_most_64_regions(size, parameters):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == parameters
 
 
-def test_matching_learns_captioned_shapes_in_150_steps():
-    """In-batch accuracy on fresh scenes; chance is 1/16."""
+def test_matching_learns_captioned_shapes_in_100_steps():
+    """In-batch accuracy on fresh scenes; chance is 1/16; 0.51 was seen, and 0.68 after
+    150 steps."""
     data = captioned.defaults()
-    data.update(size=16, count=4000, length=16)
+    data.update(size=16, count=4000, length=14)
     tokenizer = captioned.make_tokenizer(data)
     text, match = LSTMEncoder(tokenizer.size, 32, 32, dropout=0.0), MatchEncoder(8, 32)
     records, transform = captioned.train_data(data)
     batches = train_dataset(records, transform, batch_size=16, seed=0)
-    optimizer = optax.chain(optax.clip_by_global_norm(0.25), optax.adam(3e-3))
+    optimizer = optax.chain(optax.clip_by_global_norm(0.25), optax.adam(4e-3))
 
     def loss(params, batch):
         features = match.apply(params["match"], to_float(batch["image"]))
@@ -159,11 +160,10 @@ def test_matching_learns_captioned_shapes_in_150_steps():
     }
     state = optimizer.init(params)
     seen = []
-    for i in range(150):
+    for i in range(100):
         params, state, metrics = step(params, state, batches[i])
         seen.append(metrics)
     accuracy = [float(np.mean([m["accuracy"] for m in part])) for part in (seen[:5], seen[-20:])]
     assert accuracy[0] < 0.25
-    assert accuracy[1] > 0.5, accuracy
-    print(accuracy, [float(s["words"]) for s in (seen[0], seen[-1])])
-    assert float(seen[-1]["words"]) < 0.7 * float(seen[0]["words"])
+    assert accuracy[1] > 0.35, accuracy
+    assert float(seen[-1]["words"]) < 0.75 * float(seen[0]["words"])

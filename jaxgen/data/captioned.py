@@ -28,6 +28,8 @@ _CHOICES = {
     "on_bad": ("skip", "error"),
 }
 SPLITS = ("train", "validation", "held_out")
+# What each tokenizer is made of: the key that `resolve` fills.
+_FILLED = {"words": "vocabulary", "bpe": "tokenizer_json"}
 # Scenes that are validated on; all other sources give the pictures they have.
 _VALIDATION_SCENES = 1000
 # A tokenizer for scenes has seen enough after so many: they are made of a few words.
@@ -116,7 +118,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """A copy of a whole config that says all that is needed to read a prompt.
 
     `data.vocabulary` (tokenizer "words") or `data.tokenizer_json` ("bpe") is made of the training
-    captions where it is empty: the same captions give the same result. Filled ones stay.
+    captions where it is empty: the same captions give the same result. With `data.embeddings` it is
+    the tokenizer of the encoder that made the file, if the file says it. Filled ones stay.
 
     Raises:
       UserError: impossible settings, or captions that cannot be read.
@@ -124,6 +127,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     data = config.data
     check(data)
+    if data.embeddings and not data[_FILLED[data.tokenizer]]:
+        _take_tokenizer(data)
     if data.tokenizer == "words" and not data.vocabulary:
         data.vocabulary = _make_vocabulary(data)
     if data.tokenizer == "bpe" and not data.tokenizer_json:
@@ -137,7 +142,7 @@ def make_tokenizer(data: ConfigDict) -> Tokenizer:
     Raises:
       UserError: a config whose captions were not read yet.
     """
-    key = "vocabulary" if data.tokenizer == "words" else "tokenizer_json"
+    key = _FILLED[data.tokenizer]
     filled = data[key]
     if not filled:
         if data.source != "shapes":
@@ -151,6 +156,27 @@ def make_tokenizer(data: ConfigDict) -> Tokenizer:
     from jaxgen.data.bpe import BPETokenizer
 
     return BPETokenizer(filled, data.length)
+
+
+def _take_tokenizer(data: ConfigDict) -> None:
+    from jaxgen.data.embeddings import Embeddings
+
+    about = Embeddings(data.embeddings).about
+    if "tokenizer" not in about:
+        return
+    if about["tokenizer"] != data.tokenizer:
+        raise UserError(
+            f"data.embeddings={data.embeddings} is of an encoder with another tokenizer: set "
+            f"data.tokenizer={about['tokenizer']}"
+        )
+    found = about[_FILLED[data.tokenizer]]
+    data[_FILLED[data.tokenizer]] = tuple(found) if isinstance(found, list) else found
+
+
+def about_tokenizer(data: ConfigDict) -> dict[str, Any]:
+    """What a file of text features says of its encoder's tokenizer; `data`: resolved."""
+    key = _FILLED[data.tokenizer]
+    return {"tokenizer": data.tokenizer, key: data[key]}
 
 
 def _make_vocabulary(data: ConfigDict) -> tuple[str, ...]:
@@ -218,8 +244,7 @@ def report(texts: Iterable[str], tokenizer: Tokenizer) -> str:
 def open_records(data: ConfigDict, split: str) -> Any:
     """The random-access records of a source: pictures of any size, captions, meaning.
 
-    All but shapes have a method `captions()`: an iterator over the records' captions that reads no
-    picture.
+    They have a method `captions()`: an iterator over the records' captions that reads no picture.
 
     Raises:
       UserError: nothing usable there, with what to do.

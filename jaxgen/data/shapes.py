@@ -13,6 +13,7 @@ Four of the 24 pairs are held out: "train" and "validation" never show them, all
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -261,3 +262,8 @@ class Shapes:
             if len(self._kept) < self._most_kept:
                 self._kept[index] = record
         return dict(record)
+
+    def captions(self) -> Iterator[tuple[str, ...]]:
+        """The records' captions in their order; draws nothing."""
+        for index in range(self._count):
+            yield captions(make_scene(self._split, index, self._objects))

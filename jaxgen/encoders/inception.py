@@ -38,7 +38,8 @@ from jaxgen.encoders.inception_layout import (
     torch_rules,
 )
 from jaxgen.errors import UserError
-from jaxgen.nn.inception import MAX_POOL, ConvNorm, Step
+from jaxgen.nn.conv import conv2d
+from jaxgen.nn.inception import MAX_POOL, Step, widened
 
 Variables = Mapping[str, Any]
 
@@ -46,6 +47,7 @@ SIDE = 299
 RESIZES = ("tf1", "torch", "clean")
 FEATURES = (*TAPS, "logits_unbiased", "logits")
 ARCH = "inception_v3_fid"
+EPSILON = 1e-3  # of BatchNorm
 
 
 class Inception(nn.Module):
@@ -83,7 +85,7 @@ class Inception(nn.Module):
         if isinstance(kind, Mixed):
             return _MixedLayer(kind, self.width, self.dtype, name=name)(x)
         if isinstance(kind, Step):
-            return nn.relu(ConvNorm(kind, self.width, dtype=self.dtype, name=name)(x))
+            return _ConvNorm(kind, self.width, self.dtype, name=name)(x)
         return _pool(x, kind)
 
 
@@ -98,10 +100,43 @@ class _MixedLayer(nn.Module):
         for name, (source, step) in self.mixed.convs.items():
             if source not in outputs:
                 outputs[source] = _pool(x, source)
-            conv = ConvNorm(step, self.width, dtype=self.dtype, name=name)
-            outputs[name] = nn.relu(conv(outputs[source]))
+            conv = _ConvNorm(step, self.width, self.dtype, name=name)
+            outputs[name] = conv(outputs[source])
         ends = [_pool(x, e) if e == MAX_POOL else outputs[e] for e in self.mixed.joined]
         return jnp.concatenate(ends, axis=-1)
+
+
+class _ConvNorm(nn.Module):
+    """Convolution, BatchNorm by its statistics, ReLU; the parameters of `nn.inception.ConvNorm`."""
+
+    step: Step
+    width: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        step = self.step
+        size = (step.kernel,) * 2 if isinstance(step.kernel, int) else step.kernel
+        shape = (*size, x.shape[-1], widened(step.channels, self.width))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
+        y = _convolve(x.astype(self.dtype), kernel.astype(self.dtype), step)
+        norm = nn.BatchNorm(True, epsilon=EPSILON, dtype=self.dtype, name="norm")
+        return nn.relu(norm(y))
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, step: Step) -> jax.Array:
+    """Always XLA's convolution, but for 1x1: Winograd's is slower for these shapes."""
+    if kernel.shape[:2] == (1, 1):
+        return conv2d(x, kernel)
+    same = step.padding == "SAME"
+    # XLA's unpadded convolution takes three times as long on CPUs as the padded one with its edge
+    # cut off: 8 x 73 x 73, 80 -> 192: 309 and 121 ms.
+    cut = not same and step.stride == 1 and jax.default_backend() == "cpu"
+    pads = [(k // 2, k // 2) if same or cut else (0, 0) for k in kernel.shape[:2]]
+    y = jax.lax.conv_general_dilated(
+        x, kernel, (step.stride,) * 2, pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return y[:, 1:-1, 1:-1] if cut else y
 
 
 class _Head(nn.Module):
@@ -116,18 +151,27 @@ class _Head(nn.Module):
 
 
 def _pool(x: jax.Array, kind: str) -> jax.Array:
+    """3x3, by rows and then by columns: XLA's reduce_window is slow on CPUs."""
     if kind == MAX_POOL:
-        return nn.max_pool(x, (3, 3), strides=(2, 2))
+        return _threes(_threes(x, 1, 2, jnp.maximum), 2, 2, jnp.maximum)
+    empty = -jnp.inf if kind == MAXIMUM else 0.0
+    x_padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=empty)
     if kind == MAXIMUM:
-        return nn.max_pool(x, (3, 3), strides=(1, 1), padding="SAME")
+        return _threes(_threes(x_padded, 1, 1, jnp.maximum), 2, 1, jnp.maximum)
     assert kind == AVERAGE, kind
-    # By a constant of one row and one column: dividing by a reduce_window of ones lets XLA fold
-    # that constant for seconds, layer by layer.
+    # Counts are one row and one column: a reduce_window of ones would be folded for seconds.
     rows, columns = (jnp.asarray(_present(n)) for n in x.shape[1:3])
-    total = jax.lax.reduce_window(
-        x, np.zeros((), x.dtype)[()], jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME"
+    counts = rows.reshape(1, -1, 1, 1) * columns.reshape(1, 1, -1, 1)
+    return _threes(_threes(x_padded, 1, 1, jnp.add), 2, 1, jnp.add) / counts.astype(x.dtype)
+
+
+def _threes(x: jax.Array, axis: int, stride: int, combine: Any) -> jax.Array:
+    """Every `stride`-th three neighbours along an axis, combined; no padding."""
+    count = (x.shape[axis] - 3) // stride + 1
+    one, two, three = (
+        jax.lax.slice_in_dim(x, i, i + stride * (count - 1) + 1, stride, axis) for i in range(3)
     )
-    return total / (rows.reshape(1, -1, 1, 1) * columns.reshape(1, 1, -1, 1)).astype(x.dtype)
+    return combine(combine(one, two), three)
 
 
 def _present(n: int) -> np.ndarray:

@@ -8,11 +8,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxgen.nn.conv import Conv, conv2d
 from jaxgen.nn.resample import pixel_shuffle
 
+# [3, 4, 2]: of the outputs 2i and 2i + 1 (last axis), which of the four taps (middle) is at the inputs
+# i - 1, i and i + 1: taps 0 and 2 at i - 1 and i, taps 1 and 3 at i and i + 1.
+_TAPS = np.zeros((3, 4, 2))
+_TAPS[[0, 1, 1, 2], [0, 2, 1, 3], [0, 0, 1, 1]] = 1.0
 SMALL = nn.initializers.normal(0.02)  # of every kernel (Radford et al. 2016)
 
 
@@ -45,18 +50,10 @@ def transposed_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     if jax.default_backend() != "cpu":
         return lax.conv_transpose(x, kernel, (2, 2), "SAME")
     c, n = kernel.shape[2:]
-    # Output 2i sees taps 0 and 2 at the inputs i - 1 and i; output 2i + 1 taps 1 and 3 at i, i + 1.
-    rows = jnp.stack(_phases(kernel, 0))  # (2, 3, 4, c, n)
-    both = jnp.stack(_phases(rows, 2))  # (2, 2, 3, 3, c, n): columns' phase, rows' phase
-    wide = both.transpose(2, 3, 4, 5, 1, 0).reshape(3, 3, c, 4 * n)
-    return pixel_shuffle(conv2d(x, wide), 2)
-
-
-def _phases(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    even, odd = (lax.slice_in_dim(kernel, i, None, 2, axis) for i in (0, 1))
-    pads = [[(0, 0)] * kernel.ndim for _ in range(2)]
-    pads[0][axis], pads[1][axis] = (0, 1), (1, 0)
-    return jnp.pad(even, pads[0]), jnp.pad(odd, pads[1])
+    # A sum of products with zeros and ones, exact; built of slices instead, XLA's partitioner gets a
+    # sharded kernel wrong.
+    wide = jnp.einsum("aip,bjq,ijcn->abcnpq", *[_TAPS.astype(kernel.dtype)] * 2, kernel)
+    return pixel_shuffle(conv2d(x, wide.reshape(3, 3, c, 4 * n)), 2)
 
 
 class UpConv(nn.Module):

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from jaxgen.keymap import CONV, DENSE, NONE, Rule, Transform
 from jaxgen.nn.conv import conv2d
@@ -53,6 +54,39 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _unit(x: jax.Array) -> jax.Array:
     return x / jnp.maximum(jnp.linalg.norm(x), EPS)
+
+
+def start_tree(rng: jax.Array, params: Any) -> dict[str, dict[str, jax.Array]]:
+    """Random u and v for each kernel in a net's parameters, by its path; for `normalize_tree`."""
+    found = {}
+    for i, (path, kernel) in enumerate(_kernels(params).items()):
+        u_rng, v_rng = jax.random.split(jax.random.fold_in(rng, i))
+        found[path] = {
+            "u": _unit(jax.random.normal(u_rng, kernel.shape[-1:])),
+            "v": _unit(jax.random.normal(v_rng, kernel.shape[:-1])),
+        }
+    return found
+
+
+def normalize_tree(
+    params: Any, vectors: dict[str, dict[str, jax.Array]], steps: int = 1
+) -> tuple[Any, dict[str, dict[str, jax.Array]]]:
+    """A net's parameters with all kernels normalised, and the new vectors.
+
+    For networks whose modules know nothing of it. Kernels are the arrays named "kernel", of dense
+    layers and convolutions.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    new = {}
+    for path, pair in vectors.items():
+        flat[path], u, v = normalize(flat[path], pair["u"], pair["v"], steps)
+        new[path] = {"u": u, "v": v}
+    return traverse_util.unflatten_dict(flat, sep="/"), new
+
+
+def _kernels(params: Any) -> dict[str, jax.Array]:
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return {path: array for path, array in flat.items() if path.rpartition("/")[2] == "kernel"}
 
 
 class SpectralNorm(nn.Module):

@@ -98,9 +98,10 @@ _T2I_LOSS = {
     "magp": 0.0,  # weight of the matching-aware gradient penalty
     "magp_power": 6.0,
     "r1": 0.0,  # gamma of R1
-    "penalty_every": 1,  # lazily: every k-th step, k times as strong
+    "penalty_every": 1,  # lazily: every k-th step, k times as strong (not scaled where apart)
     "penalty_apart": False,  # an update of its own (optimizer.penalty); DF-GAN's first version
     "penalty_dtype": "float32",  # of D within the penalties; "": train.dtype
+    "spectral_norm": False,  # of all kernels of D; the U-Net has it always
     "augment": "",  # DiffAugment: translation, cutout, color, by commas
     "cutmix": 0.0,  # weight of CutMix, for a U-Net discriminator
     "cutmix_probability": 0.5,  # reached after cutmix_warmup steps

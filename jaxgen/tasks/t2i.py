@@ -20,14 +20,17 @@ from jaxgen.data import captioned
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial, cutmix, diff_augment, matching, mode_seeking
 from jaxgen.losses.gradient_penalty import input_gradient_norms, matching_aware_penalty
+from jaxgen.nn import spectral_norm
 from jaxgen.nn.match import MatchEncoder
 from jaxgen.nn.text import BagOfWords, Judgement, LSTMEncoder, Text, TransformerEncoder
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
 from jaxgen.task import Generate, Phase, Task
+from jaxgen.tasks import t2i_features
 from jaxgen.tasks.sr import choose, make_module, to_float
 from jaxgen.tasks.t2i_evaluation import evaluate
 
 ENCODERS = {"lstm": LSTMEncoder, "transformer": TransformerEncoder, "bow": BagOfWords}
+NORMS = "spectral_vectors"  # D's collection where the task normalises its kernels
 # Whose loss trains the text encoder: the nets' phases, the matching loss before them, or nothing.
 TRAINED_BY = ("g", "d", "both", "damsm", "none")
 
@@ -96,6 +99,7 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
     captioned.check(config.data)
     loss, trained_by = config.model.loss, config.model.text.trained_by
     choose(dict.fromkeys(TRAINED_BY), trained_by, "model.text.trained_by")
+    t2i_features.check(config)
     begin, stop = config.model.damsm_steps, config.model.gan_stop or None
     phases = []
     if begin:
@@ -125,6 +129,7 @@ class T2ILosses:
 
     A batch holds image (b, n, n, 3) uint8, tokens (b, t) int32, mask (b, t) bool and meaning (b,)
     int32: where two examples' meanings differ, neither's caption is true of the other's picture.
+    With `data.embeddings`: words (b, t, w) and sentence (b, e) in place of tokens.
 
     Args:
       encoder: (tokens, mask, train) -> Text.
@@ -145,14 +150,16 @@ class T2ILosses:
     def init(self, rng, batch):
         """(params, mutable) of all nets."""
         rngs = dict(zip(("text", "g", "d", "match"), jax.random.split(rng, 4), strict=True))
-        tokens, mask = batch["tokens"][:2], batch["mask"][:2]
         image = to_float(batch["image"][:2])
-        nets = {"text": self.encoder.init(rngs["text"], tokens, mask)}
-        text = self.encoder.apply(nets["text"], tokens, mask)
+        nets: dict[str, Any] = {}
+        nets["text"], text = t2i_features.init_text(self.encoder, self.config, rngs["text"], batch)
         z = jnp.zeros((2, *self.generator.noise))
         nets["g"] = self.generator.init(rngs["g"], z, text)
         sentences = (self.condition({n: v["params"] for n, v in nets.items()}, text),)
         nets["d"] = self.discriminator.init(rngs["d"], image, sentences)
+        if self.loss.spectral_norm and not isinstance(self.discriminator, UNetDiscriminator):
+            vectors = spectral_norm.start_tree(rngs["d"], nets["d"]["params"])
+            nets["d"] = {**nets["d"], NORMS: vectors}
         if self.matcher is not None:
             nets["match"] = self.matcher.init(rngs["match"], image)
         params = {n: v["params"] for n, v in nets.items()}
@@ -288,6 +295,9 @@ class T2ILosses:
     def matching(self, params, images, text: Text, batch):
         """(DAMSM loss, metrics) of pictures and the batch's texts."""
         loss = self.loss
+        assert self.matcher is not None  # the phases that come here have made it
+        regions: Any
+        whole: Any
         regions, whole = self.matcher.apply({"params": params}, images)
         return matching.damsm_loss(
             regions if loss.damsm_words else None, whole, text.words, text.mask, text.sentence,
@@ -299,11 +309,16 @@ class T2ILosses:
         return self._judge_with(self.discriminator, params, mutable, images, sentences, rng)
 
     def _judge_with(self, module, params, mutable, images, sentences, rng):
-        state = mutable.get("d", {})
+        state = dict(mutable.get("d", {}))
+        own, vectors = params["d"], state.pop(NORMS, None)
+        if vectors is not None:
+            own, vectors = spectral_norm.normalize_tree(own, vectors)
         found, changed = module.apply(
-            {"params": params["d"], **state}, images, sentences, train=True,
+            {"params": own, **state}, images, sentences, train=True,
             mutable=list(state), rngs={"dropout": rng},
         )  # fmt: skip
+        if vectors is not None:
+            changed = {**changed, NORMS: vectors}
         return found, {**mutable, "d": changed} if changed else mutable
 
     def augment(self, rng, images):

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.nn.text import Text
 from jaxgen.nn.attention import attention
 from jaxgen.nn.sr_resnet import Trunk
+from jaxgen.nn.text import Text
 
 
 class CrossAttention(nn.Module):

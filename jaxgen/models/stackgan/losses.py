@@ -79,9 +79,7 @@ class StageTwoLosses(t2i.T2ILosses):
         first_rng, g_rng, d_rng = jax.random.split(rng, 3)
         params, mutable = self.first.init(first_rng, batch)
         image = to_float(batch["image"][:2])
-        text = self.encoder.apply(
-            {"params": params["text"]}, batch["tokens"][:2], batch["mask"][:2]
-        )
+        text = self.read(params, {key: value[:2] for key, value in batch.items()}, rng)
         low = jax.image.resize(image, (2, *(self.first.config.data.size,) * 2, 3), "nearest")
         g2 = self.generator.init(g_rng, jnp.zeros((2, *self.generator.noise)), low, text)
         d2 = self.discriminator.init(d_rng, image, (self.condition({"g": g2["params"]}, text),))
