@@ -67,7 +67,7 @@ FLOORS = [
     {"models"},
     {"train"},
     {"run", "model_base", "model_generate", "verbs", "places", "convert", "interpolation"}
-    | {"upscale_files", "generate_files", "sweep"},
+    | {"upscale_files", "generate_files", "sweep", "text_features"},
     {"main", "cli", "__main__", "__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

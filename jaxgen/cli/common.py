@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from jaxgen.errors import UserError
 
 DEFAULT_MODEL = "srgan_x4"
 DEFAULT_GENERATOR = "dfgan_shapes"
@@ -17,6 +20,17 @@ def console() -> Any:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """Key and value of `--set KEY=VALUE`; what is no Python value is a text."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: give KEY=VALUE")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
 
 
 @contextlib.contextmanager

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import console
+from jaxgen.cli.common import console, interruptible, pair
 from jaxgen.errors import UserError
 
 # Of a text-to-image model's many metrics those that say most; other models show their first.
 TELLING = ("whole", "held_out_whole", "diversity")
+FEATURES = "For `embeddings`"
 
 
 def models() -> None:
@@ -38,15 +39,82 @@ def models() -> None:
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(help="A dataset's name, e.g. div2k/bicubic_x4.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A dataset of TFDS, e.g. div2k/bicubic_x4; photos, emoji/SIDE or "
+            "captioned_shapes/SIDE_one (two, three), which are made here; or `embeddings`: text "
+            "features for data.embeddings."
+        ),
+    ],
     data_dir: Annotated[
         Path | None, typer.Option(help="Where to put it; default: the user's TFDS folder.")
     ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Config whose training captions are read.", rich_help_panel=FEATURES),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a value of the config; repeatable.",
+            rich_help_panel=FEATURES,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose text encoder reads them: a run, an exported folder or a bundled model.",
+            rich_help_panel=FEATURES,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file.", rich_help_panel=FEATURES)
+    ] = None,
 ) -> None:
-    """Download a dataset and convert it for training (array_record, without TensorFlow)."""
+    """Make data ready for training: a dataset, downloaded or drawn, or captions' features.
+
+    Datasets become array_record files, without TensorFlow.
+    """
+    if name == "embeddings":
+        if config is None or model is None or out is None or data_dir is not None:
+            raise UserError(
+                "give: jaxgen prepare embeddings --config FILE --model RUN -o FILE, and no "
+                "--data-dir"
+            )
+        _prepare_embeddings(config, dict(pair(text) for text in set_ or []), model, out)
+        return
+    if config or model or out or set_:
+        raise UserError("--config, --set, --model and --out are for `jaxgen prepare embeddings`")
     from jaxgen.data.prepare import prepare as prepare_dataset
 
     print(f"prepared: {prepare_dataset(name, data_dir or '')}")
+
+
+def _prepare_embeddings(config: str, overrides: dict[str, Any], model: str, out: Path) -> None:
+    from tqdm import tqdm
+
+    from jaxgen import config as configs
+    from jaxgen import text_features
+
+    wanted = configs.load(config, overrides)
+    tower = text_features.of_model(model)
+    # disable=None: no bar where stderr is not a terminal.
+    with interruptible() as check, tqdm(unit="caption", disable=None) as bar:
+
+        def moved(done: int, total: int) -> None:
+            check()
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = text_features.write(wanted, tower, out, moved)
+    print(f"{out.expanduser()}  {count:,} captions  by {tower.about['encoder']}")
+    print(
+        f"train from it: --config.data.embeddings={out} --config.model.text.trained_by=none "
+        f"--config.model.damsm_steps=0 --config.train.init_from.text={model}"
+    )
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import console, interruptible
+from jaxgen.cli.common import console, interruptible, pair
 from jaxgen.errors import UserError
 
 SHOWN = 10  # rows of the table at the end
@@ -44,7 +44,7 @@ def sweep(
     from jaxgen.log import setup
 
     setup()
-    overrides = dict(_pair(text) for text in set_ or [])
+    overrides = dict(pair(text) for text in set_ or [])
     loaded = configs.load(config, overrides)
     metric = metric or loaded.train.best_metric
     if not metric:
@@ -68,18 +68,6 @@ def sweep(
     flags = " ".join(f"--config.{key}={value}" for key, value in best["overrides"].items())
     print(f"best: python -m jaxgen.main --config={config} {flags}")
     print(f"its run: {wanted.folder / best['folder']}; all: {wanted.folder / sweeps.TABLE}")
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    import ast
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--set {text}: give KEY=VALUE")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value
 
 
 def _print_table(wanted: Any, found: list[dict[str, Any]]) -> None:

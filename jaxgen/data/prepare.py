@@ -5,12 +5,16 @@ Always as ArrayRecord, which is read at random without TensorFlow; TFDS's defaul
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import UserError
+
+# Datasets that jaxgen draws itself: TFDS knows them once their module is imported.
+DRAWN = ("captioned_shapes", "emoji")
 
 
 def command(name: str, data_dir: str | os.PathLike) -> str:
@@ -20,6 +24,8 @@ def command(name: str, data_dir: str | os.PathLike) -> str:
 
 def tfds_builder(name: str, data_dir: str = "") -> Any:
     """The builder of a TFDS name such as "div2k/bicubic_x4". Nothing is downloaded.
+
+    Also "photos", and of `DRAWN` any config that their modules can name, such as "emoji/96".
 
     Raises:
       UserError: unknown dataset or config, or one whose code needs TensorFlow.
@@ -31,6 +37,10 @@ def tfds_builder(name: str, data_dir: str = "") -> Any:
 
         return photos.builder(data_dir or None)
     folder = os.path.expanduser(data_dir) if data_dir else None
+    dataset, _, config = name.partition("/")
+    if dataset in DRAWN:
+        module = importlib.import_module(f"jaxgen.data.builders.{dataset}")
+        return module.named(config, folder or tfds.core.constants.DATA_DIR)
     try:
         return tfds.builder(name, data_dir=folder)
     except tfds.core.registered.DatasetNotFoundError:
@@ -50,7 +60,7 @@ def prepare(name: str, data_dir: str | os.PathLike = "") -> Path:
     """Downloads and prepares a dataset as ArrayRecord; returns its folder. Done before: returns.
 
     Args:
-      name: TFDS name, or "photos" (offline).
+      name: TFDS name; or "photos" or one of `DRAWN` (offline).
       data_dir: root of TFDS datasets; "": TFDS's default, ~/tensorflow_datasets (for "photos":
         the user's cache).
 

@@ -38,6 +38,7 @@ class LSTMEncoder(nn.Module):
       embedding: size of the token vectors.
       bidirectional: False: one direction of the whole width.
       dropout: of the token vectors, in training.
+      start: False: the first token, <start>, is passed over: published encoders never saw one.
       dtype: of the computation; parameters are float32.
     """
 
@@ -46,15 +47,19 @@ class LSTMEncoder(nn.Module):
     embedding: int = 300
     bidirectional: bool = True
     dropout: float = 0.5
+    start: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, tokens: jax.Array, mask: jax.Array, train: bool = False) -> Text:
         """tokens (b, t) int32, mask (b, t) bool -> Text, words and sentence of size `width`."""
+        whole = mask
+        if not self.start:
+            tokens, mask = tokens[:, 1:], mask[:, 1:]
         table = self.param("tokens", _around_zero, (self.size, self.embedding))
         x = jnp.take(table, tokens, axis=0).astype(self.dtype)  # (b, t, embedding)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        lengths = mask.sum(axis=1)
+        lengths = jnp.maximum(mask.sum(axis=1), 1)  # of an empty text one step is read
         hidden = self.width // 2 if self.bidirectional else self.width
 
         def run(name, reverse):
@@ -68,7 +73,10 @@ class LSTMEncoder(nn.Module):
             parts.append(run("backward", True))
         words = jnp.concatenate([states for _, states in parts], axis=-1)  # (b, t, width)
         sentence = jnp.concatenate([last for last, _ in parts], axis=-1)
-        return Text(words=words * mask[..., None].astype(words.dtype), mask=mask, sentence=sentence)
+        words = words * mask[..., None].astype(words.dtype)
+        if not self.start:
+            words = jnp.pad(words, ((0, 0), (1, 0), (0, 0)))
+        return Text(words=words, mask=whole, sentence=sentence)
 
 
 def _around_zero(rng: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -143,6 +143,7 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
             "width": 64,
             "embedding": 64,  # lstm: size of the token vectors
             "bidirectional": True,  # lstm
+            "start": True,  # lstm: whether it reads <start>; False for published weights
             "layers": 2,  # transformer
             "heads": 4,  # transformer
             "dropout": 0.0,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from jaxgen.errors import UserError
 
 _NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "place": PLACES}
 _NUMBERS = {(1, 1): "one", (1, 2): "two", (1, 3): "three"}
+_NAME = re.compile(r"(\d+)_(?:(one|two|three)|(\d)to(\d))(?:_(\d+))?")
 HELD = 1000  # scenes of the validation and held_out splits, at most
 
 
@@ -143,6 +145,24 @@ def builder(
     return CaptionedShapes(
         config=own.name if known else own, data_dir=root, file_format="array_record"
     )
+
+
+def named(name: str, data_dir: str | os.PathLike) -> CaptionedShapes:
+    """The builder of a config's name: side, objects and, unless 20,000, scenes; "": "32_one".
+
+    Raises:
+      UserError: another name, or an impossible number.
+    """
+    found = _NAME.fullmatch(name or "32_one")
+    if found is None:
+        raise UserError(
+            f"captioned_shapes/{name}: give side and objects, as in captioned_shapes/64_three (one "
+            "to three of them), 64_2to3 or, for another number of scenes, 64_one_5000"
+        )
+    size, number, low, high, count = found.groups()
+    words = {word: objects for objects, word in _NUMBERS.items()}
+    objects = words[number] if number else (int(low), int(high))
+    return builder(data_dir, int(size), objects, int(count or 20_000))
 
 
 def prepare(

@@ -95,6 +95,17 @@ def builder(data_dir: str | os.PathLike, size: int = 64, font: str = emoji.FONT)
     return Emoji(config=own, data_dir=root, file_format="array_record")
 
 
+def named(name: str, data_dir: str | os.PathLike) -> Emoji:
+    """The builder of a config's name, which is the pictures' side; "": "64".
+
+    Raises:
+      UserError: another name, or an impossible size.
+    """
+    if name and not name.isdecimal():
+        raise UserError(f"emoji/{name}: give the side of the pictures in pixels, as in emoji/64")
+    return builder(data_dir, int(name or 64))
+
+
 def prepare(data_dir: str | os.PathLike, size: int = 64, font: str = emoji.FONT) -> Path:
     """Draws and writes the dataset; returns its folder. Done before: returns.
 
