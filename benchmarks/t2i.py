@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import time
 from pathlib import Path
@@ -199,7 +200,7 @@ def torch_networks() -> tuple[Any, Any, Any]:
         def __init__(self) -> None:
             super().__init__()
             self.first = nn.Linear(NOISE, 16 * channels[0])
-            pairs = zip(channels, channels[1:], strict=False)
+            pairs = itertools.pairwise(channels)
             self.blocks = nn.ModuleList([Up(c, n) for c, n in pairs])
             self.last = nn.Conv2d(channels[-1], 3, 3, 1, 1)
 

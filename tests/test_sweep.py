@@ -112,7 +112,7 @@ def test_failed_trials_are_told_and_three_in_a_row_end_it(tmp_path, monkeypatch)
 
     monkeypatch.setattr(loop, "train", broken)
     said = []
-    with pytest.raises(UserError, match="three trials in a row failed.*not finite at step 3"):
+    with pytest.raises(UserError, match=r"three trials in a row failed.*not finite at step 3"):
         sweeps.run(make(tmp_path), 5, say=said.append)
     assert len(said) == 3
     assert all("fail" in line for line in said)

@@ -14,8 +14,8 @@ from jax import lax
 from jaxgen.nn.conv import Conv, conv2d
 from jaxgen.nn.resample import pixel_shuffle
 
-# [3, 4, 2]: which of the four taps (middle) the outputs 2i and 2i + 1 (last) have at the inputs i - 1,
-# i and i + 1 (first): 2i taps 0 and 2 at i - 1 and i, 2i + 1 taps 1 and 3 at i and i + 1.
+# [3, 4, 2]: which of the four taps (middle) the outputs 2i and 2i + 1 (last) have at the inputs
+# i - 1, i and i + 1 (first): 2i taps 0 and 2 at i - 1 and i, 2i + 1 taps 1 and 3 at i and i + 1.
 _TAPS = np.zeros((3, 4, 2))
 _TAPS[[0, 1, 1, 2], [0, 2, 1, 3], [0, 0, 1, 1]] = 1.0
 SMALL = nn.initializers.normal(0.02)  # of every kernel (Radford et al. 2016)
