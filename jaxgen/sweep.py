@@ -146,7 +146,7 @@ def _one(optuna, sweep: Sweep, trial, values) -> tuple[Any, float | None, str]:
             return True
         seen.append(value)
         trial.report(value, step)
-        return not trial.should_prune()
+        return len(seen) <= WARMUP_EVALUATIONS or not trial.should_prune()
 
     try:
         config = configs.load(sweep.config, {**sweep.overrides, **values})
@@ -199,7 +199,7 @@ def _open(optuna, sweep: Sweep, seed: int) -> Any:
         study_name=NAME,
         direction="maximize" if sweep.mode == "max" else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EVALUATIONS),
+        pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS),
         load_if_exists=True,
     )
     about = {

@@ -26,7 +26,7 @@ from jaxgen.errors import UserError
 
 _HEAD = struct.Struct("<III")
 _FORMAT = "jaxgen text features 1"
-_MAKE = "make the file anew with jaxgen.data.embeddings.write from all captions of the data"
+_MAKE = "make the file anew, of all training captions: jaxgen prepare embeddings"
 
 
 def key(caption: str) -> bytes:

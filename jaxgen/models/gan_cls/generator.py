@@ -45,9 +45,9 @@ class Generator(nn.Module):
         seed = jnp.concatenate([z.astype(self.dtype), leaky(dense(text.sentence))], axis=-1)
         stages = int(math.log2(self.size)) - 2
         channels = self.features * 2 ** (stages - 1)
-        # A transposed 4x4 convolution of a single pixel is a matrix product, with one bias a channel.
-        # Its kernel is (inputs, 4, 4, channels): as (inputs, 16 * channels), sharded by its columns,
-        # the map's rows would be sharded, and XLA's partitioner then gives a wrong batch mean.
+        # A transposed 4x4 convolution of a single pixel is a matrix product, one bias a channel.
+        # Not a reshaped (inputs, 16 * channels): if the columns of that are sharded, so are the
+        # map's rows, and XLA's partitioner then gives a wrong batch mean.
         y = nn.DenseGeneral(
             (4, 4, channels), use_bias=False, dtype=self.dtype, kernel_init=SMALL, name="first"
         )(seed)
