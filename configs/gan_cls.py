@@ -25,7 +25,7 @@ Variants (`--config=configs/gan_cls.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import t2i_config, t2i_loss
+from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_tiny
 
 
 def get_config(arg=""):
@@ -36,7 +36,7 @@ def get_config(arg=""):
         discriminator={"form": "own", "features": 32, "condition": 64},  # form: own | unet
         loss=t2i_loss(kind="nonsaturating", real=1.0, fake=0.5, mismatch=0.5, interpolate=1.0),
     )
-    config.train.steps = 3000
+    config.train.update(steps=3000, eval_every=500)
     for phase in ("g", "d", "penalty"):
         config.optimizer[phase] = configs.optimizer(2e-4, b1=0.5)
     VARIANTS[variant](config)
@@ -48,14 +48,10 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, count=64)
-    config.model.text.update(kind="bow", width=8)
+    t2i_tiny(config)
     config.model.generator.update(features=4, z=8, condition=8)
     config.model.discriminator.update(features=4, condition=8)
     config.model.loss.interpolate = 0.0  # a third of the time to compile
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
-    config.eval.update(captions=4, pictures=2, noises=2)
 
 
 def _gan(config):
@@ -79,9 +75,7 @@ def _unet(config):
 def _large(config):
     """64 px, the paper's networks, and an encoder trained by the matching loss."""
     config.data.size = 64
-    config.model.text.update(width=256, embedding=300, dropout=0.5, trained_by="damsm")
-    config.model.match.width = 256
-    config.model.damsm_steps = 10_000
+    t2i_lstm(config, 10_000)
     config.model.generator.update(features=128, condition=128)
     config.model.discriminator.update(features=64, condition=128)
     config.train.update(

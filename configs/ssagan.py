@@ -18,7 +18,7 @@ Variants (`--config=configs/ssagan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import t2i_config, t2i_loss
+from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_tiny
 
 
 def get_config(arg=""):
@@ -26,17 +26,22 @@ def get_config(arg=""):
     config = t2i_config(
         "ssagan",
         generator={
-            "features": 16,
+            "features": 8,
             "z_size": 32,
-            "hidden": 64,  # of the perceptrons that read the sentence
+            "hidden": 32,  # of the perceptrons that read the sentence
             "mask_features": 16,  # of the mask heads
             "sentence_first": True,  # whether the first layer sees the sentence, too
         },
-        discriminator={"form": "own", "features": 16},  # own | unet
-        damsm_steps=400,
-        loss=t2i_loss(magp=2.0, penalty_apart=True, penalty_every=4, damsm=0.05),
-    )
-    config.model.text.trained_by = "damsm"
+        discriminator={"form": "own", "features": 8},  # own | unet
+        # The penalty's weight is for 32 pixels, as in configs/dfgan.py.
+        loss=t2i_loss(
+            magp=1e-3, penalty_apart=True, penalty_every=4, mismatch=0.3, damsm=0.2,
+            damsm_words=False,
+        ),
+    )  # fmt: skip
+    config.optimizer.g.lr = 4e-4
+    config.optimizer.d.lr = config.optimizer.penalty.lr = 1e-3
+    config.train.update(steps=2500, eval_every=500, checkpoint_every=500)
     VARIANTS[variant](config)
     return config
 
@@ -46,16 +51,14 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, count=64)
-    config.model.text.update(kind="bow", width=8)
+    t2i_tiny(config)
     config.model.match.update(features=2, width=8)
     config.model.generator.update(features=2, z_size=4, hidden=4, mask_features=2)
     config.model.discriminator.features = 2
+    config.model.text.trained_by = "damsm"
     config.model.damsm_steps = 2
     config.model.loss.penalty_every = 2
-    config.train.update(steps=6, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
-    config.eval.update(captions=4, pictures=2, noises=2)
+    config.train.steps = 6
 
 
 def _unet(config):
@@ -63,19 +66,24 @@ def _unet(config):
     config.model.loss.cutmix = 1.0
 
 
+def _published_losses(config):
+    config.model.loss.update(magp=2.0, mismatch=0.5, damsm=0.05)
+    config.optimizer.g.lr = 1e-4
+    config.optimizer.d.lr = config.optimizer.penalty.lr = 4e-4
+
+
 def _paper(config):
     config.data.update(
         source="cub", size=256, crop="bbox", enlarge=76 / 64, flip=True, length=19,
         vocabulary_size=6000, workers=8,
     )  # fmt: skip
-    config.model.text.update(width=256, embedding=300, dropout=0.5)
-    config.model.match.update(features=32, width=256)
+    t2i_lstm(config, 40_000)
     config.model.generator.update(
         features=64, z_size=100, hidden=256, mask_features=100, sentence_first=False
     )
     config.model.discriminator.features = 64
-    config.model.damsm_steps = 40_000
     config.model.ema = 0.0
+    _published_losses(config)
     config.model.loss.update(penalty_every=1, damsm_gamma=(5.0, 5.0, 10.0))
     config.train.update(
         steps=261_000, batch_size=24, eval_every=10_000, checkpoint_every=5000
@@ -100,11 +108,10 @@ def _folder(config):
 
 def _own_pictures(config):
     config.data.size = 64
-    config.model.text.update(width=128, embedding=128)
-    config.model.match.update(features=32, width=128)
+    config.model.loss.magp = 0.05
+    t2i_lstm(config, 3000)
     config.model.generator.update(features=32, z_size=100, hidden=128, mask_features=32)
     config.model.discriminator.features = 32
-    config.model.damsm_steps = 3000
     config.train.update(steps=60_000, eval_every=5000, checkpoint_every=5000)
 
 

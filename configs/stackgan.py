@@ -27,7 +27,7 @@ Variants (`--config=configs/stackgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import t2i_config, t2i_loss
+from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_tiny
 
 
 def get_config(arg=""):
@@ -68,8 +68,7 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, count=64)
-    config.model.text.update(kind="bow", width=8)
+    t2i_tiny(config)
     config.model.update(factor=2, form="pytorch")
     config.model.generator.update(features=4, z=8, condition=8)
     config.model.discriminator.features = 4
@@ -77,9 +76,6 @@ def _tiny(config):
     config.model.stage2.discriminator.features = 4
     config.model.stage2.loss.update(real=0.5, image_real=0.5, image_fake=0.5)
     config.model.gan_stop = 2
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
-    config.eval.update(captions=4, pictures=2, noises=2)
 
 
 def _stage1(config):
@@ -99,9 +95,7 @@ def _unet(config):
 def _large(config):
     """The paper's networks, 64 to 256 px, and an encoder trained by the matching loss."""
     config.data.size = 256
-    config.model.text.update(width=256, embedding=300, dropout=0.5, trained_by="damsm")
-    config.model.match.width = 256
-    config.model.damsm_steps = 10_000
+    t2i_lstm(config, 10_000)
     config.model.generator.update(features=128, z=100, condition=128)
     config.model.discriminator.features = 64
     config.model.stage2.generator.update(features=128, blocks=4)
@@ -127,7 +121,7 @@ def _schedule(config, epoch, epochs, halve):
 def _emoji(config):
     config.data.source = "emoji"
     config.model.factor = 2
-    config.model.text.update(width=256, embedding=300, dropout=0.5)
+    t2i_lstm(config, 3000)
     config.model.generator.update(features=64, z=100, condition=128)
     config.model.discriminator.features = 64
     config.model.stage2.generator.update(features=64, blocks=4)

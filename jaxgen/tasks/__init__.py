@@ -139,7 +139,7 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
     config.data = captioned.defaults()
     config.model = {
         "text": {
-            "kind": "lstm",  # lstm | transformer | bow
+            "kind": "bow",  # lstm | transformer | bow: enough for one object a scene
             "width": 64,
             "embedding": 64,  # lstm: size of the token vectors
             "bidirectional": True,  # lstm
@@ -147,12 +147,12 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
             "layers": 2,  # transformer
             "heads": 4,  # transformer
             "dropout": 0.0,
-            "trained_by": "d",  # g | d | both | damsm (before the GAN) | none (as it is loaded)
+            "trained_by": "damsm",  # g | d | both | damsm (before the GAN) | none (as it is)
         },
         "match": {"features": 16, "width": 64},  # the pictures' side of the matching loss
-        "damsm_steps": 0,  # steps of matching before the GAN
+        "damsm_steps": 300,  # steps of matching before the GAN
         "gan_stop": 0,  # step at which the first GAN's phases end; 0: never
-        "ema": 0.999,
+        "ema": 0.99,
         "loss": t2i_loss(),
         **model,
     }
@@ -174,3 +174,24 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
         "truncation": 1.0,  # z is scaled by it, and cut off at twice it where below 1
     }
     return config
+
+
+def t2i_tiny(config: ConfigDict) -> None:
+    """What all `:tiny` variants share: seconds, and every kind of layer in its smallest size."""
+    config.data.update(size=16, count=64)
+    config.model.text.update(kind="bow", width=8, trained_by="d")
+    config.model.damsm_steps = 0
+    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
+    config.train.tensorboard = False
+    config.eval.update(captions=4, pictures=2, noises=2)
+
+
+def t2i_lstm(config: ConfigDict, steps: int) -> None:
+    """A text encoder of AttnGAN's size, which reads the words' order, trained before the GAN.
+
+    Args: steps: of training it by the matching loss, words and sentences.
+    """
+    config.model.text.update(kind="lstm", width=256, embedding=300, dropout=0.5, trained_by="damsm")
+    config.model.match.update(features=64, width=256)
+    config.model.loss.damsm_words = True
+    config.model.damsm_steps = steps
