@@ -237,7 +237,7 @@ def torch_networks() -> tuple[Any, Any, Any]:
 
     down = channels[:0:-1]  # from full size to 8 pixels, then 4
     down = [*down, channels[0]]
-    blocks = [Down(c, n) for c, n in zip(down, down[1:], strict=False)]
+    blocks = [Down(c, n) for c, n in itertools.pairwise(down)]
     features = nn.Sequential(nn.Conv2d(3, FEATURES, 3, 1, 1), *blocks)
     return Generator(), features, Judge(down[-1])
 

@@ -1,28 +1,32 @@
 """2-D convolution with PyTorch's padding, and faster ways to compute it on CPUs.
 
 The layer computes what `lax.conv_general_dilated` computes, on GPU and TPU by that very call. On
-a CPU, float32 stride-1 convolutions of same output size go other ways where these are faster:
+a CPU, float32 convolutions go other ways where these are faster:
 
-- large 3x3 with 32 channels or more on both sides: Winograd's F(4x4, 3x3), `jaxgen.nn.winograd`,
-  forward and for both gradients;
+- 3x3, stride 1, same size, 32 channels or more on both sides: Winograd's F(4x4, 3x3),
+  `jaxgen.nn.winograd`, forward and for both gradients;
 - several inputs to be concatenated, in such a layer: each is transformed on its own, so that the
   layers of a dense block share the transforms and no concatenation is made;
 - 1x1: a matrix product;
-- other gradients with respect to the kernel, for images of 32 x 32 and more: XLA turns them into a
-  convolution whose window is the whole image and whose channels are the batch, which runs at 10
-  to 30 % of the matmul rate. Here it is a sum over bands of image rows of
-  (patches)^T (gradients): one matmul per band, and the patches of a band stay in the cache.
+- other gradients with respect to the kernel, where the output has fewer channels than the input:
+  with the parts of input and gradients exchanged, and the result turned. XLA computes them as a
+  convolution whose window is the whole image and whose channels are the batch, which is slow for
+  few output channels;
+- second derivatives of all convolutions: see `_other_conv`.
 
-CPU time, XLA / here, in ms, single readings on a busy machine with 2 cores of an AMD EPYC (Zen 4,
-AVX-512), jaxlib 0.10.2 (the kernel gradients of 3x3 in the middle: by patches):
+CPU time in ms, XLA / here, least of a few readings on one core of a busy AMD EPYC (Zen 4,
+AVX-512), jaxlib 0.10.2 ("-": XLA's way is taken):
 
-    shape                            forward      input gradient    kernel gradient
-    16 x 24 x 24, 3x3,  64 ->  64    7.0 / 4.4    7.4 / 5.4           8 /   - / 7
-    16 x 32 x 32, 3x3, 128 ->  32     13 / 12                             18 / 13
-    16 x 48 x 48, 3x3,  64 -> 256    108 / 61     111 / 84          384 / 187 / 78
-    16 x 128 x 128, 3x3, 64 -> 64                                        495 / 228
-    16 x 96 x 96, 9x9,  64 ->   3     80 / XLA's   47 / XLA's       470 / 112
-     1 x 256 x 256, 3x3, 64 -> 256   191 / 117
+    shape                            forward       kernel gradient
+    32 x  8 x  8, 3x3, 128 -> 128     6.4 / 2.5     7.6 / 3.2
+    16 x  8 x  8, 3x3, 256 -> 256    12.2 / 6.4    12.6 / 5.4
+    32 x 16 x 16, 3x3,  32 ->  32     1.7 / 1.0     2.4 / 1.4
+    16 x 32 x 32, 3x3,  64 ->  64    13.5 / 6.5    14.2 / 10
+    16 x 64 x 64, 3x3,  32 ->  32    12.6 / -      17 / -      (Winograd: 19, 24)
+    16 x 64 x 64, 3x3,  32 ->   3     3.3 / -      17 / 2.3
+    16 x 48 x 48, 3x3,  64 -> 256     108 / 61    540 / 74
+    16 x 96 x 96, 9x9,  64 ->   3      80 / -     520 / 123
+     1 x 256 x 256, 3x3, 64 -> 256    191 / 117
 
 A dense block of ESRGAN at 16 x 32 x 32, forward / with all gradients: 75 / 228 concatenated,
 57 / 203 here, 85 / 263 in PyTorch 2.13.
@@ -42,14 +46,13 @@ from jax import lax
 
 from jaxgen.nn import winograd
 
-# Rows of the patch matrix of one band: some 2,000 keep it within a core's share of the cache.
-BAND_PIXELS = 2048
-# Kernel gradients of images of fewer pixels are left to XLA (see the table above).
-MIN_PIXELS = 32 * 32
 # Winograd pays for its transforms and for its longer compilation from here on: channels, and
 # pixels of the batch times channels in times channels out.
 MIN_CHANNELS = 32
-MIN_PRODUCTS = 3e7
+MIN_PRODUCTS = 6e6
+# With fewer channels than this it pays only while the transformed numbers stay near the cache.
+MANY_CHANNELS = 64
+FEW_PIXELS = 16 * 32 * 32
 
 
 def conv2d(
@@ -86,6 +89,8 @@ def conv2d(
     if _same_size_on_cpu(whole, kernel, strides, pads):
         # A matrix product, so that its gradients are: XLA's 1x1 kernel gradient is a convolution.
         return whole @ kernel[0, 0] if kernel.shape[:2] == (1, 1) else _conv(whole, kernel)
+    if jax.default_backend() == "cpu":
+        return _other_conv(whole, kernel, strides, pads)
     return _lax_conv(whole, kernel, strides, pads)
 
 
@@ -130,7 +135,9 @@ def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _by_winograd(x: jax.Array | jax.ShapeDtypeStruct, n: int, size: tuple[int, int]) -> bool:
     b, h, w, c = x.shape
-    return size == (3, 3) and min(c, n) >= MIN_CHANNELS and b * h * w * c * n >= MIN_PRODUCTS
+    least, pixels = min(c, n), b * h * w
+    near = least >= MANY_CHANNELS or pixels <= FEW_PIXELS
+    return size == (3, 3) and least >= MIN_CHANNELS and near and pixels * c * n >= MIN_PRODUCTS
 
 
 def _conv_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
@@ -183,22 +190,16 @@ def _turned(kernel: jax.Array) -> jax.Array:
 def _kernel_gradient(x: jax.Array, g: jax.Array, size: tuple[int, int]) -> jax.Array:
     """d <g, _conv(x, k)> / dk: x (b, h, w, c), g (b, h, w, n) -> (kh, kw, c, n).
 
-    Bilinear in x and g. The side with fewer channels is the one whose patches are made.
+    Bilinear in x and g, which may change places: the kernel of the exchanged ones is turned.
     """
     kh, kw = size
     c, n = x.shape[3], g.shape[3]
     if _by_winograd(x, n, (kh, kw)):
         return winograd.kernel_gradient(x, g)
-    if x.shape[1] * x.shape[2] < MIN_PIXELS:
-        zero = jnp.zeros((kh, kw, c, n), x.dtype)
-        transpose = jax.linear_transpose(
-            lambda k: _lax_conv(x, k, (1, 1), (kh // 2, kw // 2)), zero
-        )
-        return transpose(g)[0]
-    if c <= n:
-        return _patches_dot(x, g, size).reshape(kh, kw, c, n)
-    turned = _patches_dot(g, x, size).reshape(kh, kw, n, c)
-    return _turned(turned)
+    pads = (kh // 2, kw // 2)
+    if c > n:
+        return _turned(_other_kernel_gradient(g, x, (1, 1), pads, size))
+    return _other_kernel_gradient(x, g, (1, 1), pads, size)
 
 
 def _kernel_gradient_fwd(x: jax.Array, g: jax.Array, size: tuple) -> tuple[jax.Array, tuple]:
@@ -213,30 +214,83 @@ def _kernel_gradient_bwd(size: tuple, saved: tuple, ct: jax.Array) -> tuple[jax.
 _kernel_gradient.defvjp(_kernel_gradient_fwd, _kernel_gradient_bwd)
 
 
-def _patches_dot(x: jax.Array, g: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Sum over pixels of patch(x)^T g: x (b, h, w, c), g (b, h, w, n) -> (kh*kw*c, n).
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _other_conv(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> jax.Array:
+    """`_lax_conv`, with derivatives that XLA's CPU backend computes well, of every order.
 
-    The loop goes over bands of rows, not over images: the batch may be sharded, rows are not.
+    A convolution, its gradient to the input and that to the kernel are bilinear, and the
+    derivatives of each are the other two. Written so, gradients of gradients stay the three forms
+    that XLA has fast code for; JAX's own rules arrive at a convolution with a dilated input whose
+    window is the whole picture. Kernel gradients through an input gradient (DF-GAN's penalty), 4x4
+    stride 2, ms of CPU time, JAX's rules / here: 16 x 64 x 64, 32 -> 64, 756 / 14;
+    16 x 32 x 32, 64 -> 128, 710 / 15. As matrix products of patches all three are slower.
     """
-    kh, kw = size
-    (b, h, w, c), n = x.shape, g.shape[3]
-    bands = min(h, -(-b * h * w // BAND_PIXELS))
-    rows = -(-h // bands)
-    more = bands * rows - h  # rows of zeros that fill the last band
-    g = jnp.pad(g, ((0, 0), (0, more), (0, 0), (0, 0)))
-    padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2 + more), (kw // 2, kw // 2), (0, 0)))
+    return _lax_conv(x, kernel, strides, pads)
 
-    def band(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
-        tall = lax.dynamic_slice_in_dim(padded, start, rows + kh - 1, axis=1)
-        patches = jnp.concatenate(
-            [tall[:, i : i + rows, j : j + w] for i in range(kh) for j in range(kw)], axis=-1
-        )
-        patches = patches.reshape(b * rows * w, kh * kw * c)
-        grads = lax.dynamic_slice_in_dim(g, start, rows, axis=1).reshape(b * rows * w, n)
-        return total + patches.T @ grads, None
 
-    zero = jnp.zeros((kh * kw * c, n), jnp.float32)
-    return lax.scan(band, zero, jnp.arange(bands) * rows)[0]
+def _other_conv_fwd(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> tuple:
+    return _other_conv(x, kernel, strides, pads), (x, kernel)
+
+
+def _other_conv_bwd(strides: tuple, pads: tuple, saved: tuple, g: jax.Array) -> tuple:
+    x, kernel = saved
+    dx = _other_input_gradient(g, kernel, strides, pads, x.shape[1:3])
+    return dx, _other_kernel_gradient(x, g, strides, pads, kernel.shape[:2])
+
+
+_other_conv.defvjp(_other_conv_fwd, _other_conv_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _other_input_gradient(
+    g: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple, size: tuple
+) -> jax.Array:
+    """g (b, h', w', n), kernel (kh, kw, c, n) -> (b, *size, c)."""
+    zero = jnp.zeros((g.shape[0], *size, kernel.shape[2]), g.dtype)
+    return jax.linear_transpose(lambda x: _lax_conv(x, kernel, strides, pads), zero)(g)[0]
+
+
+def _other_input_gradient_fwd(
+    g: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple, size: tuple
+) -> tuple:
+    return _other_input_gradient(g, kernel, strides, pads, size), (g, kernel)
+
+
+def _other_input_gradient_bwd(
+    strides: tuple, pads: tuple, size: tuple, saved: tuple, ct: jax.Array
+) -> tuple:
+    g, kernel = saved
+    dg = _other_conv(ct, kernel, strides, pads)
+    return dg, _other_kernel_gradient(ct, g, strides, pads, kernel.shape[:2])
+
+
+_other_input_gradient.defvjp(_other_input_gradient_fwd, _other_input_gradient_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _other_kernel_gradient(
+    x: jax.Array, g: jax.Array, strides: tuple, pads: tuple, size: tuple
+) -> jax.Array:
+    """x (b, h, w, c), g (b, h', w', n) -> (*size, c, n)."""
+    zero = jnp.zeros((*size, x.shape[3], g.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda k: _lax_conv(x, k, strides, pads), zero)(g)[0]
+
+
+def _other_kernel_gradient_fwd(
+    x: jax.Array, g: jax.Array, strides: tuple, pads: tuple, size: tuple
+) -> tuple:
+    return _other_kernel_gradient(x, g, strides, pads, size), (x, g)
+
+
+def _other_kernel_gradient_bwd(
+    strides: tuple, pads: tuple, size: tuple, saved: tuple, ct: jax.Array
+) -> tuple:
+    x, g = saved
+    dx = _other_input_gradient(g, ct, strides, pads, x.shape[1:3])
+    return dx, _other_conv(x, ct, strides, pads)
+
+
+_other_kernel_gradient.defvjp(_other_kernel_gradient_fwd, _other_kernel_gradient_bwd)
 
 
 class Conv(nn.Module):

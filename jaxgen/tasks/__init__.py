@@ -91,6 +91,7 @@ _T2I_LOSS = {
     "real": 1.0,
     "fake": 0.5,
     "mismatch": 0.5,  # 0: D need not read the text
+    "mismatch_hardest": False,  # of the others' sentences the most alike, not the next
     "image_real": 0.0,  # of the head without text, where there is one (StackGAN)
     "image_fake": 0.0,
     "pixels": 0.5,  # share of the per-pixel logits, where there are such (U-Net)

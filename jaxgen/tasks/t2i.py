@@ -187,7 +187,10 @@ class T2ILosses:
         fake = jax.lax.stop_gradient(drawn.image)
         real = to_float(batch["image"])
         sentence = self.condition(params, text)
-        partner, weight = mismatched(batch["meaning"])
+        likeness = None
+        if loss.mismatch_hardest:
+            likeness = matching.sentence_similarity(sentence, sentence)
+        partner, weight = mismatched(batch["meaning"], likeness)
         wrong = jnp.take(sentence, partner, axis=0)
         before = mutable
         # Real and generated pictures are augmented each in its own way.
@@ -406,21 +409,24 @@ class T2ILosses:
         return self.fool_loss(made)
 
 
-def mismatched(meaning: jax.Array) -> tuple[jax.Array, jax.Array]:
+def mismatched(
+    meaning: jax.Array, likeness: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """For each example another one whose caption is false of its picture.
 
-    Args: meaning: (b,) int32, equal where a caption may be true of the other's picture.
+    Args:
+      meaning: (b,) int32, equal where a caption may be true of the other's picture.
+      likeness: (b, b), of the captions; the most alike of another meaning is then taken (hard
+        negatives, as in VSE++, Faghri et al. 2018). None: the nearest following.
 
-    Returns: (index (b,) of the nearest following example of another meaning, weight (b,) float32:
-      0 where the whole batch means the same).
+    Returns: (index (b,), weight (b,) float32: 0 where the whole batch means the same).
     """
     count = meaning.shape[0]
-    if count == 1:
-        return jnp.zeros((1,), jnp.int32), jnp.zeros((1,))
-    following = (jnp.arange(count)[:, None] + jnp.arange(1, count)[None, :]) % count  # (b, b - 1)
-    differs = meaning[following] != meaning[:, None]
-    first = jnp.argmax(differs, axis=1)
-    index = jnp.take_along_axis(following, first[:, None], axis=1)[:, 0]
+    differs = meaning[:, None] != meaning[None, :]
+    if likeness is None:
+        places = jnp.arange(count)
+        likeness = -((places[None, :] - places[:, None]) % count).astype(jnp.float32)
+    index = jnp.argmax(jnp.where(differs, likeness, -jnp.inf), axis=1)
     return index, differs.any(axis=1).astype(jnp.float32)
 
 
