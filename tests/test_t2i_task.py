@@ -15,6 +15,7 @@ from helpers import REPOSITORY, checkpoint_arrays
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
+from jaxgen.losses import text_to_image
 from jaxgen.models import dfgan
 from jaxgen.nn.text import BagOfWords, Drawn, Judgement, Text
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
@@ -100,7 +101,7 @@ def sentences_of(losses, params):
 
 
 def test_mismatched_pairs_never_mean_the_same():
-    compute = jax.jit(t2i.mismatched)
+    compute = jax.jit(text_to_image.mismatched)
     rng = np.random.default_rng(0)
     for trial in range(200):
         meaning = rng.integers(0, 1 + trial % 5, 8)
@@ -116,7 +117,7 @@ def test_mismatched_pairs_never_mean_the_same():
 
 
 def test_a_batch_of_one_has_no_mismatched_pair():
-    index, weight = t2i.mismatched(jnp.zeros(1, jnp.int32))
+    index, weight = text_to_image.mismatched(jnp.zeros(1, jnp.int32))
     assert (index.tolist(), weight.tolist()) == ([0], [0.0])
 
 
@@ -147,13 +148,15 @@ def test_d_and_g_weigh_pixels_and_whole_pictures():
     right, mis, made = judged(0.5, 0.25, 0.1), judged(-0.5, 9.0, 0.2), judged(0.0, 0.5, 0.3)
     whole = 0.5 + 0.5 * 1.0 + 0.5 * 0.5 + 0.3 * 0.75 + 0.7 * 1.5
     pixels = 0.9 + 0.5 * 1.3 + 0.5 * 1.2
-    found = losses.judge_loss(right, mis, jnp.ones(2), made)
+    found = text_to_image.judge_loss(losses.loss, right, mis, jnp.ones(2), made)
     assert float(found) == pytest.approx(0.75 * whole + 0.25 * pixels)
-    assert float(losses.fool_loss(made)) == pytest.approx(-(0.75 * 0.5 + 0.25 * 0.3))
+    assert float(text_to_image.fool_loss(losses.loss, made)) == pytest.approx(
+        -(0.75 * 0.5 + 0.25 * 0.3)
+    )
     plain = [dataclasses.replace(one, pixels=None, image=None) for one in (right, mis, made)]
-    value = losses.judge_loss(plain[0], plain[1], jnp.zeros(2), plain[2])
+    value = text_to_image.judge_loss(losses.loss, plain[0], plain[1], jnp.zeros(2), plain[2])
     assert float(value) == pytest.approx(0.5 + 0.5)
-    assert float(losses.fool_loss(plain[2])) == 0.0
+    assert float(text_to_image.fool_loss(losses.loss, plain[2])) == 0.0
 
 
 def test_both_phases_see_the_same_noise():

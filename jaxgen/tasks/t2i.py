@@ -20,9 +20,10 @@ from jaxgen.data import captioned
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial, cutmix, diff_augment, matching, mode_seeking
 from jaxgen.losses.gradient_penalty import input_gradient_norms, matching_aware_penalty
+from jaxgen.losses.text_to_image import fool_loss, judge_loss, mismatched, weighted_mean
 from jaxgen.nn import spectral_norm
 from jaxgen.nn.match import MatchEncoder
-from jaxgen.nn.text import BagOfWords, Judgement, LSTMEncoder, Text, TransformerEncoder
+from jaxgen.nn.text import BagOfWords, LSTMEncoder, Text, TransformerEncoder
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
 from jaxgen.task import Generate, Phase, Task
 from jaxgen.tasks import t2i_features
@@ -171,7 +172,7 @@ class T2ILosses:
     def match(self, params, mutable, frozen, batch, rng, step):
         """DAMSM: words with regions and sentences with pictures (AttnGAN, eq. 7 to 13)."""
         del frozen, step
-        text = self.read(params, batch, rng)
+        text = self.read(params, batch, rng, train=True)
         value, metrics = self.matching(params["match"], to_float(batch["image"]), text, batch)
         return value, (mutable, metrics)
 
@@ -199,11 +200,11 @@ class T2ILosses:
         fake_seen = self.augment(b_rng, fake)
         (right, mis), mutable = self.judge(params, mutable, real_seen, (sentence, wrong), rng)
         (made,), mutable = self.judge(params, mutable, fake_seen, (sentence,), rng)
-        value = self.judge_loss(right, mis, weight, made)
+        value = judge_loss(loss, right, mis, weight, made)
         metrics = {
             "real": right.pair.mean(),
             "fake": made.pair.mean(),
-            "mismatch": _weighted(mis.pair, weight),
+            "mismatch": weighted_mean(mis.pair, weight),
             "accuracy": adversarial.accuracy(right.pair, made.pair),
         }
         if loss.cutmix:
@@ -240,7 +241,7 @@ class T2ILosses:
         seen = self.augment(augment_rng, drawn.image)
         # D's statistics move in its own phase only.
         (made,), _ = self.judge(params, mutable, seen, (jax.lax.stop_gradient(sentence),), rng)
-        parts = {"adversarial": self.fool_loss(made)}
+        parts = {"adversarial": fool_loss(self.loss, made)}
         if drawn.kl is not None and loss.kl:
             parts["kl"] = loss.kl * drawn.kl
         if loss.interpolate:
@@ -259,18 +260,19 @@ class T2ILosses:
 
     # ---- parts -----------------------------------------------------------------------------------
 
-    def read(self, params, batch, rng) -> Text:
-        """The batch's texts; already features where the data come with them."""
+    def read(self, params, batch, rng, train: bool | None = None) -> Text:
+        """The batch's texts; already features where the data come with them.
+
+        Args: train: whether the encoder drops out; None: if the GAN's phases train it.
+        """
+        if train is None:
+            train = self.config.model.text.trained_by in ("g", "d", "both")
         if "sentence" in batch:
             return Text(words=batch["words"], mask=batch["mask"], sentence=batch["sentence"])
         return self.encoder.apply(
-            {"params": params["text"]}, batch["tokens"], batch["mask"], train=self.text_drops(),
+            {"params": params["text"]}, batch["tokens"], batch["mask"], train=train,
             rngs={"dropout": rng},
         )  # fmt: skip
-
-    def text_drops(self) -> bool:
-        """Whether the encoder uses its dropout: not where it is not trained."""
-        return self.config.model.text.trained_by != "none"
 
     def condition(self, params, text: Text) -> jax.Array:
         """What the discriminator sees of the text: (b, e)."""
@@ -328,35 +330,6 @@ class T2ILosses:
         """DiffAugment (Zhao et al. 2020) by the policy of the config."""
         return diff_augment.apply(rng, images, self.augmentations)
 
-    def judge_loss(self, right: Judgement, mis: Judgement, weight, made: Judgement) -> jax.Array:
-        """D's loss: weighted sums over the heads, those of pixels and of whole pictures apart."""
-        loss = self.loss
-        as_real, as_fake = adversarial.as_real(loss.kind), adversarial.as_fake(loss.kind)
-        real_target = 1.0 - loss.label_smoothing
-        value = loss.real * jnp.mean(as_real(right.pair, real_target))
-        value += loss.fake * jnp.mean(as_fake(made.pair))
-        value += loss.mismatch * _weighted(as_fake(mis.pair), weight)
-        if right.image is not None and made.image is not None:
-            value += loss.image_real * jnp.mean(as_real(right.image, real_target))
-            value += loss.image_fake * jnp.mean(as_fake(made.image))
-        if right.pixels is None or made.pixels is None or mis.pixels is None:
-            return value
-        pixels = loss.real * jnp.mean(as_real(right.pixels, real_target))
-        pixels += loss.fake * jnp.mean(as_fake(made.pixels))
-        pixels += loss.mismatch * _weighted(as_fake(mis.pixels).mean(axis=(1, 2)), weight)
-        return (1.0 - loss.pixels) * value + loss.pixels * pixels
-
-    def fool_loss(self, made: Judgement) -> jax.Array:
-        """G's adversarial loss, over the same heads."""
-        loss = self.loss
-        value = adversarial.generator_loss(made.pair, loss.kind)
-        if made.image is not None and loss.image_real:
-            value += adversarial.generator_loss(made.image, loss.kind)
-        if made.pixels is None:
-            return value
-        pixels = adversarial.generator_loss(made.pixels, loss.kind)
-        return (1.0 - loss.pixels) * value + loss.pixels * pixels
-
     def penalty(self, params, mutable, real, sentence, rng):
         """MA-GP and R1 as the config weighs them, on real pairs: (value, metrics)."""
         loss, module = self.loss, self.discriminator
@@ -406,29 +379,4 @@ class T2ILosses:
         sentence = jax.lax.stop_gradient(self.condition(params, between))
         seen = self.augment(augment_rng, drawn.image)
         (made,), _ = self.judge(params, mutable, seen, (sentence,), rng)
-        return self.fool_loss(made)
-
-
-def mismatched(
-    meaning: jax.Array, likeness: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """For each example another one whose caption is false of its picture.
-
-    Args:
-      meaning: (b,) int32, equal where a caption may be true of the other's picture.
-      likeness: (b, b), of the captions; the most alike of another meaning is then taken (hard
-        negatives, as in VSE++, Faghri et al. 2018). None: the nearest following.
-
-    Returns: (index (b,), weight (b,) float32: 0 where the whole batch means the same).
-    """
-    count = meaning.shape[0]
-    differs = meaning[:, None] != meaning[None, :]
-    if likeness is None:
-        places = jnp.arange(count)
-        likeness = -((places[None, :] - places[:, None]) % count).astype(jnp.float32)
-    index = jnp.argmax(jnp.where(differs, likeness, -jnp.inf), axis=1)
-    return index, differs.any(axis=1).astype(jnp.float32)
-
-
-def _weighted(values: jax.Array, weight: jax.Array) -> jax.Array:
-    return jnp.sum(values * weight) / jnp.maximum(weight.sum(), 1.0)
+        return fool_loss(self.loss, made)
