@@ -36,7 +36,8 @@ def get_config(arg=""):
         discriminator={"form": "own", "features": 32, "condition": 64},  # form: own | unet
         loss=t2i_loss(kind="nonsaturating", real=1.0, fake=0.5, mismatch=0.5, interpolate=1.0),
     )
-    config.train.update(steps=3000, eval_every=500)
+    config.model.damsm_steps = 1000
+    config.train.update(steps=3000, eval_every=500, checkpoint_every=500)
     for phase in ("g", "d", "penalty"):
         config.optimizer[phase] = configs.optimizer(2e-4, b1=0.5)
     VARIANTS[variant](config)

@@ -35,12 +35,13 @@ def get_config(arg=""):
         discriminator={"form": "own", "features": 8},  # own | unet
         # The penalty's weight is for 32 pixels, as in configs/dfgan.py.
         loss=t2i_loss(
-            magp=1e-3, penalty_apart=True, penalty_every=4, mismatch=0.3, damsm=0.2,
-            damsm_words=False,
+            fake=1.0, magp=1e-3, penalty_apart=True, penalty_every=8,
+            damsm=0.2, damsm_words=False,
         ),
+        damsm_steps=1000,
     )  # fmt: skip
-    config.optimizer.g.lr = 4e-4
-    config.optimizer.d.lr = config.optimizer.penalty.lr = 1e-3
+    for phase, lr in (("g", 3e-4), ("d", 1e-3), ("penalty", 1e-3)):
+        config.optimizer[phase].update(lr=lr, schedule="cosine", final=0.05)
     config.train.update(steps=2500, eval_every=500, checkpoint_every=500)
     VARIANTS[variant](config)
     return config
@@ -67,9 +68,9 @@ def _unet(config):
 
 
 def _published_losses(config):
-    config.model.loss.update(magp=2.0, mismatch=0.5, damsm=0.05)
-    config.optimizer.g.lr = 1e-4
-    config.optimizer.d.lr = config.optimizer.penalty.lr = 4e-4
+    config.model.loss.update(fake=0.5, magp=2.0, damsm=0.05)
+    for phase, lr in (("g", 1e-4), ("d", 4e-4), ("penalty", 4e-4)):
+        config.optimizer[phase].update(lr=lr, schedule="constant")
 
 
 def _paper(config):

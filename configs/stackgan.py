@@ -3,7 +3,7 @@
     python -m jaxgen.main --config=configs/stackgan.py
 
 trains both stages in one run on captioned shapes: stage I at 16 px until step `model.gan_stop`,
-then stage II to 64 px with stage I fixed; within 10 minutes on 2 CPU cores. Then
+then stage II to 32 px with stage I fixed; within 10 minutes on 2 CPU cores. Then
 
     jaxgen generate "a large red circle" --model runs/stackgan -n 8 --seed 1
 
@@ -35,7 +35,7 @@ def get_config(arg=""):
     config = t2i_config(
         "stackgan",
         stages=(1, 2),  # or (1,), or (2,) with train.init_from.g and .text
-        factor=4,  # of stage II's enlargement; stage I draws data.size / factor
+        factor=2,  # of stage II's enlargement, 4 in the paper; stage I draws data.size / factor
         form="tf",  # tf, the paper's | pytorch, StackGAN-PyTorch's
         generator={"features": 32, "z": 64, "condition": 64},
         discriminator={"form": "own", "features": 32},  # form: own | unet
@@ -53,9 +53,9 @@ def get_config(arg=""):
             },
         },
     )
-    config.data.size = 64
-    config.model.gan_stop = 3000  # stage I's last step; stage II goes on from there
-    config.train.steps = 4500
+    config.model.damsm_steps = 1000
+    config.model.gan_stop = 2500  # stage I's last step; stage II goes on from there
+    config.train.update(steps=4000, eval_every=500, checkpoint_every=500)
     for phase in ("g", "d", "penalty", "g2", "d2"):
         config.optimizer[phase] = configs.optimizer(2e-4, b1=0.5)
     config.train.init_from.update({"g2": "", "d2": ""})
@@ -82,7 +82,7 @@ def _stage1(config):
     config.model.stages = (1,)
     config.data.size = 16
     config.model.gan_stop = 0
-    config.train.steps = 3000
+    config.train.steps = 2500
 
 
 def _unet(config):
@@ -95,6 +95,7 @@ def _unet(config):
 def _large(config):
     """The paper's networks, 64 to 256 px, and an encoder trained by the matching loss."""
     config.data.size = 256
+    config.model.factor = 4
     t2i_lstm(config, 10_000)
     config.model.generator.update(features=128, z=100, condition=128)
     config.model.discriminator.features = 64
@@ -119,8 +120,7 @@ def _schedule(config, epoch, epochs, halve):
 
 
 def _emoji(config):
-    config.data.source = "emoji"
-    config.model.factor = 2
+    config.data.update(source="emoji", size=64)
     t2i_lstm(config, 3000)
     config.model.generator.update(features=64, z=100, condition=128)
     config.model.discriminator.features = 64

@@ -33,16 +33,27 @@ def tiny_config(family, **changes):
     )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+def steady(config):
+    """With an epsilon that lets runs of different topologies be compared; see `STEADY_EPS`."""
+    for phase in config.optimizer:
+        config.optimizer[phase].eps = STEADY_EPS
+    return config
+
+
+# A family's tests share a run: one xdist worker makes them all.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES],
+)
 def family(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
 def finished(family, tmp_path_factory):
-    """The `:tiny` config, run from start to end as it is."""
+    """The `:tiny` config, run from start to end on one device."""
     folder = tmp_path_factory.mktemp(family)
-    config = tiny_config(family)
+    config = steady(tiny_config(family))
     result = loop.train(config, folder, devices=jax.devices()[:1])
     assert result.stopped == "done"
     return config, folder, result
@@ -102,18 +113,12 @@ def test_every_loss_falls_on_one_batch(family):
         assert np.mean(losses[-3:]) < 0.97 * np.mean(losses[:3]), (phase.name, losses)
 
 
-def test_sharded_equals_single(family, tmp_path):
-    steps = tiny_config(family).train.steps
-    for name, devices, changes in (
-        ("one", 1, {}),
-        ("eight", 8, {"mesh__fsdp": 4, "mesh__fsdp_min_size": 64}),
-    ):
-        config = tiny_config(family, train__eval_every=-1, **changes)
-        for phase in config.optimizer:
-            config.optimizer[phase].eps = STEADY_EPS
-        run(config, tmp_path / name, devices=devices)
-    one, eight = (checkpoint_arrays(tmp_path / n, steps) for n in ("one", "eight"))
-    assert_close(one, eight, 1e-5)
+def test_sharded_equals_single(family, finished, tmp_path):
+    _, one, result = finished
+    changes = {"mesh__fsdp": 4, "mesh__fsdp_min_size": 64}
+    run(steady(tiny_config(family, train__eval_every=-1, **changes)), tmp_path, devices=8)
+    arrays = (checkpoint_arrays(folder, result.step) for folder in (one, tmp_path))
+    assert_close(*arrays, 1e-5)
 
 
 def test_bfloat16_run_stays_finite_with_float32_weights(family, tmp_path):
