@@ -352,7 +352,7 @@ def test_networks_that_were_never_published_have_no_layout():
     for name in ("", "rdb"):
         assert [one for one in LAYOUTS if one.net == "g" and one.read(load(name))] == []
     assert D.read(load("unet")) is None
-    assert D.read(load()) == {"size": 32, "features": 16, "text_width": 64}
+    assert D.read(load()) == {"size": 32, "features": 12, "text_width": 64}
     config = load("2020", model__generator__features=8)
     assert G_2020.read(config)["features"] == 8
     assert [one.read(config) is None for one in LAYOUTS] == [True, True, False, False]

@@ -69,8 +69,8 @@ def conv2d(
       (XLA's own SAME pads less at the top than at the bottom for stride 2); "VALID" pads nothing;
       a number or a pair (rows, columns) pads that much on each side.
 
-    Differentiable any number of times in reverse mode. On CPUs, float32 stride-1 convolutions of
-    same output size have no forward mode (`jax.jvp`).
+    Differentiable any number of times in reverse mode. On CPUs only 1x1 convolutions have forward
+    mode (`jax.jvp`).
     """
     strides = _pair(strides)
     kh, kw = kernel.shape[:2]

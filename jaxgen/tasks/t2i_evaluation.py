@@ -55,7 +55,9 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
         count += len(share) if not prefix else 0
         if config.data.source == "shapes":
             for text, picture in zip(texts, pictures, strict=True):
-                for key, right in judge(picture, parse(text)).items():
+                claim = parse(text)
+                assert claim is not None  # the source's own captions
+                for key, right in judge(picture, claim).items():
                     for name, value in ((prefix + key, right), (f"{COUNT}{prefix}{key}", 1)):
                         totals[name] = totals.get(name, 0.0) + float(value)
         if prefix:
