@@ -9,9 +9,10 @@ trains a small one on captioned shapes at 32 px, within 10 minutes on 2 CPU core
 The default is made for minutes. First the text encoder learns with a small picture encoder which
 captions go with which pictures (DAMSM), and then stays as it is. Then the GAN: the sentence also
 goes into the generator's first layer, the matching loss goes on in the generator's, and the
-gradient penalty is weighted for 32 pixels. The published networks and schedule are `paper`. Watch caption accuracy ("whole", of pairs of colour and shape
-that were trained on; "held_out_whole" of others) and "diversity", which falls to zero where a model
-collapses. docs/results.md has the figures.
+gradient penalty is weighted for 32 pixels. The published networks and schedule are `paper`. Watch
+caption accuracy ("whole", of pairs of colour and shape that were trained on; "held_out_whole" of
+others) and "diversity", which falls to zero where a model collapses. docs/results.md has the
+figures.
 
 Variants (`--config=configs/dfgan.py:NAME`):
   tiny       seconds; what the tests run.
