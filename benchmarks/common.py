@@ -295,27 +295,49 @@ def _flops(net: Any, x: Any) -> float:
     return total
 
 
-def compare(module: str, case: Case, rounds: int, gpu: bool) -> dict[str, Any]:
-    """Times jaxgen and PyTorch's forms in turn; the ratios are to PyTorch's best."""
-    start = ["-m", module]
-    workers = {"jaxgen": Worker([*start, *case.arguments("jax")])}
-    for layout in ["channels_last"] if gpu else case.layouts:
-        command = [*start, *case.arguments("torch", layout)]
+def against_torch(
+    ours: Sequence[str], theirs: Mapping[str, Sequence[str]], rounds: int, gpu: bool
+) -> dict[str, Any]:
+    """Times our worker and PyTorch's forms in turn; the ratios are to PyTorch's best.
+
+    Args: commands of the workers; PyTorch's by memory layout, on a CPU also with sleeping threads.
+    """
+    workers = {"jaxgen": Worker(ours)}
+    for layout, command in theirs.items():
         workers[layout] = Worker(command)
         if not gpu:
             workers[f"{layout}, passive"] = Worker(command, {"OMP_WAIT_POLICY": "passive"})
     results = in_turn(workers, rounds)
-    ours = results.pop("jaxgen")
+    mine = results.pop("jaxgen")
     best = min(results, key=lambda name: results[name]["median_s"])
-    flops = results[best]["forward_flops"] * (3 if case.job == "train" else 1)
     return {
-        "case": dataclasses.asdict(case),
-        "jaxgen": ours,
+        "jaxgen": mine,
         "torch": results,
         "torch_best": best,
-        "ratio": ours["median_s"] / results[best]["median_s"],
-        "ratio_of_min": ours["min_s"] / min(r["min_s"] for r in results.values()),
-        "ratio_of_cpu_time": ours["cpu_s"] / min(r["cpu_s"] for r in results.values()),
+        "ratio": mine["median_s"] / results[best]["median_s"],
+        "ratio_of_min": mine["min_s"] / min(r["min_s"] for r in results.values()),
+        "ratio_of_cpu_time": mine["cpu_s"] / min(r["cpu_s"] for r in results.values()),
+    }
+
+
+def compare(module: str, case: Case, rounds: int, gpu: bool) -> dict[str, Any]:
+    """Times jaxgen and PyTorch's forms in turn; the ratios are to PyTorch's best."""
+    start = ["-m", module]
+    report = against_torch(
+        [*start, *case.arguments("jax")],
+        {
+            layout: [*start, *case.arguments("torch", layout)]
+            for layout in (["channels_last"] if gpu else case.layouts)
+        },
+        rounds,
+        gpu,
+    )
+    ours = report["jaxgen"]
+    flops = report["torch"][report["torch_best"]]["forward_flops"]
+    flops *= 3 if case.job == "train" else 1
+    return {
+        "case": dataclasses.asdict(case),
+        **report,
         "fraction_of_matmul_rate": flops / ours["median_s"] / ours["matmul_flops_per_s"],
     }
 

@@ -245,24 +245,14 @@ def torch_networks() -> tuple[Any, Any, Any]:
 def compare(case: Case, rounds: int, gpu: bool) -> dict[str, Any]:
     """Times jaxgen and PyTorch's forms in turn; the ratios are to PyTorch's best."""
     start = ["-m", "benchmarks.t2i", "--case", json.dumps(dataclasses.asdict(case))]
-    workers = {"jaxgen": common.Worker([*start, "--worker", "jax"])}
-    for layout in ["channels_last"] if gpu else ["channels_last", "contiguous_format"]:
-        command = [*start, "--worker", "torch", "--layout", layout]
-        workers[layout] = common.Worker(command)
-        if not gpu:
-            workers[f"{layout}, passive"] = common.Worker(command, {"OMP_WAIT_POLICY": "passive"})
-    results = common.in_turn(workers, rounds)
-    ours = results.pop("jaxgen")
-    best = min(results, key=lambda name: results[name]["median_s"])
-    return {
-        "case": dataclasses.asdict(case),
-        "jaxgen": ours,
-        "torch": results,
-        "torch_best": best,
-        "ratio": ours["median_s"] / results[best]["median_s"],
-        "ratio_of_min": ours["min_s"] / min(r["min_s"] for r in results.values()),
-        "ratio_of_cpu_time": ours["cpu_s"] / min(r["cpu_s"] for r in results.values()),
-    }
+    layouts = ["channels_last"] if gpu else ["channels_last", "contiguous_format"]
+    report = common.against_torch(
+        [*start, "--worker", "jax"],
+        {layout: [*start, "--worker", "torch", "--layout", layout] for layout in layouts},
+        rounds,
+        gpu,
+    )
+    return {"case": dataclasses.asdict(case), **report}
 
 
 HEAD = ["batch", "dtype", "jaxgen", "torch", "ratio", "of least", "of CPU time", "compiled in"]

@@ -89,6 +89,17 @@ def generate_verb(config: ConfigDict, encoder: Any, generator: Any) -> Generate:
     )
 
 
+def one_stage_verbs(config: ConfigDict, generator: Any) -> dict[str, Any]:
+    """What a GAN of one generator can do: {"generate": ...}."""
+    return {"generate": generate_verb(config, make_text_encoder(config), generator)}
+
+
+def one_stage_task(config: ConfigDict, generator: Any, discriminator: Any) -> Task:
+    """The Task of a GAN of one generator and one discriminator, with the losses of this module."""
+    losses = T2ILosses(make_text_encoder(config), generator, discriminator, config)
+    return make_task(config, losses, one_stage_verbs(config, generator)["generate"])
+
+
 def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
     """The Task of a text-to-image GAN.
 

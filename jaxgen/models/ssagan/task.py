@@ -37,16 +37,12 @@ def make_discriminator(config: ConfigDict) -> Any:
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
     """What a trained SSA-GAN can do: {"generate": ...}, with its masks beside the pictures."""
-    encoder, generator = t2i.make_text_encoder(config), make_generator(config)
-    return {"generate": t2i.generate_verb(config, encoder, generator)}
+    return t2i.one_stage_verbs(config, make_generator(config))
 
 
 def make_task(config: ConfigDict) -> Task:
     """The Task of this config; see `jaxgen.task`."""
-    losses = t2i.T2ILosses(
-        t2i.make_text_encoder(config), make_generator(config), make_discriminator(config), config
-    )
-    return t2i.make_task(config, losses, verbs(config)["generate"])
+    return t2i.one_stage_task(config, make_generator(config), make_discriminator(config))
 
 
 def _check_size(config: ConfigDict) -> int:
