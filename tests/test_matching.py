@@ -129,6 +129,7 @@ def test_picture_encoder_has_at_most_64_regions(size, parameters):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == parameters
 
 
+@pytest.mark.slow
 def test_matching_learns_captioned_shapes_in_100_steps():
     """In-batch accuracy on fresh scenes; chance is 1/16; 0.51 was seen, and 0.68 after
     150 steps."""
