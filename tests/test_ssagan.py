@@ -87,6 +87,7 @@ def test_equals_the_original(golden):
     assert np.mean(error) < 1e-4
 
 
+@pytest.mark.slow
 def test_equals_the_original_in_float64(golden):
     """Against the original's operations, written with PyTorch's: 1e-8."""
     torch = pytest.importorskip("torch", reason="the oracle is PyTorch")

@@ -289,6 +289,7 @@ def test_what_cannot_be_is_refused(changes, reason):
         make_task(configs.load(f"{CONFIG}:tiny", changes))
 
 
+@pytest.mark.slow
 def test_stage_two_trains_its_own_nets_alone_and_sees_stage_one_as_it_draws():
     """No gradient to stage I or the text, no change of its statistics; its noise comes first."""
     config = configs.load(f"{CONFIG}:tiny")

@@ -49,6 +49,7 @@ def features(first):
     return path
 
 
+@pytest.mark.slow
 def test_from_the_encoder_to_pictures(first, tmp_path, jaxgen_command):
     args = ("prepare", "embeddings", "--config", CONFIG, "--set", "data.count=16")
     code, out, err = jaxgen_command(*args, "--model", first, "-o", "f.array_record")
