@@ -64,3 +64,21 @@ def jaxgen_command(monkeypatch, capsys, tmp_path):
         return ended.value.code or 0, said.out, said.err
 
     return call
+
+
+# The dearest checks of families whose losses and phases another family's tests go through, too.
+_LONG_CHECKS = (
+    "test_every_loss_falls_on_one_batch",
+    "test_sharded_equals_single",
+    "test_bfloat16_run_stays_finite_with_float32_weights",
+)
+_LIKE_ANOTHER = ("gan_cls", "ssagan", "stackgan", "swift_srgan")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Makes them slow ones: CI has 25 minutes."""
+    for item in items:
+        long = getattr(item, "originalname", "") in _LONG_CHECKS
+        if long and item.callspec.params.get("family") in _LIKE_ANOTHER:
+            item.add_marker(pytest.mark.slow)
