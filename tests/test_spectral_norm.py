@@ -123,3 +123,19 @@ def test_three_training_passes_equal_pytorch_and_convert_both_ways(kind):
 
 def nested(tree):
     return {collection: values["layer"] for collection, values in tree.items()}
+
+
+def test_a_whole_net_is_normalised_kernel_by_kernel():
+    rng = np.random.default_rng(0)
+    params = {
+        "conv": {"kernel": rng.normal(size=(3, 3, 4, 6)).astype("f"), "bias": np.ones(6, "f")},
+        "dense": {"kernel": rng.normal(size=(5, 7)).astype("f")},
+    }
+    vectors = spectral_norm.start_tree(jax.random.key(0), params)
+    assert sorted(vectors) == ["conv/kernel", "dense/kernel"]
+    normed, vectors = spectral_norm.normalize_tree(params, vectors, steps=100)
+    for name in ("conv", "dense"):
+        kernel = np.asarray(normed[name]["kernel"])
+        largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
+        np.testing.assert_allclose(largest, 1.0, rtol=1e-3)
+    np.testing.assert_array_equal(normed["conv"]["bias"], params["conv"]["bias"])

@@ -114,6 +114,15 @@ def test_mismatched_pairs_never_mean_the_same():
             assert set(meaning[between]) == {meaning[i]}
 
 
+def test_hard_mismatches_are_the_most_alike_of_another_meaning():
+    likeness = jnp.asarray(
+        [[1.0, 0.9, 0.1, 0.5], [0.9, 1.0, 0.2, 0.3], [0.1, 0.2, 1, 0], [0.5, 0.3, 0, 1]]
+    )
+    index, weight = text_to_image.mismatched(jnp.asarray([7, 7, 8, 9]), likeness)
+    np.testing.assert_array_equal(index, [3, 3, 1, 0])
+    np.testing.assert_array_equal(weight, np.ones(4))
+
+
 def test_a_batch_of_one_has_no_mismatched_pair():
     index, weight = text_to_image.mismatched(jnp.zeros(1, jnp.int32))
     assert (index.tolist(), weight.tolist()) == ([0], [0.0])
