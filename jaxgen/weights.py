@@ -212,7 +212,7 @@ def _read_torch(path: Path) -> Tensors:
         }
     if not tensors:
         keys = ", ".join(str(key) for key in list(content)[:8])
-        raise UserError(f"{path} has no tensors at its top level, only: {keys or 'nothing'}")
+        raise UserError(f"{path} has no tensors, only: {keys or 'nothing'}")
     return tensors
 
 

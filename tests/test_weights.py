@@ -165,9 +165,18 @@ def test_wrong_paths_are_explained(tmp_path):
         weights.read_tensors(tmp_path / "w.h5")
 
 
+def test_torch_files_with_several_networks_keep_their_names(torch, tmp_path):
+    g, d = _tensors(0), _tensors(1)
+    d_in_parallel = {f"module.{key}": value for key, value in d.items()}
+    checkpoint = {"netG": _as_torch(torch, g), "netD": _as_torch(torch, d_in_parallel), "epoch": 1}
+    torch.save(checkpoint, tmp_path / "w.pth")
+    named = {f"{name}.{k}": v for name, net in (("netG", g), ("netD", d)) for k, v in net.items()}
+    _assert_equal(weights.read_tensors(tmp_path / "w.pth"), named)
+
+
 def test_torch_files_without_a_state_dict_are_explained(torch, tmp_path):
-    torch.save({"g": _as_torch(torch, _tensors()), "epoch": 1}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="no tensors at its top level, only: g, epoch"):
+    torch.save({"optimizer": {"lr": 0.1}, "epoch": 1}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="has no tensors, only: optimizer, epoch"):
         weights.read_tensors(tmp_path / "w.pth")
     torch.save([torch.ones(1)], tmp_path / "w.pth")
     with pytest.raises(UserError, match="holds a list"):
