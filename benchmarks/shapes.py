@@ -1,7 +1,10 @@
 """Text-to-image models on captioned shapes, in one table and one picture.
 
-    python -m benchmarks.shapes DF-GAN=runs/dfgan RDB=runs/dfgan-rdb GAN-CLS=runs/gan_cls \\
-      --out docs/images/t2i_shapes.png --json benchmarks/results/shapes.json
+    python -m benchmarks.shapes --json benchmarks/results/shapes.json --out grid.png
+    python -m benchmarks.shapes DF-GAN=configs/dfgan.py mine=runs/mine
+
+The first line trains the families' defaults one after the other (40 minutes on 2 CPU cores; what is
+in `--runs` already goes on, or is taken as it is), then measures them and a bundled model.
 
 Each model draws one picture for each of `-n` scenes' captions, with the noise of its evaluation, of
 pairs of colour and shape that were trained on and of held-out ones. The exact reader
@@ -14,6 +17,10 @@ Chance is for a random scene.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +45,37 @@ PROMPTS = (
     "a large green circle in the center",  # green circles are held out
 )
 SHOWN = 3  # pictures of each prompt and model
+# What is compared where nothing is named: configs, which are trained, and a bundled model.
+DEFAULTS = (
+    "GAN-INT-CLS=configs/gan_cls.py",
+    "StackGAN=configs/stackgan.py",
+    "SSA-GAN=configs/ssagan.py",
+    "DF-GAN=configs/dfgan.py",
+    "DF-GAN + RDB=configs/dfgan.py:rdb",
+    "bundled DF-GAN=dfgan_shapes",
+)
+
+
+def trained(named: Sequence[str], folder: Path) -> dict[str, tuple[str, float | None]]:
+    """{label: (run, seconds)} of LABEL=SOURCE; a source that is a config is trained in `folder`.
+
+    seconds: wall time of the whole training command; None if it was not one go, or not here.
+    """
+    found: dict[str, tuple[str, float | None]] = {}
+    for label, _, source in (one.partition("=") for one in named):
+        if ".py" not in source:
+            found[label] = source, None
+            continue
+        run = folder / label.replace(" ", "_")
+        took, new = run / "seconds.txt", not run.exists()
+        if not took.exists():
+            began = time.monotonic()
+            command = ["-m", "jaxgen.main", f"--config={source}", f"--workdir={run}"]
+            subprocess.run([sys.executable, *command], check=True)
+            took.write_text(f"{time.monotonic() - began:.0f}" if new else "")
+        text = took.read_text()
+        found[label] = str(run), float(text) if text else None
+    return found
 
 
 def measure(model: runs.Model, count: int) -> dict[str, float]:
@@ -70,22 +108,25 @@ def row(label: str, facts: dict[str, Any]) -> list[str]:
     scores = facts["metrics"]
     shares = [f"{100 * scores[key]:.1f}" for key in (*COLUMNS, "held_out_whole")]
     count = f"{facts['parameters']:,}" if facts["parameters"] else ""
-    return [label, count, str(facts["step"] or ""), *shares, f"{scores['diversity']:.3f}"]
+    seconds = facts.get("seconds")
+    took = f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if seconds else ""
+    step = f"{facts['step']:,}" if facts["step"] else ""
+    return [label, count, step, took, *shares, f"{scores['diversity']:.3f}"]
 
 
-HEAD = ["model", "parameters", "step", *COLUMNS, "held-out whole", "diversity"]
+HEAD = ["model", "parameters", "steps", "time", *COLUMNS, "held-out whole", "diversity"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("models", nargs="+", metavar="LABEL=RUN")
+    parser.add_argument("models", nargs="*", default=DEFAULTS, metavar="LABEL=RUN or LABEL=CONFIG")
+    parser.add_argument("--runs", type=Path, default=Path("runs/shapes"), help="of the trained")
     parser.add_argument("-n", type=int, default=1000, help="captions of each split, at most 1000")
     parser.add_argument("--out", type=Path, help="picture of all models' answers to some prompts")
     parser.add_argument("--json", help="where to write the report")
     options = parser.parse_args()
-    models = {
-        label: runs.load(path) for label, _, path in (m.partition("=") for m in options.models)
-    }
+    sources = trained(options.models, options.runs)
+    models = {label: runs.load(path) for label, (path, _) in sources.items()}
     first = next(iter(models.values()))
     report: dict[str, Any] = {"machine": common.machine(), "captions": options.n, "models": {}}
     report["models"]["data"] = {
@@ -96,10 +137,11 @@ def main() -> None:
             "metrics": measure(model, options.n),
             "parameters": model.parameters,
             "step": model.step,
+            "seconds": sources[label][1],
             "size": model.config.data.size,
         }
     rows = [HEAD, *(row(label, facts) for label, facts in report["models"].items())]
-    rows.append(["chance", "", "", "", *(f"{100 / n:.1f}" for n in (3, 8, 2, 9, 432, 432)), ""])
+    rows.append(["chance", "", "", "", "", *(f"{100 / n:.1f}" for n in (3, 8, 2, 9, 432, 432)), ""])
     print(common.table(rows))
     if options.json:
         common.write_json(options.json, report)

@@ -49,6 +49,7 @@ def serve_jax(case: Case) -> None:
 
     from jaxgen import config as configs
     from jaxgen import heap
+    from jaxgen.task import Due
     from jaxgen.train import loop
     from jaxgen.train import mesh as meshes
     from jaxgen.train.state import make_optimizers
@@ -93,7 +94,7 @@ def serve_jax(case: Case) -> None:
     count = sum(x.size for x in jax.tree.leaves(state.params["g"]))
     assert case.block != "base" or count == G_PARAMETERS, count
     batch = jax.device_put(batch)
-    step = make_step(task, optimizers, config, tuple(p.name for p in task.phases))
+    step = make_step(task, optimizers, config, Due.at(task.phases, 0))
     begin = time.perf_counter()
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch, {}).compile()
     facts = {

@@ -39,7 +39,7 @@ Variants (`--config=configs/dfgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_tiny
+from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_rates, t2i_tiny
 
 
 def get_config(arg=""):
@@ -65,11 +65,11 @@ def get_config(arg=""):
             fake=1.0, magp=1e-3, penalty_every=8, damsm=0.2,
             damsm_words=False,
         ),
-        damsm_steps=1000,
+        damsm_steps=1500,
     )  # fmt: skip
-    for phase, lr in (("g", 3e-4), ("d", 1e-3)):
-        config.optimizer[phase].update(lr=lr, schedule="cosine", final=0.05)
-    config.train.update(steps=3500, eval_every=500, checkpoint_every=500)
+    t2i_rates(config, g=3e-4, d=1e-3, schedule="cosine", final=0.05)
+    config.model.ema = 0.999
+    config.train.update(steps=5000, eval_every=500, checkpoint_every=500)
     VARIANTS[variant](config)
     return config
 
@@ -105,9 +105,7 @@ def _bf16(config):
 
 
 def _hour(config):
-    config.model.damsm_steps = 1500
-    config.model.ema = 0.999
-    config.train.update(steps=10_500)
+    config.train.steps = 10_500
 
 
 def _shapes64(config):
@@ -116,7 +114,6 @@ def _shapes64(config):
     config.model.discriminator.features = 32
     t2i_lstm(config, 3000)
     config.model.loss.magp = 0.05
-    config.model.ema = 0.999
     config.train.update(steps=50_000, batch_size=64, eval_every=5000, checkpoint_every=5000)
 
 
@@ -128,8 +125,7 @@ def _published(config):
     config.model.discriminator.features = 32
     config.model.loss.update(fake=0.5, magp=2.0, penalty_every=1, damsm=0.0)
     config.model.ema = 0.0
-    for phase, lr in (("g", 1e-4), ("d", 4e-4)):
-        config.optimizer[phase].update(lr=lr, schedule="constant")
+    t2i_rates(config, g=1e-4, d=4e-4, schedule="constant")
     config.train.update(
         batch_size=32, log_every=100, eval_every=10_000, checkpoint_every=5000, keep_every=50_000
     )

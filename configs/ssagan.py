@@ -18,7 +18,7 @@ Variants (`--config=configs/ssagan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_tiny
+from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_rates, t2i_tiny
 
 
 def get_config(arg=""):
@@ -40,8 +40,7 @@ def get_config(arg=""):
         ),
         damsm_steps=1000,
     )  # fmt: skip
-    for phase, lr in (("g", 3e-4), ("d", 1e-3), ("penalty", 1e-3)):
-        config.optimizer[phase].update(lr=lr, schedule="cosine", final=0.05)
+    t2i_rates(config, g=3e-4, d=1e-3, schedule="cosine", final=0.05)
     config.train.update(steps=2500, eval_every=500, checkpoint_every=500)
     VARIANTS[variant](config)
     return config
@@ -69,8 +68,7 @@ def _unet(config):
 
 def _published_losses(config):
     config.model.loss.update(fake=0.5, magp=2.0, damsm=0.05)
-    for phase, lr in (("g", 1e-4), ("d", 4e-4), ("penalty", 4e-4)):
-        config.optimizer[phase].update(lr=lr, schedule="constant")
+    t2i_rates(config, g=1e-4, d=4e-4, schedule="constant")
 
 
 def _paper(config):

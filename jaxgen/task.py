@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,16 @@ Nets = Mapping[str, Mapping[str, PyTree]]
 # non-parameter collections ({"g": {"batch_stats": ...}}). The returned `mutable` may leave out
 # nets that did not change. `loss` is a float32 scalar, `metrics` a flat dict of scalars.
 LossFn = Callable[..., tuple[jax.Array, tuple[Mapping[str, PyTree], Mapping[str, jax.Array]]]]
+
+
+class Lazy(NamedTuple):
+    """At a phase's first update and every `every`-th after it, `loss` takes the place of its own.
+
+    Made for costly regularisation (StyleGAN2, section 4.1). Metrics are means over all updates.
+    """
+
+    every: int
+    loss: LossFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +47,25 @@ class Phase:
     every: int = 1
     start: int = 0
     stop: int | None = None
+    lazy: Lazy | None = None
 
     def active(self, step: int) -> bool:
         """True if `step` lies in the phase's window (`every` not considered)."""
         return self.start <= step and (self.stop is None or step < self.stop)
+
+
+class Due(NamedTuple):
+    """What one step does: names of the phases that run, and of those whose lazy loss is due."""
+
+    phases: tuple[str, ...]
+    lazy: tuple[str, ...] = ()
+
+    @classmethod
+    def at(cls, phases: tuple[Phase, ...], step: int) -> Due:
+        """Of step `step`, counted from 0."""
+        now = [p for p in phases if p.active(step) and (step - p.start) % p.every == 0]
+        lazy = [p for p in now if p.lazy and (step - p.start) // p.every % p.lazy.every == 0]
+        return cls(tuple(p.name for p in now), tuple(p.name for p in lazy))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,8 @@ SHAPES = {
     "edge_in": ((2, 35, 41), 9, 3, 16),
     "oblong": ((2, 34, 33), (3, 5), 4, 4),
     "winograd": ((1, 61, 62), 3, 64, 224),
+    "few_out": ((2, 21, 18), 3, 16, 3),
+    "few_in": ((2, 21, 18), 3, 3, 16),
 }
 
 
@@ -67,7 +69,7 @@ def test_forward_and_both_gradients_equal_float64(name):
     assert_close(dk, in_float64(gradient(1), x, kernel, g))
 
 
-@pytest.mark.parametrize("name", ["oblique", "edge_out", "small"])
+@pytest.mark.parametrize("name", ["oblique", "edge_out", "small", "few_out", "few_in"])
 def test_gradient_penalty_equals_plain_convolution(name):
     """Second order: gradients of |d loss / dx|^2 with respect to kernel and input."""
     x, kernel, _ = arrays(name)
@@ -147,10 +149,13 @@ def test_the_fast_paths_are_taken(monkeypatch):
     gradient = spy("winograd gradient", winograd.kernel_gradient)
     monkeypatch.setattr(conv_module.winograd, "kernel_gradient", gradient)
     monkeypatch.setattr(conv_module, "_turned", spy("turned", conv_module._turned))
+    monkeypatch.setattr(conv_module, "_conv_by_taps", spy("taps", conv_module._conv_by_taps))
     for name, wanted in {
         "edge_in": {"turned"},  # of the input gradient
         "edge_out": {"turned", "exchanged"},
         "winograd": {"turned", "winograd", "winograd gradient"},
+        "few_out": {"turned", "taps", "exchanged"},
+        "few_in": {"turned", "taps"},
     }.items():
         calls.clear()
         x, kernel, g = arrays(name)

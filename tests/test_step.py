@@ -1,4 +1,6 @@
-"""The step: phases in order, `every` and windows, averages, donation, no retrace, clipping."""
+"""The step: phases in order, what is due when, averages, donation, no retrace, clipping."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +9,14 @@ import pytest
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
-from jaxgen.task import Phase, Task
+from jaxgen.task import Due, Lazy, Phase, Task
 from jaxgen.train import mesh as meshes
+from jaxgen.train.checkpoint import Checkpoints
 from jaxgen.train.compiled import compile_step
 from jaxgen.train.optimizer import make_optimizer, schedule
 from jaxgen.train.state import init_state, make_optimizers, phase_updates
-from jaxgen.train.step import make_step
+from jaxgen.train.step import Tally, make_step
+from jaxgen.train.tally import NonFiniteError, read_tally
 
 
 def toy(phases, ema=None, **train):
@@ -46,13 +50,11 @@ def descend(net, value=lambda params, batch: batch["x"].mean()):
 BATCH = {"x": jnp.ones((4,))}
 
 
-def run_steps(task, optimizers, config, state, count, active=None):
-    step = jax.jit(
-        make_step(task, optimizers, config, active or tuple(p.name for p in task.phases))
-    )
+def run_steps(task, optimizers, config, state, count):
     states = []
-    for _ in range(count):
-        state, tally = step(state, BATCH, {})
+    for number in range(count):
+        due = Due.at(task.phases, number)
+        state, tally = jax.jit(make_step(task, optimizers, config, due))(state, BATCH, {})
         states.append((state, tally))
     return states
 
@@ -72,8 +74,32 @@ def test_every_counts_from_start():
     moves = [float(s.params["a"]["w"]) for s, _ in states]
     # Steps 2, 5 and 8 update.
     assert moves == [1.0, 1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, -0.5]
-    assert [int(t.counts["g"]) for _, t in states] == [0, 0, 1, 0, 0, 1, 0, 0, 1]
+    assert [int(t.counts.get("g", 0)) for _, t in states] == [0, 0, 1, 0, 0, 1, 0, 0, 1]
     assert [phase_updates(phase, n) for n in range(10)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_the_lazy_loss_comes_at_every_so_many_updates():
+    phase = Phase("g", ("a",), descend("a"), every=2, start=1)
+    strong = descend("a", lambda params, batch: 10 * batch["x"].mean())
+    phase = dataclasses.replace(phase, lazy=Lazy(3, strong))
+    found = [Due.at((phase,), step) for step in range(9)]
+    # Updates at steps 1, 3, 5, 7; the first and the fourth of them are strong.
+    names = [("lazy " if due.lazy else "") + "".join(due.phases) for due in found]
+    assert names == ["", "lazy g", "", "g", "", "g", "", "lazy g", ""]
+    states = run_steps(*toy([phase]), 9)
+    moves = [float(s.params["a"]["w"]) for s, _ in states]
+    assert moves == [1.0, -4.0, -4.0, -4.5, -4.5, -5.0, -5.0, -10.0, -10.0]
+
+
+def test_interval_means_are_over_all_programs(tmp_path):
+    """Metrics that only one of an interval's programs has are means over all its updates."""
+    seldom = Tally({"d/loss": 3.0, "d/penalty": 9.0}, {"d": 1}, {"d/loss": -1}, 0)
+    often = Tally({"d/loss": 2.0, "g/loss": 8.0}, {"d": 2, "g": 2}, {"d/loss": -1}, 0)
+    values = read_tally([seldom, often], ["d", "g"], 0, None)
+    assert values == {"d/loss": 5 / 3, "d/penalty": 3.0, "g/loss": 4.0}
+    bad = [t.replace(bad={"d/loss": at}) for t, at in ((seldom, 7), (often, 5))]
+    with pytest.raises(NonFiniteError, match="phase 'd' is NaN or infinite at step 5"):
+        read_tally(bad, ["d", "g"], 0, Checkpoints(tmp_path))
 
 
 def test_windows():
@@ -111,7 +137,7 @@ def test_state_is_donated_and_nothing_is_traced_again():
     task, optimizers, config, state = toy([Phase("g", ("a",), descend("a"))], ema={"a": 0.9})
     state = jax.device_put(state, meshes.replicated(mesh))
     batch = meshes.put_batch({"x": np.ones(8, np.float32)}, mesh)
-    step = compile_step(task, optimizers, config, ("g",), state, batch, {}, mesh)
+    step = compile_step(task, optimizers, config, Due(("g",)), state, batch, {}, mesh)
     tally = step.empty_tally()
     with jax.no_tracing():
         for _ in range(3):

@@ -16,6 +16,7 @@ from jaxgen.losses import text_to_image
 from jaxgen.models import dfgan
 from jaxgen.nn.text import BagOfWords, Drawn, Judgement, Text
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
+from jaxgen.task import Due
 from jaxgen.tasks import t2i, t2i_config, t2i_loss
 from jaxgen.train import loop
 from jaxgen.train.tally import NonFiniteError
@@ -246,27 +247,30 @@ def test_quantiles_are_those_of_the_pairs_norms():
 @pytest.mark.parametrize("gain", [0.1, 0.0])
 def test_lazy_penalty_has_the_same_mean_and_expected_gradient(gain):
     """Every third step, three times as strong; a silent D (gain 0) gives zeros, not NaN."""
-    data, real = batch(), t2i.to_float(batch()["image"])
-    found = {}
+    data, found = batch(), {}
     for every in (1, 3):
         losses, params = make(Square(), magp=2.0, r1=1.0, penalty_every=every)
-        losses.config.model.damsm_steps = 2  # lazily from the GAN's first step on
-        sentence = losses.read(params, data, KEY).sentence
+        phase = t2i.d_phase("d", ("d",), losses, start=2)
 
-        @jax.jit
-        def compute(w, step, losses=losses, params=params, sentence=sentence):
+        def compute(step, losses=losses, params=params, phase=phase):
+            lazy = Due.at((phase,), step).lazy
+
             def value(w):
+                now = phase.lazy.loss if lazy else phase.loss
                 changed = {**params, "d": {"w": w}}
-                return losses._lazy_penalty(changed, {}, real, sentence, KEY, step)
+                total, (_, metrics) = now(changed, {}, {}, data, KEY, jnp.int32(0))
+                return total, metrics
 
-            (_, metrics), gradient = jax.value_and_grad(value, has_aux=True)(w)
-            return metrics, gradient
+            (_, metrics), gradient = jax.value_and_grad(value, has_aux=True)(jnp.full(1, gain))
+            return {"magp": 0.0, "r1": 0.0, **metrics, "gradient": gradient}
 
-        found[every] = [compute(jnp.full(1, gain), jnp.int32(step)) for step in (2, 3, 4)]
+        found[every] = [compute(step) for step in (2, 3, 4)]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
-    mean = jax.tree.map(lambda *x: sum(x) / 3, *found[3])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), mean, found[1][0])
-    now, *later = [float(metrics["magp"]) for metrics, _ in found[3]]
+    kept = ("magp", "r1", "real", "gradient")
+    lazily, always = ([{k: f[k] for k in kept} for f in found[every]] for every in (3, 1))
+    mean = jax.tree.map(lambda *x: sum(x) / 3, *lazily)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), mean, always[0])
+    now, *later = [float(metrics["magp"]) for metrics in lazily]
     assert later == [0.0, 0.0]
     assert (now > 0) == (gain > 0)
 
@@ -366,9 +370,10 @@ def broken_at_3(monkeypatch):
     """At step 3 alone, phase d sees a parameter of D that is NaN."""
     original = t2i.T2ILosses.discriminate
 
-    def broken(self, params, mutable, frozen, batch, rng, step):
+    def broken(self, params, mutable, frozen, batch, rng, step, **penalized):
         worse = jax.tree.map(lambda p: jnp.where(step == 3, jnp.nan, p), params["d"])
-        return original(self, {**params, "d": worse}, mutable, frozen, batch, rng, step)
+        changed = {**params, "d": worse}
+        return original(self, changed, mutable, frozen, batch, rng, step, **penalized)
 
     monkeypatch.setattr(t2i.T2ILosses, "discriminate", broken)
 

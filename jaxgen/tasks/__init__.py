@@ -177,6 +177,12 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
     return config
 
 
+def t2i_rates(config: ConfigDict, g: float, d: float, **schedule: Any) -> None:
+    """Learning rates of the generator's and the discriminator's phases, and their schedule."""
+    for phase, lr in (("g", g), ("d", d), ("penalty", d)):
+        config.optimizer[phase].update(lr=lr, **schedule)
+
+
 def t2i_tiny(config: ConfigDict) -> None:
     """What all `:tiny` variants share: seconds, and every kind of layer in its smallest size."""
     config.data.update(size=16, count=64)

@@ -25,7 +25,7 @@ from jaxgen.nn import spectral_norm
 from jaxgen.nn.match import MatchEncoder
 from jaxgen.nn.text import BagOfWords, LSTMEncoder, Text, TransformerEncoder
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
-from jaxgen.task import Generate, Phase, Task
+from jaxgen.task import Generate, Lazy, Phase, Task
 from jaxgen.tasks import t2i_features
 from jaxgen.tasks.sr import choose, make_module, to_float
 from jaxgen.tasks.t2i_evaluation import evaluate
@@ -120,7 +120,7 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
         raise UserError("model.text.trained_by=damsm needs model.damsm_steps, or use none")
     d = ("d", "text") if trained_by in ("d", "both") else ("d",)
     g = ("g", "text") if trained_by in ("g", "both") else ("g",)
-    phases.append(Phase("d", d, losses.discriminate, start=begin, stop=stop))
+    phases.append(d_phase("d", d, losses, begin, stop))
     if loss.penalty_apart:
         phases.append(Phase("penalty", ("d",), losses.penalize, loss.penalty_every, begin, stop))
     phases.append(Phase("g", g, losses.generate, loss.d_steps_per_g_step, begin, stop))
@@ -134,6 +134,19 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
         evaluate=partial(evaluate, config, verb),
         eval_nets=verb.nets,
     )
+
+
+def d_phase(
+    name: str, nets: tuple[str, ...], losses: T2ILosses, start: int, stop: int | None = None
+) -> Phase:
+    """The discriminator's phase, with penalties at every `model.loss.penalty_every`-th step."""
+    loss = losses.loss
+    lazily = (loss.magp or loss.r1) and not loss.penalty_apart and loss.penalty_every > 1
+    if not lazily:
+        return Phase(name, nets, losses.discriminate, start=start, stop=stop)
+    plain = partial(losses.discriminate, penalized=False)
+    lazy = Lazy(loss.penalty_every, losses.discriminate)
+    return Phase(name, nets, plain, start=start, stop=stop, lazy=lazy)
 
 
 class T2ILosses:
@@ -187,8 +200,11 @@ class T2ILosses:
         value, metrics = self.matching(params["match"], to_float(batch["image"]), text, batch)
         return value, (mutable, metrics)
 
-    def discriminate(self, params, mutable, frozen, batch, rng, step):
-        """D: real pairs against mismatched and generated ones, and the penalties."""
+    def discriminate(self, params, mutable, frozen, batch, rng, step, penalized=True):
+        """D: real pairs against mismatched and generated ones, and the penalties.
+
+        Args: penalized: whether these are due; they are `penalty_every` times as strong then.
+        """
         del frozen
         loss = self.loss
         z_rng, text_rng, augment_rng, rng = jax.random.split(rng, 4)
@@ -226,8 +242,9 @@ class T2ILosses:
                 loss.cutmix_warmup, step - self.config.model.damsm_steps,
             )  # fmt: skip
             value, metrics = value + loss.cutmix * part, {**metrics, **more}
-        if not loss.penalty_apart:
-            part, more = self._lazy_penalty(params, before, real_seen, sentence, rng, step)
+        if penalized and not loss.penalty_apart:
+            found = self.penalty(params, before, real_seen, sentence, rng)
+            part, more = jax.tree.map(lambda x: loss.penalty_every * x, found)
             value, metrics = value + part, {**metrics, **more}
         return value, (mutable, metrics)
 
@@ -364,19 +381,6 @@ class T2ILosses:
             value += part
             metrics["r1"] = part
         return value, metrics
-
-    def _lazy_penalty(self, params, mutable, real, sentence, rng, step):
-        """Every k-th step, k times as strong (StyleGAN2, section 4.1); the metrics' means hold."""
-        loss = self.loss
-        if not (loss.magp or loss.r1):
-            return jnp.zeros(()), {}
-        compute = partial(self.penalty, params, mutable, real, sentence, rng)
-        if loss.penalty_every == 1:
-            return compute()
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute))
-        times = lambda: jax.tree.map(lambda x: loss.penalty_every * x, compute())  # noqa: E731
-        now = (step - self.config.model.damsm_steps) % loss.penalty_every == 0
-        return jax.lax.cond(now, times, lambda: zeros)
 
     def _interpolated(self, params, mutable, text: Text, rng) -> jax.Array:
         """GAN-INT: G's loss on texts halfway between two captions (Reed et al. 2016, eq. 5)."""

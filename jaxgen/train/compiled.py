@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxgen.task import Task
+from jaxgen.task import Due, Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
@@ -39,7 +39,7 @@ def compile_step(
     task: Task,
     optimizers: Mapping[str, Optimizer],
     config: ConfigDict,
-    active: tuple[str, ...],
+    due: Due,
     state: TrainState,
     batch: Mapping[str, jax.Array],
     frozen: Any,
@@ -47,8 +47,8 @@ def compile_step(
     *,
     debug: bool = False,
 ) -> CompiledStep:
-    """Compiles the step of the given phases for these shapes and shardings."""
-    step = make_step(task, optimizers, config, active)
+    """Compiles the step of what is due for these shapes and shardings."""
+    step = make_step(task, optimizers, config, due)
     shapes = jax.eval_shape(step, state, batch, frozen)[1]
     everywhere = meshes.replicated(mesh)
 
@@ -60,7 +60,7 @@ def compile_step(
         # A buffer of its own: the state's step counter is donated to the next call.
         return state, tally.add(part), state.step + 0
 
-    names = " + ".join(active) or "no phase"
+    names = " + ".join(f"lazy {n}" if n in due.lazy else n for n in due.phases) or "no phase"
     if debug:
         return CompiledStep(counted, empty_tally, 0.0, f"step of {names}: not compiled (--debug)")
     jitted = jax.jit(

@@ -24,7 +24,7 @@ from jaxgen import config as configs
 from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.log import log
-from jaxgen.task import Evaluation, Task
+from jaxgen.task import Due, Evaluation, Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
 from jaxgen.train.checkpoint import Checkpoints, load_for_use
@@ -159,11 +159,11 @@ def _loop(
     settings = config.train
     phases = [p.name for p in task.phases]
     profiler = Profiler(workdir / "profile", settings.profile_start, settings.profile_steps)
-    step_fn: CompiledStep | None = None
-    active: tuple[str, ...] | None = None
-    tally: Tally | None = None
+    active: tuple[str, ...] | None = None  # phases in whose windows we are
+    programs: dict[Due, CompiledStep] = {}  # of these phases
+    tallies: dict[Due, Tally] = {}  # of the interval, one for each program that ran
     ahead: deque[jax.Array] = deque()
-    pending: list[tuple[int, Tally]] = []
+    pending: list[tuple[int, list[Tally]]] = []
     meter = Meter()
     metrics: Mapping[str, float] = {}
     stopped = "done"
@@ -178,11 +178,10 @@ def _loop(
                 writer.scalars(at, "train", {**values, **meter.read(at)})
 
     def close_interval() -> None:
-        nonlocal tally
-        if tally is not None and meter.interval_steps:
-            pending.append((step, tally))
-            meter.close_interval(step, step_fn, settings.batch_size)
-            tally = step_fn.empty_tally() if step_fn is not None else None
+        if meter.interval_steps:
+            pending.append((step, list(tallies.values())))
+            tallies.clear()
+            meter.close_interval(step, settings.batch_size)
 
     with StopSignal() as stop:
         try:
@@ -194,17 +193,22 @@ def _loop(
                 if now != active:
                     close_interval()
                     flush()
+                    programs.clear()
+                    active = now
+                due = Due.at(task.phases, step)
+                if due not in programs:
                     with meter.pause():
-                        step_fn = compile_step(
-                            task, optimizers, config, now, state, batch, frozen, mesh, debug=debug
+                        programs[due] = compile_step(
+                            task, optimizers, config, due, state, batch, frozen, mesh, debug=debug
                         )
-                        writer.say(step_fn.summary)
-                    active, tally = now, step_fn.empty_tally()
-                assert step_fn is not None
+                        writer.say(programs[due].summary)
+                step_fn = programs[due]
+                if due not in tallies:
+                    tallies[due] = step_fn.empty_tally()
                 with profiler.step(step):
-                    state, tally, tick = step_fn(state, tally, batch, frozen)
+                    state, tallies[due], tick = step_fn(state, tallies[due], batch, frozen)
                 step += 1
-                meter.interval_steps += 1
+                meter.count(step_fn.flops)
                 writer.tick()
                 ahead.append(tick)
                 if len(ahead) > STEPS_AHEAD:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from jaxgen.train.compiled import CompiledStep
-
 
 class Meter:
     """Time of the interval's steps, without pauses (compiling, evaluating, saving)."""
@@ -13,10 +11,15 @@ class Meter:
     def __init__(self):
         self.began = time.monotonic()
         self.paused = self.waited = 0.0
-        self.interval_steps = 0
+        self.interval_steps, self.flops = 0, 0.0
         self.closed: dict[int, dict[str, float]] = {}
 
-    def close_interval(self, at: int, step_fn: CompiledStep | None, batch_size: int) -> None:
+    def count(self, flops: float) -> None:
+        """One step was dispatched, of so many operations; 0 where nobody knows."""
+        self.interval_steps += 1
+        self.flops += flops
+
+    def close_interval(self, at: int, batch_size: int) -> None:
         """Ends the interval at step `at`; its speed can be read from now on."""
         spent = max(time.monotonic() - self.began - self.paused, 1e-9)
         rate = self.interval_steps / spent
@@ -25,12 +28,12 @@ class Meter:
             "speed/images_per_s": rate * batch_size,
             "speed/data_wait": self.waited / spent,
         }
-        if step_fn is not None and step_fn.flops:
-            values["speed/gflops_per_s"] = rate * step_fn.flops / 1e9
+        if self.flops:
+            values["speed/gflops_per_s"] = self.flops / spent / 1e9
         self.closed[at] = values
         self.began = time.monotonic()
         self.paused = self.waited = 0.0
-        self.interval_steps = 0
+        self.interval_steps, self.flops = 0, 0.0
 
     def read(self, at: int) -> dict[str, float]:
         """Speed of the interval that ended at `at`, once."""

@@ -16,7 +16,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from jaxgen.task import Phase, PyTree, Task
+from jaxgen.task import Due, LossFn, Phase, PyTree, Task
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
 
@@ -59,16 +59,16 @@ def make_step(
     task: Task,
     optimizers: Mapping[str, Optimizer],
     config: ConfigDict,
-    active: tuple[str, ...],
+    due: Due,
 ) -> Callable[[TrainState, Mapping[str, jax.Array], PyTree], tuple[TrainState, Tally]]:
-    """(state, batch, frozen) -> (state, tally) with the phases named in `active`.
+    """(state, batch, frozen) -> (state, tally) with the phases that are due.
 
-    A phase's window (`start`, `stop`) is known before the step runs, so the trainer compiles one
-    step per set of active phases: pre-training pays nothing for the discriminator that comes
-    later, and XLA sees through from phase to phase and computes shared forward passes once.
-    `every` is decided on the device.
+    What is due is known before the step runs, so the trainer compiles one step for each set of
+    phases: pre-training pays nothing for the discriminator that comes later, and XLA sees through
+    from phase to phase and computes shared forward passes once. A choice on the device would make
+    a branch, and in branches XLA's convolutions are up to sixty times as slow on a CPU.
     """
-    phases = [(i, p) for i, p in enumerate(task.phases) if p.name in active]
+    phases = [(i, p) for i, p in enumerate(task.phases) if p.name in due.phases]
     base_key = config.train.seed
 
     def step(state, batch, frozen):
@@ -76,8 +76,12 @@ def make_step(
         tally = Tally(sums={}, counts={}, bad={}, skipped=jnp.zeros((), jnp.int32))
         for index, phase in phases:
             rng = jax.random.fold_in(key, index)
-            state, part = _run_phase(
-                phase, optimizers[phase.name], state, frozen, batch, rng, config.train
+            loss = phase.loss
+            if phase.name in due.lazy:
+                assert phase.lazy is not None  # Due.at names no other
+                loss = phase.lazy.loss
+            state, part = _update(
+                phase, loss, optimizers[phase.name], state, frozen, batch, rng, config.train
             )
             tally = Tally(
                 sums={**tally.sums, **part.sums},
@@ -91,23 +95,9 @@ def make_step(
     return step
 
 
-def _run_phase(phase, optimizer, state, frozen, batch, rng, train):
-    def update(state):
-        return _update(phase, optimizer, state, frozen, batch, rng, train)
-
-    if phase.every == 1:
-        return update(state)
-    shapes = jax.eval_shape(update, state)[1]
-    return jax.lax.cond(
-        (state.step - phase.start) % phase.every == 0,
-        update,
-        lambda state: (state, Tally.zeros(shapes)),
-        state,
-    )
-
-
 def _update(
     phase: Phase,
+    loss_fn: LossFn,
     optimizer: Optimizer,
     state: TrainState,
     frozen: PyTree,
@@ -119,7 +109,7 @@ def _update(
     own = {n: state.params[n] for n in phase.nets}
 
     def loss(own, mutable, batch, rng):
-        value, (changed, metrics) = phase.loss(
+        value, (changed, metrics) = loss_fn(
             {**state.params, **own}, mutable, frozen, batch, rng, state.step
         )
         metrics = {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Sequence
+
 import jax
 
 from jaxgen.errors import UserError
@@ -14,16 +17,30 @@ class NonFiniteError(UserError):
 
 
 def read_tally(
-    tally: Tally, phases: list[str], max_skips: int, checkpoints: Checkpoints
+    tallies: Sequence[Tally], phases: list[str], max_skips: int, checkpoints: Checkpoints
 ) -> dict[str, float]:
-    """Means of an interval; `phases` in the order in which they run.
+    """Means of an interval, from what each of its programs summed.
+
+    Args:
+      tallies: one for each program that ran in the interval.
+      phases: in the order in which they run.
 
     Raises:
       NonFiniteError: a number was not finite, more often than `max_skips` allows.
     """
-    host = jax.device_get(tally)
-    bad = {k: int(v) for k, v in host.bad.items() if v >= 0}
-    skipped = int(host.skipped)
+    bad: dict[str, int] = {}
+    sums: dict[str, float] = collections.defaultdict(float)
+    counts: dict[str, int] = collections.defaultdict(int)
+    skipped = 0
+    for host in jax.device_get(list(tallies)):
+        for key, value in host.sums.items():
+            sums[key] += float(value)
+        for key, value in host.counts.items():
+            counts[key] += int(value)
+        for key, value in host.bad.items():
+            if value >= 0:
+                bad[key] = min(int(value), bad.get(key, int(value)))
+        skipped += int(host.skipped)
     if (bad and skipped >= max(max_skips, 1)) or (bad and max_skips == 0):
 
         def order(item: tuple[str, int]) -> tuple[int, int, bool]:
@@ -46,11 +63,11 @@ def read_tally(
             f"Lower optimizer.{phase}.lr, set optimizer.{phase}.clip_norm or train.max_skips, or "
             "find the operation with --debug"
         )
-    values = {}
-    for key, total in host.sums.items():
-        count = int(host.counts[key.split("/", 1)[0]])
-        if count:
-            values[key] = float(total) / count
+    values: dict[str, float] = {}
+    for phase in phases:  # whichever program ran first
+        mine = {key: total for key, total in sums.items() if key.split("/", 1)[0] == phase}
+        if count := counts[phase]:
+            values |= {key: total / count for key, total in mine.items()}
     if skipped:
         values["skipped_updates"] = float(skipped)
     return values

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -49,7 +50,8 @@ class Writer:
             self.progress = tqdm(
                 total=total, initial=start, unit="step", dynamic_ncols=True, desc=workdir.name
             )
-        self.began, self.first = time.monotonic(), start
+        # (step, time) of the last log lines: phases and compilation make steps of unlike length.
+        self.marks = deque([(start, time.monotonic())], maxlen=5)
 
     def tick(self) -> None:
         """One step was dispatched: moves the progress line."""
@@ -103,8 +105,11 @@ class Writer:
         self.file.close()
 
     def _eta(self, step: int) -> float:
-        rate = (time.monotonic() - self.began) / max(step - self.first, 1)
-        return rate * max(self.total - step, 0)
+        """Seconds to the end at the pace of the last few log lines, evaluations included."""
+        first, then = self.marks[0]
+        now = time.monotonic()
+        self.marks.append((step, now))
+        return (now - then) / max(step - first, 1) * max(self.total - step, 0)
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:

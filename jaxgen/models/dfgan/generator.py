@@ -23,6 +23,13 @@ def widths(size: int, features: int, most: int = 8) -> list[int]:
     return [features * min(2**i, most) for i in range(int(math.log2(size)) - 1)]
 
 
+def first_map(x: jax.Array, channels: int, dtype: Any) -> jax.Array:
+    """Layer "dense_in": (b, k) -> (b, 4, 4, channels); within a module."""
+    y = torch_dense(x, 16 * channels, "dense_in", dtype)
+    # In PyTorch's order, (c, h, w): it costs nothing, and weights need no reordering.
+    return y.reshape(-1, channels, 4, 4).transpose(0, 2, 3, 1)
+
+
 class Affine(nn.Module):
     """x * gamma + beta, channel by channel, both from a condition by a small MLP (section 3.3).
 
@@ -161,11 +168,7 @@ class Generator(nn.Module):
         both = jnp.concatenate([z, sentence], axis=-1)
         condition = sentence if old else both
         channels = widths(self.size, self.features)[::-1]  # at 4, 8, ... pixels
-        y = torch_dense(
-            both if self.sentence_first else z, 16 * channels[0], "dense_in", self.dtype
-        )
-        # In PyTorch's order, (c, h, w): it costs nothing, and weights need no reordering.
-        y = y.reshape(-1, channels[0], 4, 4).transpose(0, 2, 3, 1)  # (b, 4, 4, c)
+        y = first_map(both if self.sentence_first else z, channels[0], self.dtype)
         outs = channels if old else channels[1:]
         for i, features in enumerate(outs):
             y = Block(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.models.dfgan.generator import widths
+from jaxgen.models.dfgan.generator import first_map, widths
 from jaxgen.nn.init import torch_conv, torch_dense
 from jaxgen.nn.resample import upsample_nearest
 from jaxgen.nn.text import Drawn, Text
@@ -144,9 +144,7 @@ class Generator(nn.Module):
         z, sentence = z.astype(self.dtype), text.sentence.astype(self.dtype)
         channels = widths(self.size, self.features)[::-1]  # at 4, 8, ... pixels
         seen = jnp.concatenate([z, sentence], axis=-1) if self.sentence_first else z
-        x = torch_dense(seen, 16 * channels[0], "dense_in", self.dtype)
-        # In PyTorch's order, (c, h, w): it costs nothing, and weights need no reordering.
-        x = x.reshape(-1, channels[0], 4, 4).transpose(0, 2, 3, 1)  # (b, 4, 4, c)
+        x = first_map(seen, channels[0], self.dtype)
         logits = MaskHead(self.mask_features, self.dtype, name="mask_in")(x, train)
         masks = []
         for i, features in enumerate(channels):

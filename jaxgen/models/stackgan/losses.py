@@ -36,9 +36,10 @@ class StageOneLosses(t2i.T2ILosses):
         """As in `T2ILosses`, on small pictures."""
         return super().match(params, mutable, frozen, self._small(batch), rng, step)
 
-    def discriminate(self, params, mutable, frozen, batch, rng, step):
+    def discriminate(self, params, mutable, frozen, batch, rng, step, penalized=True):
         """As in `T2ILosses`, on small pictures."""
-        return super().discriminate(params, mutable, frozen, self._small(batch), rng, step)
+        small = self._small(batch)
+        return super().discriminate(params, mutable, frozen, small, rng, step, penalized)
 
     def penalize(self, params, mutable, frozen, batch, rng, step):
         """As in `T2ILosses`, on small pictures."""
@@ -89,10 +90,10 @@ class StageTwoLosses(t2i.T2ILosses):
             mutable = {**mutable, name: state} if state else mutable
         return params, mutable
 
-    def discriminate(self, params, mutable, frozen, batch, rng, step):
+    def discriminate(self, params, mutable, frozen, batch, rng, step, penalized=True):
         """As in `T2ILosses`, for d2 and g2."""
         seen = stage_two(params), stage_two(mutable)
-        value, (changed, metrics) = super().discriminate(*seen, frozen, batch, rng, step)
+        value, (changed, metrics) = super().discriminate(*seen, frozen, batch, rng, step, penalized)
         return value, (_back(changed), metrics)
 
     def generate(self, params, mutable, frozen, batch, rng, step):

@@ -157,7 +157,7 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
     )
     start = start if both else 0
     phases = (
-        Phase("d2", ("d2",), losses.discriminate, start=start),
+        t2i.d_phase("d2", ("d2",), losses, start),
         Phase("g2", ("g2",), losses.generate, view.model.loss.d_steps_per_g_step, start),
     )
     ema = {"g2": config.model.ema} if config.model.ema else {}
