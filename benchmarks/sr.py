@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common
-from benchmarks.common import Case
+from benchmarks import common, networks
+from benchmarks.networks import Case
 
 RRDB, SRVGG, SWIFT = 16_697_987, 621_424, 201_209
 CHANNELS_LAST = ("channels_last",)
@@ -282,7 +282,7 @@ def main() -> None:
         answer = {"state_memory": state_memory, "step_memory": step_memory}[name](json.loads(value))
         return print(json.dumps(answer))
     if args.worker:
-        return common.run_worker(args, jax_network, torch_network)
+        return networks.run_worker(args, jax_network, torch_network)
     gpu = common.on_gpu()
     only = (args.only or "").lower()
     cases = [case for case in CASES if only in case.network.lower()]
@@ -297,7 +297,7 @@ def main() -> None:
     cases = [dataclasses.replace(case, dtype=dtype) for case in cases]
     report: dict[str, Any] = {}
     if cases:
-        report = common.compare_all("benchmarks.sr", cases, 3 if args.quick else 11, gpu)
+        report = networks.compare_all("benchmarks.sr", cases, 3 if args.quick else 11, gpu)
     if only in "memory":
         report["memory"] = memory(only_state=args.quick)
     if args.json:

@@ -27,8 +27,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common
-from benchmarks.common import Case
+from benchmarks import common, networks
+from benchmarks.networks import Case
 
 CASES = {
     "train": Case("SRResNet", "train", batch=16, size=24, parameters=1_550_659),
@@ -133,11 +133,11 @@ def main() -> None:
     parser.add_argument("--first-step-config", default="configs/srgan.py", help="its own config")
     args = parser.parse_args()
     if args.worker:
-        return common.run_worker(args, jax_network, torch_network)
+        return networks.run_worker(args, jax_network, torch_network)
     gpu = common.on_gpu()
     dtypes = ["bfloat16"] if gpu else ["float32"] if args.quick else ["float32", "bfloat16"]
     cases = [dataclasses.replace(case, dtype=d) for d in dtypes for case in CASES.values()]
-    report = common.compare_all("benchmarks.srgan", cases, 3 if args.quick else 11, gpu)
+    report = networks.compare_all("benchmarks.srgan", cases, 3 if args.quick else 11, gpu)
     report["first_step"] = first_step(args.first_step_config)
     print("\nfirst step: " + json.dumps(report["first_step"]))
     if args.json:

@@ -16,6 +16,7 @@ from jaxgen.models.stackgan import losses, make_task, task, verbs
 from jaxgen.models.stackgan.discriminator import layers
 from jaxgen.models.stackgan.generator import ConditioningAugmentation
 from jaxgen.nn.text import Text
+from jaxgen.tasks import t2i
 
 CONFIG = f"{REPOSITORY}/configs/stackgan.py"
 FIRST, WITHIN, SECOND, JUDGE, SECOND_JUDGE = stackgan_convert.LAYOUTS
@@ -249,6 +250,17 @@ def test_both_stages_in_one_run():
     assert nets(built) == {"text", "g", "d", "g2", "d2"}
     assert set(built.ema) == {"text", "g", "g2"}
     assert built.eval_nets == ("text", "g", "g2")
+
+
+def test_the_stage_that_was_trained_last_is_evaluated(monkeypatch):
+    built = make_task(configs.load(f"{CONFIG}:tiny"))  # stage II from step 2 on
+    seen = []
+    monkeypatch.setattr(
+        t2i, "evaluate", lambda config, verb, *_: seen.append((config.data.size, verb.nets))
+    )
+    for step in (1, 2, 3):
+        built.evaluate({}, {}, step)
+    assert seen == [(8, ("text", "g")), (8, ("text", "g")), (16, ("text", "g", "g2"))]
 
 
 def test_stage_one_alone_draws_data_size():

@@ -25,7 +25,7 @@ from jaxgen.data.captioned_pictures import (
     shared_meanings,
 )
 from jaxgen.data.images import list_images
-from jaxgen.data.sources import usable
+from jaxgen.data.pictures import usable
 from jaxgen.errors import UserError
 
 # Looked for in the pictures' folder, in this order.

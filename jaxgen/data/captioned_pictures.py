@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.data.pictures import Pictures, Reader
 from jaxgen.data.resize import imresize
-from jaxgen.data.sources import Pictures, Reader
 from jaxgen.data.tokens import split_words
 from jaxgen.errors import UserError
 

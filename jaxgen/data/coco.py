@@ -20,7 +20,7 @@ from jaxgen.data.captioned_pictures import (
     refuse_empty,
     shared_meanings,
 )
-from jaxgen.data.sources import usable
+from jaxgen.data.pictures import usable
 from jaxgen.errors import UserError
 
 _PARTS = {"train": "train2014", "validation": "val2014"}

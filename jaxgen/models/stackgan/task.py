@@ -161,11 +161,21 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
         Phase("g2", ("g2",), losses.generate, view.model.loss.d_steps_per_g_step, start),
     )
     ema = {"g2": config.model.ema} if config.model.ema else {}
+    small = stage_config(config, 1)
+    sketch = t2i.generate_verb(small, first.encoder, first.generator)
+
+    def evaluate(nets, frozen, step):
+        """Of the stage that was trained last: stage II's pictures say nothing before it began."""
+        if step <= start:
+            return t2i.evaluate(small, sketch, nets, frozen, step)
+        return t2i.evaluate(config, verb, nets, frozen, step)
+
     return dataclasses.replace(
         task,
         init=losses.init if both else partial(_without_first_gan, losses),
         phases=(*task.phases, *phases) if both else phases,
         ema={**(task.ema if both else {}), **ema},
+        evaluate=evaluate,
     )
 
 
