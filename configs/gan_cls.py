@@ -36,10 +36,11 @@ def get_config(arg=""):
         discriminator={"form": "own", "features": 32, "condition": 64},  # form: own | unet
         loss=t2i_loss(kind="nonsaturating", real=1.0, fake=0.5, mismatch=0.5, interpolate=1.0),
     )
-    config.model.damsm_steps = 1000
-    config.train.update(steps=3000, eval_every=500, checkpoint_every=500)
+    config.model.damsm_steps = 1500
+    config.model.ema = 0.999
+    config.train.update(steps=6000, eval_every=500, checkpoint_every=500)
     for phase in ("g", "d", "penalty"):
-        config.optimizer[phase] = configs.optimizer(2e-4, b1=0.5)
+        config.optimizer[phase] = configs.optimizer(6e-4, b1=0.5)
     VARIANTS[variant](config)
     return config
 
@@ -76,6 +77,8 @@ def _unet(config):
 def _large(config):
     """64 px, the paper's networks, and an encoder trained by the matching loss."""
     config.data.size = 64
+    for phase in ("g", "d", "penalty"):
+        config.optimizer[phase].lr = 2e-4  # the paper's
     t2i_lstm(config, 10_000)
     config.model.generator.update(features=128, condition=128)
     config.model.discriminator.update(features=64, condition=128)
