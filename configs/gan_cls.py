@@ -40,7 +40,7 @@ def get_config(arg=""):
     config.model.ema = 0.999
     config.train.update(steps=6000, eval_every=500, checkpoint_every=500)
     for phase in ("g", "d", "penalty"):
-        config.optimizer[phase] = configs.optimizer(6e-4, b1=0.5)
+        config.optimizer[phase] = configs.optimizer(4e-4, b1=0.5, schedule="cosine", final=0.2)
     VARIANTS[variant](config)
     return config
 
@@ -78,7 +78,7 @@ def _large(config):
     """64 px, the paper's networks, and an encoder trained by the matching loss."""
     config.data.size = 64
     for phase in ("g", "d", "penalty"):
-        config.optimizer[phase].lr = 2e-4  # the paper's
+        config.optimizer[phase].update(lr=2e-4, schedule="constant")  # the paper's
     t2i_lstm(config, 10_000)
     config.model.generator.update(features=128, condition=128)
     config.model.discriminator.update(features=64, condition=128)

@@ -56,7 +56,7 @@ def get_config(arg=""):
     config.model.damsm_steps = 1500
     config.model.gan_stop = 4000  # stage I's last step; stage II goes on from there
     config.model.ema = 0.999
-    config.train.update(steps=7000, eval_every=500, checkpoint_every=500)
+    config.train.update(steps=6500, eval_every=500, checkpoint_every=500)
     # Three times the paper's rate, and (above) a fortieth of its weight of the conditioning
     # augmentation's divergence: sentences of 64 numbers drown in noise of its strength.
     for phase in ("g", "d", "penalty", "g2", "d2"):
