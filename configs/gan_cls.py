@@ -34,11 +34,14 @@ def get_config(arg=""):
         "gan_cls",
         generator={"features": 32, "z": 100, "condition": 64},
         discriminator={"form": "own", "features": 32, "condition": 64},  # form: own | unet
-        loss=t2i_loss(kind="nonsaturating", real=1.0, fake=0.5, mismatch=0.5, interpolate=1.0),
-    )
+        loss=t2i_loss(
+            kind="nonsaturating", real=1.0, fake=0.5, mismatch=0.5, interpolate=1.0,
+            damsm_words=False,
+        ),
+    )  # fmt: skip
     config.model.damsm_steps = 1500
     config.model.ema = 0.999
-    config.train.update(steps=6000, eval_every=500, checkpoint_every=500)
+    config.train.update(steps=5000, eval_every=500, checkpoint_every=500)
     for phase in ("g", "d", "penalty"):
         config.optimizer[phase] = configs.optimizer(4e-4, b1=0.5, schedule="cosine", final=0.2)
     VARIANTS[variant](config)

@@ -59,7 +59,7 @@ def _tiny(config):
     config.model.discriminator.features = 2
     config.model.text.trained_by = "damsm"
     config.model.damsm_steps = 2
-    config.model.loss.penalty_every = 2
+    config.model.loss.penalty_every = 1
     config.train.steps = 6
 
 
