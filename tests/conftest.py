@@ -72,7 +72,9 @@ _LONG_CHECKS = (
     "test_sharded_equals_single",
     "test_bfloat16_run_stays_finite_with_float32_weights",
 )
-_LIKE_ANOTHER = ("gan_cls", "ssagan", "stackgan", "swift_srgan")
+_LIKE_ANOTHER = (
+    "esrgan", "gan_cls", "prompt_srgan", "rdn", "ssagan", "stackgan", "swift_srgan",
+)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
