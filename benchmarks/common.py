@@ -159,6 +159,22 @@ def against_torch(
     }
 
 
+# Columns of what `against_torch` gives.
+RATIOS = ("jaxgen", "torch", "ratio", "of least", "of CPU time")
+
+
+def ratios(result: Mapping[str, Any]) -> list[str]:
+    """The cells under `RATIOS`."""
+    best = result["torch_best"]
+    return [
+        f"{1e3 * result['jaxgen']['median_s']:.0f} ms",
+        f"{1e3 * result['torch'][best]['median_s']:.0f} ms ({best})",
+        f"{result['ratio']:.2f}",
+        f"{result['ratio_of_min']:.2f}",
+        f"{result['ratio_of_cpu_time']:.2f}",
+    ]
+
+
 def on_gpu() -> bool:
     """Whether jax computes on a GPU; asked in a process of its own, which frees it again."""
     code = "import jax; print(jax.default_backend())"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import against_torch, machine, serve, table
+from benchmarks.common import RATIOS, against_torch, machine, ratios, serve, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,22 +195,18 @@ def compare(module: str, case: Case, rounds: int, gpu: bool) -> dict[str, Any]:
     }
 
 
-HEAD = ["network", "job", "dtype", "jaxgen", "torch", "ratio", "of least", "of CPU time", "of rate"]
+HEAD = ["network", "job", "dtype", *RATIOS, "of rate"]
 
 
 def row(result: Mapping[str, Any]) -> list[str]:
     """One line under `HEAD` for what `compare` gave."""
-    case, ours, best = result["case"], result["jaxgen"], result["torch_best"]
+    case = result["case"]
     pictures = f"{case['batch']} x {case['size']} to {case['scale'] * case['size']}"
     return [
         case["network"],
         f"{case['job']} {pictures}",
         case["dtype"],
-        f"{1e3 * ours['median_s']:.0f} ms",
-        f"{1e3 * result['torch'][best]['median_s']:.0f} ms ({best})",
-        f"{result['ratio']:.2f}",
-        f"{result['ratio_of_min']:.2f}",
-        f"{result['ratio_of_cpu_time']:.2f}",
+        *ratios(result),
         f"{result['fraction_of_matmul_rate']:.2f}",
     ]
 
