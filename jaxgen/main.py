@@ -83,7 +83,7 @@ def run() -> None:
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr, flush=True)
         # At once, so that the line is the last one: the run has closed its files, and the threads
-        # of a save that failed would go on printing tracebacks.
+        # of a save that failed may go on.
         os._exit(2)
 
 

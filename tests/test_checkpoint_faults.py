@@ -178,6 +178,7 @@ def test_disk_that_fills_up_while_saving(copy):
     assert process.returncode == 2, process.stderr
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("error: the disk is full"), process.stderr
+    assert "Traceback" not in process.stderr
     assert "checkpoints [2, 4] are safe, the same command resumes" in last
     assert complete_steps(copy) == [2, 4]
     assert_bitwise(before, checkpoint_arrays(copy, 4))

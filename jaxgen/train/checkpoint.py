@@ -12,7 +12,8 @@ import contextlib
 import errno
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from jaxgen.train.state import TrainState
 
 FOLDER = "checkpoints"
 BEST = "best.json"
+_LOOP_CLOSED = "Event loop is closed"  # asyncio's words
 
 
 class Checkpoints:
@@ -39,6 +41,8 @@ class Checkpoints:
         self.keep, self.keep_every = keep, keep_every
         with _storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        if not isinstance(sys.unraisablehook, _WithoutLateWrites):
+            sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
         options = ocp.CheckpointManagerOptions(
             # What to keep is decided below: Orbax's policies differ between the versions we serve.
             max_to_keep=None,
@@ -299,6 +303,22 @@ def _check_room(folder: Path, state: TrainState) -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         raise OSError(errno.ENOSPC, f"{need / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free")
+
+
+class _WithoutLateWrites:
+    """An unraisable hook that leaves out what the other writes of a failed save report.
+
+    Orbax closes its event loop at the first write that fails. Those that end later can't tell the
+    loop, and each prints a traceback from a thread of its own: hundreds, around the one message.
+    """
+
+    def __init__(self, otherwise: Callable[[sys.UnraisableHookArgs], object]):
+        self.otherwise = otherwise
+
+    def __call__(self, args: sys.UnraisableHookArgs, /) -> None:
+        if isinstance(args.exc_value, RuntimeError) and str(args.exc_value) == _LOOP_CLOSED:
+            return
+        self.otherwise(args)
 
 
 @contextlib.contextmanager
