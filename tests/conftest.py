@@ -79,8 +79,10 @@ _LIKE_ANOTHER = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Makes them slow ones: CI has 25 minutes."""
+    """Makes them slow ones: CI has 25 minutes. A file's tests share a worker, and what it made."""
     for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         long = getattr(item, "originalname", "") in _LONG_CHECKS
         if long and item.callspec.params.get("family") in _LIKE_ANOTHER:
             item.add_marker(pytest.mark.slow)
