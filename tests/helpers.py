@@ -1,23 +1,34 @@
-"""What several tests need: the smallest run, and everything that a checkpoint holds."""
+"""What several tests need: the smallest run, a checkpoint's arrays, pictures, launch scripts."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
+from absl import logging
+from ml_collections import ConfigDict
+from PIL import Image
 
 from jaxgen import config as configs
+from jaxgen.data import captioned
 from jaxgen.train import loop
 from jaxgen.train.checkpoint import FOLDER
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = f"{REPOSITORY}/configs/srgan.py:tiny"
+SCRIPTS = REPOSITORY / "tpu_scripts"
 
 
 # Adam divides by the root of the second moment: where a gradient is all rounding error, 1e-8 in
@@ -93,3 +104,99 @@ def process_environment(devices: int = 1, **changes: str) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY),
         **changes,
     }
+
+
+def noise(height=40, width=60, seed=0) -> np.ndarray:
+    """A uint8 picture of random pixels."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """Texts of the warnings that were logged."""
+    texts = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: texts.append(text % args))
+    return texts
+
+
+DAMAGES = ("empty", "text", "header", "short", "flipped")
+
+
+def damaged(kind) -> bytes:
+    """A picture's file that cannot be read, in a way of `DAMAGES`."""
+    buffer = io.BytesIO()
+    Image.fromarray(noise(64, 64)).save(buffer, format="JPEG" if kind == "short" else "PNG")
+    body = bytearray(buffer.getvalue())
+    if kind == "empty":
+        return b""
+    if kind == "text":
+        return b"not a picture at all"
+    if kind == "header":
+        return bytes(body[:20])
+    if kind == "short":
+        return bytes(body[: len(body) // 2])
+    body[len(body) // 2] ^= 0xFF  # one flipped byte in the compressed data
+    return bytes(body)
+
+
+def conv_tensors(seed=0) -> dict[str, np.ndarray]:
+    """A small convolution's random weights, as PyTorch names and shapes them."""
+    rng = np.random.default_rng(seed)
+    return {
+        "conv.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "conv.bias": rng.standard_normal(4).astype(np.float32),
+    }
+
+
+def captioned_settings(source="folder", **changes) -> ConfigDict:
+    """Captioned data of 8 pixels, none held out, changed as told."""
+    data = captioned.defaults()
+    data.update({"source": source, "size": 8, "holdout": 0.0, **changes})
+    return data
+
+
+def said(caplog) -> str:
+    """The warnings that were logged, in one text."""
+    return " | ".join(r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+
+
+# What the scripts may call besides cloud tools. Their PATH holds nothing else, so that no test can
+# reach a real gcloud, kubectl or srun of the machine it runs on.
+TOOLS = (
+    "awk", "bash", "cat", "chmod", "cp", "date", "dirname", "env", "git", "grep", "mkdir", "mktemp",
+    "nohup", "rm", "seq", "sh", "sleep", "tail", "tar", "tr",
+)  # fmt: skip
+
+
+@functools.cache
+def _plain_path() -> str:
+    folder = tempfile.mkdtemp(prefix="jaxgen-tools-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found, f"this machine has no {tool}"
+        os.symlink(found, os.path.join(folder, tool))
+    return folder
+
+
+def script_environment(
+    extra: dict[str, str] | None = None, tools: Path | None = None
+) -> dict[str, str]:
+    """This process's environment without a cloud: `tools` is searched before the plain tools."""
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(("TPU_", "SLURM_", "JAX_"))}
+    path = _plain_path() if tools is None else f"{tools}:{_plain_path()}"
+    return bare | (extra or {}) | {"PATH": path}
+
+
+def run_script(
+    script: str, *args: str, env: dict[str, str] | None = None, tools: Path | None = None
+) -> subprocess.CompletedProcess:
+    """Runs a launch script without a cloud, but for what is in `tools`."""
+    return subprocess.run(
+        ["bash", str(SCRIPTS / script), *args],
+        env=script_environment(env, tools),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )

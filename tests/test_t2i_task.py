@@ -99,36 +99,6 @@ def sentences_of(losses, params):
 # ---- pairs ---------------------------------------------------------------------------------------
 
 
-def test_mismatched_pairs_never_mean_the_same():
-    compute = jax.jit(text_to_image.mismatched)
-    rng = np.random.default_rng(0)
-    for trial in range(200):
-        meaning = rng.integers(0, 1 + trial % 5, 8)
-        index, weight = (np.asarray(x) for x in compute(jnp.asarray(meaning, jnp.int32)))
-        if len(set(meaning)) == 1:
-            assert not weight.any()
-            continue
-        assert weight.tolist() == [1.0] * 8
-        assert (meaning[index] != meaning).all()
-        for i, j in enumerate(index):  # the nearest that follows: all between mean the same
-            between = [(i + k) % 8 for k in range((j - i) % 8)]
-            assert set(meaning[between]) == {meaning[i]}
-
-
-def test_hard_mismatches_are_the_most_alike_of_another_meaning():
-    likeness = jnp.asarray(
-        [[1.0, 0.9, 0.1, 0.5], [0.9, 1.0, 0.2, 0.3], [0.1, 0.2, 1, 0], [0.5, 0.3, 0, 1]]
-    )
-    index, weight = text_to_image.mismatched(jnp.asarray([7, 7, 8, 9]), likeness)
-    np.testing.assert_array_equal(index, [3, 3, 1, 0])
-    np.testing.assert_array_equal(weight, np.ones(4))
-
-
-def test_a_batch_of_one_has_no_mismatched_pair():
-    index, weight = text_to_image.mismatched(jnp.zeros(1, jnp.int32))
-    assert (index.tolist(), weight.tolist()) == ([0], [0.0])
-
-
 def test_pairs_without_another_meaning_do_not_count():
     """A batch of one meaning: no term and no NaN; a mixed one: that of the sentences taken."""
     losses, params = make(kind="lsgan", real=0.0, fake=0.0, mismatch=1.0)

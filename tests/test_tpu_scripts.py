@@ -1,29 +1,21 @@
-"""The launch scripts print the right commands, refuse bad arguments, and keep a run's promises.
+"""The launch scripts print the right commands, and refuse bad arguments.
 
-Nothing here needs a cloud: dry runs are compared with the exact command lines, and the whole
-sequence set up -> run -> logs -> stop goes through a stand-in for gcloud that runs the "remote"
-commands in two local folders, one per worker.
+Nothing here needs a cloud: dry runs are compared with the exact command lines.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
-import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import SCRIPTS, run_script
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "tpu_scripts"
 RUNNABLE = [*sorted(p.name for p in SCRIPTS.glob("*.sh") if p.name != "common.sh"), "slurm.sbatch"]
 TPU = ["--name=sr", "--zone=us-west4-a"]
 SSH = "gcloud compute tpus tpu-vm ssh sr --zone=us-west4-a --worker=all"
@@ -38,46 +30,9 @@ GKE = [
 TRAIN = "-m jaxgen.main --config=configs/srgan.py:paper"
 
 
-# What the scripts may call besides cloud tools. Their PATH holds nothing else, so that no test can
-# reach a real gcloud, kubectl or srun of the machine it runs on.
-TOOLS = (
-    "awk", "bash", "cat", "chmod", "cp", "date", "dirname", "env", "git", "grep", "mkdir", "mktemp",
-    "nohup", "rm", "seq", "sh", "sleep", "tail", "tar", "tr",
-)  # fmt: skip
-
-
-@functools.cache
-def _plain_path() -> str:
-    folder = tempfile.mkdtemp(prefix="jaxgen-tools-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found, f"this machine has no {tool}"
-        os.symlink(found, os.path.join(folder, tool))
-    return folder
-
-
-def _environment(extra: dict[str, str] | None = None, tools: Path | None = None) -> dict[str, str]:
-    """This process's environment without a cloud: `tools` is searched before the plain tools."""
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("TPU_", "SLURM_", "JAX_"))}
-    path = _plain_path() if tools is None else f"{tools}:{_plain_path()}"
-    return bare | (extra or {}) | {"PATH": path}
-
-
-def _run(script: str, *args: str, env: dict[str, str] | None = None, tools: Path | None = None):
-    return subprocess.run(
-        ["bash", str(SCRIPTS / script), *args],
-        env=_environment(env, tools),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 def _dry(script: str, *args: str, env: dict[str, str] | None = None) -> list[str]:
     """The lines that a dry run prints."""
-    done = _run(script, *args, "--dry-run", env=env)
+    done = run_script(script, *args, "--dry-run", env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -96,7 +51,7 @@ def test_shellcheck_finds_nothing():
 
 @pytest.mark.parametrize("script", RUNNABLE)
 def test_help_names_every_flag(script: str):
-    done = _run(script, "--help")
+    done = run_script(script, "--help")
     assert done.returncode == 0
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) > 5
@@ -170,7 +125,7 @@ def test_run_commands():
 def test_run_keeps_words_whole_through_both_shells():
     """Overrides and variables with spaces, quotes and dollars arrive as they were typed."""
     words = ["--config.data.path=/a b/$HOME", "--config.model.name=it's"]
-    done = _run(
+    done = run_script(
         "run_tpu.sh",
         *TPU,
         "--config=c.py",
@@ -275,7 +230,7 @@ def test_jobset_rendered():
     lines = _dry("gke_jobset.sh", *GKE)
     assert lines[-1] == "kubectl apply -f -"
     args = [*GKE, "--restarts=7", "--dry-run", "--", '--config.x=a "b"\\c']
-    done = _run("gke_jobset.sh", *args)
+    done = run_script("gke_jobset.sh", *args)
     assert "# NAME" not in done.stdout
     jobset = yaml.safe_load(done.stdout.rpartition("kubectl apply")[0])
     container = _check_jobset(jobset)
@@ -295,7 +250,7 @@ def test_jobset_is_applied_through_standard_input(tmp_path: Path):
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/manifest\n')
     kubectl.chmod(0o755)
-    done = _run("gke_jobset.sh", *GKE, tools=tmp_path)
+    done = run_script("gke_jobset.sh", *GKE, tools=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "args").read_text() == "apply -f -\n"
     _check_jobset(yaml.safe_load((tmp_path / "manifest").read_text()))
@@ -332,7 +287,7 @@ def test_jobset_is_applied_through_standard_input(tmp_path: Path):
     ],
 )
 def test_bad_arguments_get_one_line(script: str, args: list[str], says: str):
-    done = _run(script, *args)
+    done = run_script(script, *args)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -342,172 +297,21 @@ def test_bad_arguments_get_one_line(script: str, args: list[str], says: str):
 
 def test_slurm_refuses_tasks_that_leave_gpus_idle():
     env = {"SLURM_NTASKS_PER_NODE": "2", "SLURM_GPUS_ON_NODE": "8"}
-    done = _run("slurm.sbatch", "--config=c.py", env=env)
+    done = run_script("slurm.sbatch", "--config=c.py", env=env)
     assert done.returncode == 2
     assert "make --ntasks-per-node 1 or 8" in done.stderr
 
 
 def test_slurm_says_where_to_submit_from(tmp_path: Path):
-    done = _run("slurm.sbatch", "--config=c.py", env={"SLURM_SUBMIT_DIR": str(tmp_path)})
+    done = run_script("slurm.sbatch", "--config=c.py", env={"SLURM_SUBMIT_DIR": str(tmp_path)})
     assert done.returncode == 2
     assert "submit from the root of the jaxgen repository" in done.stderr
 
 
 def test_missing_gcloud_is_named():
-    done = _run("delete_tpu.sh", *TPU)
+    done = run_script("delete_tpu.sh", *TPU)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: gcloud is not installed here")
-
-
-# --- a run on two workers, through a stand-in for gcloud -----------------------------------------
-
-GCLOUD = r"""
-import os, pathlib, shutil, subprocess, sys
-root = pathlib.Path(os.environ["FAKE_WORKERS"])
-flags = dict(a.split("=", 1) for a in sys.argv[1:] if a.startswith("--") and "=" in a)
-verb = sys.argv[4]
-workers = ["0", "1"] if flags["--worker"] == "all" else [flags["--worker"]]
-codes = []
-for worker in workers:
-    home = root / worker
-    if verb == "scp":
-        shutil.copy(sys.argv[5], home / sys.argv[6].split(":")[1])
-        continue
-    done = subprocess.run(["bash", "-c", flags["--command"]], cwd=home, stdin=subprocess.DEVNULL,
-                          env=os.environ | {"HOME": str(home)}, stdout=subprocess.PIPE, text=True)
-    if "--output-directory" in flags:
-        (pathlib.Path(flags["--output-directory"]) / f"{worker}.log").write_text(done.stdout)
-    else:
-        print(done.stdout, end="")
-    codes.append(done.returncode)
-sys.exit(max(codes, default=0))
-"""
-
-# Stands for the workers' `python3`: makes a "virtual environment" whose python records what it is
-# asked, and trains by sleeping until SIGTERM, then saving and exiting with 0, as jaxgen does.
-PYTHON3 = r"""#!/bin/bash
-if [ "$1" = -m ] && [ "$2" = venv ]; then
-  mkdir -p "$3/bin"
-  cat > "$3/bin/python" <<'END'
-#!/bin/bash
-echo "$@" >> "$HOME/calls"
-[ "$2" = jaxgen.main ] || exit 0
-echo "training, GREETING=$GREETING"
-[ "${FINISH:-0}" = 0 ] || exit "$((FINISH - 1))"
-trap 'echo saved; kill $sleeper; exit 0' TERM
-sleep 60 & sleeper=$!
-echo ready
-wait
-END
-  chmod +x "$3/bin/python"
-fi
-"""
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine with a "gcloud" and two "workers" that have jaxgen set up."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name, text in (("gcloud", f"#!{sys.executable}\n{GCLOUD}"), ("python3", PYTHON3)):
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-    for worker in "01":
-        (tmp_path / worker).mkdir()
-    source = tmp_path / "source"
-    shutil.copytree(SCRIPTS, source / "tpu_scripts")
-    git = ["git", "-C", str(source), "-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run([*git[:3], "init", "-q"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "scripts"], check=True)
-    env = {
-        "FAKE_WORKERS": str(tmp_path),
-        "TMPDIR": str(tmp_path),
-        "TPU_NAME": "sr",
-        "TPU_ZONE": "z",
-    }
-    done = subprocess.run(
-        ["bash", str(source / "tpu_scripts/setup_tpu.sh")],
-        env=_environment(env, tools),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return env
-
-
-def _wait_for(path: Path, text: str) -> None:
-    for _ in range(200):
-        if path.exists() and text in path.read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no {text!r} in {path}")
-
-
-def test_setup_installs_with_the_pins_on_every_worker(cloud: dict[str, str]):
-    for worker in "01":
-        home = Path(cloud["FAKE_WORKERS"]) / worker
-        assert (home / "jaxgen/tpu_scripts/worker.sh").exists()
-        assert (home / "calls").read_text() == (
-            "-m pip install --quiet -c constraints.txt -e .[tpu]\n"
-        )
-
-
-def test_run_outlives_its_connection_and_stops_after_saving(cloud: dict[str, str], tmp_path: Path):
-    args = ["--config=c.py", "--workdir=w", "--env=GREETING=hello world"]
-    done = _run("run_tpu.sh", *args, "--", "--config.x=1", env=cloud, tools=tmp_path / "bin")
-    assert done.returncode == 0, done.stderr
-    logs = [tmp_path / w / "jaxgen-run/train.log" for w in "01"]
-    for log in logs:
-        _wait_for(log, "ready")
-    again = _run("run_tpu.sh", *args, env=cloud, tools=tmp_path / "bin")
-    assert again.returncode != 0
-    assert "a run is active on this worker" in again.stderr
-    assert _run("run_tpu.sh", "--stop", env=cloud, tools=tmp_path / "bin").returncode == 0
-    done = _run("logs_tpu.sh", f"--out={tmp_path}/logs", env=cloud, tools=tmp_path / "bin")
-    assert done.returncode == 0, done.stderr
-    for worker in "01":
-        text = (tmp_path / "logs" / f"{worker}.log").read_text()
-        assert "training, GREETING=hello world" in text
-        assert text.rstrip().endswith("saved")
-        calls = (tmp_path / worker / "calls").read_text().splitlines()
-        assert calls[-1] == "-m jaxgen.main --config=c.py --workdir=w --distributed=on --config.x=1"
-        assert (tmp_path / worker / "jaxgen-run/status").read_text() == "143\n"
-
-
-@pytest.mark.parametrize("status", [0, 3])
-def test_waiting_run_reports_the_trainers_status(
-    cloud: dict[str, str], tmp_path: Path, status: int
-):
-    args = ["--config=c.py", "--workdir=w", f"--env=FINISH={status + 1}", "--wait"]
-    done = _run("run_tpu.sh", *args, env=cloud, tools=tmp_path / "bin")
-    assert done.returncode == status, done.stderr
-    assert done.stdout.count("training") == 2  # both workers' logs are shown
-
-
-def test_supervisor_reports_a_saved_stop_as_unfinished(tmp_path: Path):
-    """A trainer that saves on SIGTERM exits with 0; the supervisor must not."""
-    saving = "trap 'sleep 0.5; touch saved; exit 0' TERM; touch up; while :; do sleep 0.05; done"
-    process = subprocess.Popen(
-        ["bash", str(SCRIPTS / "worker.sh"), "supervise", "bash", "-c", saving],
-        env=os.environ | {"HOME": str(tmp_path)},
-        cwd=tmp_path,
-    )
-    for _ in range(200):
-        if (tmp_path / "up").exists():
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 143
-    assert (tmp_path / "saved").exists()  # it waited for the save
-
-
-@pytest.mark.parametrize("status", [0, 7])
-def test_supervisor_passes_the_status_on(tmp_path: Path, status: int):
-    env = {"HOME": str(tmp_path)}
-    done = _run("worker.sh", "supervise", "bash", "-c", f"exit {status}", env=env)
-    assert done.returncode == status
 
 
 # --- the notebook --------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""Weight files are read safely and written whole; key maps work both ways and name every error."""
+"""Weight files are read safely; key maps work both ways and name every error."""
 
 import os
 import pickle
-import resource
 import sys
 import zipfile
 
@@ -11,18 +10,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from helpers import conv_tensors
 
 from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.weights import CONV, DENSE, Rule
-
-
-def _tensors(seed=0):
-    rng = np.random.default_rng(seed)
-    return {
-        "conv.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
-        "conv.bias": rng.standard_normal(4).astype(np.float32),
-    }
 
 
 def _assert_equal(ours, theirs):
@@ -46,7 +38,7 @@ def _as_torch(torch, tensors):
 
 def test_safetensors_and_npz_need_no_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    tensors = _tensors()
+    tensors = conv_tensors()
     weights.write_safetensors(tmp_path / "w.safetensors", tensors)
     np.savez(tmp_path / "w.npz", **tensors)
     _assert_equal(weights.read_tensors(tmp_path / "w.safetensors"), tensors)
@@ -57,7 +49,7 @@ def test_safetensors_and_npz_need_no_torch(tmp_path, monkeypatch):
 
 
 def test_torch_files_of_every_wrapping(torch, tmp_path):
-    tensors, other = _tensors(0), _as_torch(torch, _tensors(1))
+    tensors, other = conv_tensors(0), _as_torch(torch, conv_tensors(1))
     plain = _as_torch(torch, tensors)
     prefixed = {f"module._orig_mod.{key}": value for key, value in plain.items()}
     cases = {
@@ -78,7 +70,7 @@ def test_torch_files_of_every_wrapping(torch, tmp_path):
 
 
 def test_flat_wrappers_in_safetensors(tmp_path):
-    tensors, other = _tensors(0), _tensors(1)
+    tensors, other = conv_tensors(0), conv_tensors(1)
     wrapped = {f"params.{k}": v for k, v in other.items()}
     wrapped |= {f"params_ema.module.{k}": v for k, v in tensors.items()}
     weights.write_safetensors(tmp_path / "w.safetensors", wrapped)
@@ -139,11 +131,11 @@ def test_damaged_files_are_named(suffix, tmp_path):
     path = tmp_path / f"w{suffix}"
     if suffix == ".pth":
         torch = pytest.importorskip("torch", reason=".pth files are read by torch")
-        torch.save(_as_torch(torch, _tensors()), path)
+        torch.save(_as_torch(torch, conv_tensors()), path)
     elif suffix == ".npz":
-        np.savez(path, **_tensors())
+        np.savez(path, **conv_tensors())
     else:
-        weights.write_safetensors(path, _tensors())
+        weights.write_safetensors(path, conv_tensors())
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[: len(flipped) // 4] = b"\xff" * (len(flipped) // 4)
@@ -166,7 +158,7 @@ def test_wrong_paths_are_explained(tmp_path):
 
 
 def test_torch_files_with_several_networks_keep_their_names(torch, tmp_path):
-    g, d = _tensors(0), _tensors(1)
+    g, d = conv_tensors(0), conv_tensors(1)
     d_in_parallel = {f"module.{key}": value for key, value in d.items()}
     checkpoint = {"netG": _as_torch(torch, g), "netD": _as_torch(torch, d_in_parallel), "epoch": 1}
     torch.save(checkpoint, tmp_path / "w.pth")
@@ -184,93 +176,6 @@ def test_torch_files_without_a_state_dict_are_explained(torch, tmp_path):
     torch.save({"a": torch.ones(1), "module.a": torch.ones(1)}, tmp_path / "w.pth")
     with pytest.raises(UserError, match="collide"):
         weights.read_tensors(tmp_path / "w.pth")
-
-
-# ----------------------------------------------------------------------------------- writing
-
-
-def test_our_own_files_round_trip(tmp_path):
-    tree = {
-        "g": {
-            "params": {
-                "conv_in": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4).T},
-                "scale": jnp.asarray(2.0),
-                "half": jnp.ones((2, 3), jnp.bfloat16) * 1.5,
-            },
-            "batch_stats": {"count": np.asarray([1, 2], np.int32)},
-        }
-    }
-    path = tmp_path / "w.safetensors"
-    weights.write_safetensors(path, tree, {"family": "srgan"})
-    assert weights.read_metadata(path) == {"family": "srgan"}
-    read = weights.read_tree(path)
-    assert jax.tree.structure(read) == jax.tree.structure(tree)
-    for ours, theirs in zip(jax.tree.leaves(read), jax.tree.leaves(tree), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
-    assert "g/params/conv_in/kernel" in weights.read_tensors(path)
-    assert os.listdir(tmp_path) == ["w.safetensors"]
-    weights.write_safetensors(path, {"a": np.zeros(1)})
-    assert weights.read_metadata(path) == {}
-    with pytest.raises(UserError, match="nothing to write"):
-        weights.write_safetensors(path, {})
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path):
-    path = tmp_path / "w.safetensors"
-    weights.write_safetensors(path, _tensors())
-    before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        # The kernel stops the write in the middle, as a full disk would.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
-        with pytest.raises(UserError, match=r"cannot write .*free some space"):
-            weights.write_safetensors(path, {"big": np.zeros(10_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["w.safetensors"]
-
-
-def test_a_kill_during_the_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "w.safetensors"
-    weights.write_safetensors(path, _tensors())
-    before = path.read_bytes()
-    with open(path, "rb") as reader:  # a rename leaves the old file to who has it open
-        weights.write_safetensors(path, _tensors(2))
-        assert reader.read() == before
-    before = path.read_bytes()
-
-    def die(descriptor):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", die)
-    with pytest.raises(KeyboardInterrupt):
-        weights.write_safetensors(path, _tensors(1))
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["w.safetensors"]
-
-
-def test_unwritable_places_are_explained(tmp_path):
-    with pytest.raises(UserError, match=r"cannot write .*No such file"):
-        weights.write_safetensors(tmp_path / "none" / "w.safetensors", _tensors())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
-        weights.write_safetensors(tmp_path / "file" / "w.safetensors", _tensors())
-    if os.geteuid() != 0:  # root may write anywhere
-        tmp_path.chmod(0o500)
-        try:
-            with pytest.raises(UserError, match=r"cannot write .*Permission denied"):
-                weights.write_safetensors(tmp_path / "w.safetensors", _tensors())
-        finally:
-            tmp_path.chmod(0o700)
-
-
-def test_a_foreign_safetensors_file_is_no_tree(tmp_path):
-    path = tmp_path / "w.safetensors"
-    weights.write_safetensors(path, {"a": {"b": np.zeros(1)}, "a/b/c": np.zeros(1)})
-    with pytest.raises(UserError, match="not a jaxgen file"):
-        weights.read_tree(path)
 
 
 # -------------------------------------------------------------------------------- conversion

@@ -1,10 +1,12 @@
-"""A tiny model of the real family, exported or as a run directory, for the tests of its use."""
+"""A tiny model of the real family, exported or as a run directory, and pictures to use it on."""
 
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from PIL import Image
 
 from jaxgen import config as configs
 from jaxgen import run
@@ -70,3 +72,25 @@ def picture(height=13, width=17, channels=3, seed=0):
     ]
     image = np.stack(planes, axis=-1).astype(np.uint8)
     return image if channels else image[..., 0]
+
+
+def save(path, array, **options):
+    """Writes a picture, and the folders above it; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An exported tiny model, as the command line names it."""
+    return str(tiny_model().export(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / ".cache"))
