@@ -100,7 +100,7 @@ def process_environment(devices: int = 1, **changes: str) -> dict[str, str]:
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=1",
+        "--xla_backend_optimization_level=0",
         "PYTHONPATH": str(REPOSITORY),
         **changes,
     }
