@@ -82,6 +82,21 @@ def assert_close(a: dict[str, np.ndarray], b: dict[str, np.ndarray], tolerance: 
         np.testing.assert_allclose(a[key] / scale, b[key] / scale, atol=tolerance, err_msg=key)
 
 
+def float64():
+    """The context in which JAX computes in float64. Before jax 0.8 it was experimental."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+
+    return enable_x64()
+
+
+def in_float64(f, *args):
+    """What `f` returns for arguments in float64, as NumPy arrays."""
+    with float64():
+        return jax.tree.map(np.asarray, jax.jit(f)(*(np.asarray(a, np.float64) for a in args)))
+
+
 def command(*args: str, devices: int = 1, **environment: str) -> subprocess.CompletedProcess:
     """Runs `python -m ARGS` as a user would, in the repository."""
     return subprocess.run(

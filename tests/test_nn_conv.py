@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import in_float64
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgen.nn import conv as conv_module
@@ -42,11 +43,6 @@ def reference(x, kernel, strides=(1, 1), pads=None):
     return jax.lax.conv_general_dilated(
         x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-
-
-def in_float64(f, *args):
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, jax.jit(f)(*(np.asarray(a, np.float64) for a in args)))
 
 
 def assert_close(got, wanted, tolerance=1e-5):

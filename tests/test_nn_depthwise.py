@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import in_float64
 
 from jaxgen import weights
 from jaxgen.nn import depthwise
@@ -27,11 +28,6 @@ def reference(x, kernel, strides=1):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[3],
     )
-
-
-def in_float64(f, *args):
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, jax.jit(f)(*(np.asarray(a, np.float64) for a in args)))
 
 
 def assert_close(got, wanted, tolerance=1e-5):

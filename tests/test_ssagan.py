@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, float64
 
 from jaxgen import config as configs
 from jaxgen import convert, weights
@@ -95,7 +95,7 @@ def test_equals_the_original_in_float64(golden):
     expected = original(torch, state, arrays["z"], arrays["sent"])
     rounding = np.abs(expected - arrays["y"])
     assert np.mean(rounding > 1e-5) < 0.02
-    with jax.enable_x64(True):
+    with float64():
         double = lambda tree: jax.tree.map(lambda a: a.astype(np.float64), tree)  # noqa: E731
         module = module.clone(dtype=jnp.float64)
         run = jax.jit(lambda v, z, s: module.apply(v, z, texts(s)).image)
