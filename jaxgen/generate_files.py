@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections import Counter
@@ -138,6 +139,17 @@ def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
         else f"{name[:length]}_{zlib.crc32(text.encode()):08x}"
         for text, name in zip(texts, whole, strict=True)
     ]
+
+
+def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
+    """A file in the current folder that is not there yet, named by the texts and the seed."""
+    if way:
+        name = "_to_".join(stems(texts, NAME // len(texts)))
+    else:
+        name = stems(texts[:1])[0] + (f"_and_{len(texts) - 1}_more" if len(texts) > 1 else "")
+    name = f"{name}_seed{seed}"
+    again = (f"{name}_{number}.png" for number in itertools.count(2))
+    return next(p for p in map(Path, itertools.chain([f"{name}.png"], again)) if not p.exists())
 
 
 def pictures(model: Model, strips: Sequence[Strip], options: Options) -> Iterator[Drawing]:

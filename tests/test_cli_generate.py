@@ -65,6 +65,19 @@ def test_a_sheet_of_all_pictures(call, model, tmp_path):
     assert read(tmp_path / "o.png").shape[0] < sheet.shape[0]
 
 
+def test_without_a_place_to_write_to(call, tmp_path):
+    """A new sheet in the current folder; what is there stays."""
+    for name in ("a_red_circle_seed1.png", "a_red_circle_seed1_2.png", "a_red_circle_seed1_3.png"):
+        code, out, err = call("a red circle", "-n", 2, "--seed", 1)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{name}  2 pictures")
+    assert len({(tmp_path / f"a_red_circle_seed1{n}.png").read_bytes() for n in ("", "_2")}) == 1
+    call("a red circle", "a blue square", "a square", "-n", 1)
+    call("a red circle", "a blue square", "--interpolate", 3)
+    made = {p.name for p in tmp_path.glob("*.png")}
+    assert {"a_red_circle_and_2_more_seed0.png", "a_red_circle_to_a_blue_square_seed0.png"} < made
+
+
 def test_a_folder_of_pictures(call, model, tmp_path):
     code, out, _ = call("a red circle", "a blue square", "-n", 2, "--seed", 7, "-o", "out")
     assert code == 0

@@ -16,18 +16,19 @@ MOST_WARNINGS = 5
 
 
 def generate(
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", help="What to draw, in words; one row of pictures each."),
+    ] = None,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             "-o",
             help="A file (.png, .jpg, .webp) for one sheet of all pictures with captions, or a "
-            "folder for a PNG of each, named by prompt, seed and number, and grid.png.",
+            "folder for a PNG of each, named by prompt, seed and number, and grid.png. Default: a "
+            "new file here, named by prompt and seed.",
         ),
-    ],
-    prompt: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="What to draw, in words; one row of pictures each."),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -119,14 +120,14 @@ def generate(
     lines = files.read_prompts(prompts) if prompts else []
     texts = list(dict.fromkeys([*(prompt or []), *lines]))
     if not texts:
-        raise UserError('say what to draw: jaxgen generate "a large red circle" -o out.png')
+        raise UserError('say what to draw: jaxgen generate "a large red circle"')
     if interpolate is not None:
         for wanted, option in ((show_masks, "--show-masks"), (same_noise, "--same-noise")):
             if wanted:
                 raise UserError(f"{option} and --interpolate exclude each other; give one")
         if len(texts) > 2:
             raise UserError(f"--interpolate goes between two prompts, not {len(texts)}")
-    out = out.expanduser()
+    out = out.expanduser() if out else files.new_sheet(texts, seed, interpolate is not None)
     folder = files.is_folder(out)
     if not folder:
         if out.exists() and not overwrite:
