@@ -221,7 +221,7 @@ def test_winograd_is_as_exact_as_plain_float32_within_a_factor_of_four():
     ("kernel_size", "strides"), [(3, 1), (3, 2), (4, 2), (1, 1), (9, 1), (5, 2)]
 )
 def test_layer_pads_as_pytorch(kernel_size, strides):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     x = numbers(0, 2, 12, 11, 3)
     layer = Conv(6, kernel_size, strides=strides, bias_init=jax.nn.initializers.normal(1.0))
     variables = layer.init(jax.random.key(0), x)

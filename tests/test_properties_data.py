@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from jaxgen import data as data_lib
 from jaxgen.data.degrade import KINDS, degrade, degrade_crop, gaussian_blur, mod_crop
@@ -115,7 +116,6 @@ def test_blur_keeps_constants_and_smooths(h, w, sigma, seed):
 
 
 def test_blur_agrees_with_scipy():
-    ndimage = pytest.importorskip("scipy.ndimage")
     image = _picture(30, 20, 0)
     radius = 5  # ceil(3 * 1.6)
     expected = ndimage.gaussian_filter(

@@ -23,7 +23,19 @@ from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
 from jaxgen.task import Upscale
 from jaxgen.train import loop
 
+
+def upscalers(config):
+    """Every `Upscale` of a config's model."""
+    verbs = importlib.import_module(f"jaxgen.models.{config.family}").verbs(config)
+    return [verb for verb in verbs.values() if isinstance(verb, Upscale)]
+
+
+def of_config(family, variant="tiny"):
+    return configs.load(f"{REPOSITORY}/configs/{family}.py:{variant}")
+
+
 FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
+FAMILIES = [family for family in FAMILIES if upscalers(of_config(family))]
 
 
 class Net(nn.Module):
@@ -132,14 +144,9 @@ def test_the_familys_generators_know_their_radius(generator):
 @functools.cache
 def of_family(family, variant="tiny"):
     """(verb, variables) of each `Upscale` of a config."""
-    path = f"{REPOSITORY}/configs/{family}.py:{variant}"
-    config = configs.load(path)
-    verbs = importlib.import_module(f"jaxgen.models.{config.family}").verbs(config)
-    wanted = [verb for verb in verbs.values() if isinstance(verb, Upscale)]
-    if not wanted:
-        pytest.skip(f"{family} does not upscale")
+    config = of_config(family, variant)
     shapes = variable_shapes(config)
-    return [(verb, lively(shapes[verb.net])) for verb in wanted]
+    return [(verb, lively(shapes[verb.net])) for verb in upscalers(config)]
 
 
 def variable_shapes(config):
