@@ -48,7 +48,10 @@ def sweep(
     loaded = configs.load(config, overrides)
     metric = metric or loaded.train.best_metric
     if not metric:
-        raise UserError(f"--metric is missing: {config} has no train.best_metric")
+        raise UserError(
+            f"--metric is missing: {config} has no train.best_metric; give a metric of its "
+            "evaluations, such as --metric whole (captioned shapes) or psnr_y (super-resolution)"
+        )
     file, _, variant = config.partition(":")
     name = Path(file).stem + (f"-{variant}" if variant else "")
     wanted = sweeps.Sweep(
