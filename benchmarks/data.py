@@ -21,10 +21,10 @@ from typing import Any
 
 from absl import flags
 
-from jaxgen import data as data_lib
 from jaxgen.data.pipeline import close, train_iterator
-from jaxgen.data.sources import open_source
-from jaxgen.data.sr import train_transform
+from jaxgen.data.sr import section as data_lib
+from jaxgen.data.sr.examples import train_transform
+from jaxgen.data.sr.sources import open_source
 
 BATCH = 16
 ROUNDS = 3

@@ -236,7 +236,7 @@ def run_worker(
     case = Case(**{**fields, "layouts": tuple(fields["layouts"])})
     if args.worker == "torch":
         return serve_torch(torch_network(case.network), case, args.layout)
-    from jaxgen import heap
+    from jaxgen.train import heap
 
     heap.keep_freed_memory()
     return serve_jax(jax_network(case.network, case.dtype), case)

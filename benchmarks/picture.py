@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgen import data
-from jaxgen import run as runs
 from jaxgen.data.resize import imresize, to_uint8
-from jaxgen.data.sr import validation_pairs
+from jaxgen.data.sr import section as data
+from jaxgen.data.sr.examples import validation_pairs
 from jaxgen.grid import captioned_grid
 from jaxgen.metrics.psnr_ssim import sr_metrics
+from jaxgen.runs import model as runs
 
 # (row, column) of the shown squares' corners, by photo.
 PLACES = {"astronaut": (20, 150), "chelsea": (60, 100)}

@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from jaxgen import run as runs
-from jaxgen.data import captioned
-from jaxgen.data.shapes import parse
+from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned.shapes import parse
+from jaxgen.evaluation.captions import evaluate
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.metrics.diversity import pixel_diversity
 from jaxgen.metrics.shapes_reader import judge
-from jaxgen.tasks.t2i_evaluation import evaluate
+from jaxgen.runs import model as runs
 
 COLUMNS = ("valid", "shape", "colour", "size", "place", "whole")
 PROMPTS = (

@@ -48,9 +48,8 @@ def serve_jax(case: Case) -> None:
     import jax.numpy as jnp
 
     from jaxgen import config as configs
-    from jaxgen import heap
     from jaxgen.task import Due
-    from jaxgen.train import loop
+    from jaxgen.train import heap, loop
     from jaxgen.train import mesh as meshes
     from jaxgen.train.state import make_optimizers
     from jaxgen.train.step import make_step

@@ -21,7 +21,7 @@ Variants (`--config=configs/esrgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import sr_config, sr_loss
+from jaxgen.tasks.sr.config import sr_config, sr_loss
 
 
 def get_config(arg=""):

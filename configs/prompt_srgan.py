@@ -22,8 +22,8 @@ Expected: mean Y-PSNR on unseen scenes 37.0 dB with the right prompt, 20.5 with 
 """
 
 from jaxgen import config as configs
-from jaxgen.data import prompted
-from jaxgen.tasks import sr_loss
+from jaxgen.data.scenes import drawing as prompted
+from jaxgen.tasks.sr.config import sr_loss
 
 
 def get_config(arg=""):

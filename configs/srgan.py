@@ -24,7 +24,7 @@ Variants (`--config=configs/srgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import sr_config
+from jaxgen.tasks.sr.config import sr_config
 
 
 def get_config(arg=""):

@@ -18,7 +18,7 @@ Variants (`--config=configs/ssagan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import t2i_config, t2i_loss, t2i_lstm, t2i_rates, t2i_tiny
+from jaxgen.tasks.t2i.config import t2i_config, t2i_loss, t2i_lstm, t2i_rates, t2i_tiny
 
 
 def get_config(arg=""):

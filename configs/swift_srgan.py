@@ -13,7 +13,7 @@ Variants (`--config=configs/swift_srgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks import sr_config
+from jaxgen.tasks.sr.config import sr_config
 
 
 def get_config(arg=""):

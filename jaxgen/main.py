@@ -13,8 +13,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxgen.errors import UserError
-from jaxgen.heap import keep_freed_memory
 from jaxgen.log import setup
+from jaxgen.train.heap import keep_freed_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "config file, with `:variant` if wanted; --config.key=value changes a value"

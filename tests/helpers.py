@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxgen import config as configs
-from jaxgen.data import captioned
+from jaxgen.data.captioned import section as captioned
 from jaxgen.train import loop
 from jaxgen.train.checkpoint import FOLDER
 

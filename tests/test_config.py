@@ -9,8 +9,9 @@ import pytest
 from helpers import REPOSITORY, TINY, command
 
 from jaxgen import config as configs
-from jaxgen import data
-from jaxgen.data import captioned, prompted
+from jaxgen.data.captioned import section as captioned
+from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.sr import section as data
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.train import loop

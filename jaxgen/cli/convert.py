@@ -47,7 +47,7 @@ def convert(
         raise UserError("give a weight file, or --list for the layouts that are known")
     if to is not None and to_torch is not None:
         raise UserError("--to and --to-torch exclude each other; give one")
-    from jaxgen import convert as conversion
+    from jaxgen.runs import convert as conversion
 
     if to_torch is not None:
         _check_free(to_torch, overwrite)
@@ -64,8 +64,8 @@ def _check_free(file: Path, overwrite: bool) -> None:
 def _list() -> None:
     from rich.table import Table
 
-    from jaxgen.convert import layouts
     from jaxgen.encoders.convert import KINDS
+    from jaxgen.runs.convert import layouts
 
     table = Table("layout", "family", "net")
     for family, one in layouts():

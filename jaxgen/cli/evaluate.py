@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from jaxgen.cli.common import DEFAULT_MODEL, console
-from jaxgen.cli.evaluate_generation import (
+from jaxgen.errors import UserError
+from jaxgen.evaluation.pictures import (
     Options,
     evaluate_model,
     evaluate_pictures,
     show,
     write_report,
 )
-from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxgen.run import Model
+    from jaxgen.runs.model import Model
 
 # Heads in --help.
 _SR, _SETS = "Super-resolution", "Generated pictures"
@@ -179,7 +179,7 @@ def evaluate(
         raise UserError(f"{save_statistics}: statistics end in .npz")
     for path in (json_file, save_statistics):
         if path:
-            from jaxgen.upscale_files import check_writable
+            from jaxgen.verbs.upscale.files import check_writable
 
             check_writable(path.parent)
     options = Options(
@@ -202,7 +202,7 @@ def evaluate(
     name = model or DEFAULT_MODEL
     opened = None
     if name != "bicubic":
-        from jaxgen.run import load
+        from jaxgen.runs.model import load
 
         opened = load(name)
         if "generate" in opened.verbs:
@@ -240,8 +240,8 @@ def _super_resolution(
     blur: bool,
     json_file: Path | None,
 ) -> None:
-    from jaxgen.data.sr import folder_pairs
-    from jaxgen.metrics.sr_evaluation import compare
+    from jaxgen.data.sr.examples import folder_pairs
+    from jaxgen.evaluation.sr import compare
 
     measures = _further_measures(lpips, blur)
     if opened and scale not in (None, opened.scale):
@@ -303,7 +303,7 @@ def _further_measures(lpips_files: list[Path], blur: bool) -> _Measures:
     """What is measured besides PSNR and SSIM; reads the weights."""
     measures = _Measures({}, {})
     if lpips_files:
-        from jaxgen.metrics import lpips
+        from jaxgen.encoders import lpips
 
         params = lpips.load(*lpips_files)
         name = f"lpips_{lpips.trunk_of(params['trunk'])}"

@@ -111,9 +111,9 @@ def generate(
     Words that the model does not know are named, with the nearest that it knows. The same command
     again goes on where an interrupted one stopped, if it writes to a folder.
     """
-    from jaxgen import generate_files as files
-    from jaxgen.generate import check_draws
-    from jaxgen.upscale_files import check_writable
+    from jaxgen.verbs.generate import files
+    from jaxgen.verbs.generate.draw import check_draws
+    from jaxgen.verbs.upscale.files import check_writable
 
     count = n if n is not None else (8 if interpolate is None else 1)
     check_draws(seed, first, count + (interpolate is not None), truncation)
@@ -138,7 +138,7 @@ def generate(
 
     from tqdm import tqdm
 
-    from jaxgen.run import load
+    from jaxgen.runs.model import load
 
     opened = load(model)
     _ = opened.size  # a model that does not generate is refused here
@@ -180,7 +180,7 @@ def generate(
 
 def _check_bundled(model: str) -> None:
     """A clear line where the default is meant and this installation lacks it."""
-    from jaxgen.places import bundled_names
+    from jaxgen.weights.places import bundled_names
 
     if model == DEFAULT_GENERATOR and not Path(model).exists() and model not in bundled_names():
         raise UserError(
@@ -191,7 +191,7 @@ def _check_bundled(model: str) -> None:
 
 def _warn(texts: list[str], read: list[Any]) -> None:
     """Names the words that the model does not know, of the first few prompts that have such."""
-    from jaxgen.data.tokens import complaint
+    from jaxgen.data.text.tokens import complaint
 
     problems = [(text, complaint(one)) for text, one in zip(texts, read, strict=True)]
     problems = [(text, problem) for text, problem in problems if problem]

@@ -16,7 +16,8 @@ def interpolate(
     overwrite: Annotated[bool, typer.Option(help="Replace a model exported there.")] = False,
 ) -> None:
     """Mix the weights of two models: less invented texture and fewer artefacts than the GAN."""
-    from jaxgen import interpolation, run
+    from jaxgen.runs import interpolation
+    from jaxgen.runs import model as run
 
     model = interpolation.interpolate(run.load(a), run.load(b), alpha)
     folder = model.export(out, overwrite=overwrite)

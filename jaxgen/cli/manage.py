@@ -19,7 +19,7 @@ def models() -> None:
     """List the bundled models."""
     from rich.table import Table
 
-    from jaxgen.places import list_models
+    from jaxgen.weights.places import list_models
 
     table = Table("name", "family", "does", "scale", "pixels", "parameters", "evaluation", "about")
     for row in list_models():
@@ -88,7 +88,7 @@ def prepare(
         return
     if config or model or out or set_:
         raise UserError("--config, --set, --model and --out are for `jaxgen prepare embeddings`")
-    from jaxgen.data.prepare import prepare as prepare_dataset
+    from jaxgen.data.tfds import prepare as prepare_dataset
 
     print(f"prepared: {prepare_dataset(name, data_dir or '')}")
 
@@ -97,7 +97,7 @@ def _prepare_embeddings(config: str, overrides: dict[str, Any], model: str, out:
     from tqdm import tqdm
 
     from jaxgen import config as configs
-    from jaxgen import text_features
+    from jaxgen.runs import precompute as text_features
 
     wanted = configs.load(config, overrides)
     tower = text_features.of_model(model)
@@ -127,7 +127,7 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace a model exported there.")] = False,
 ) -> None:
     """Write a run's model as a folder to keep or to share: config, weights, model card."""
-    from jaxgen.run import load
+    from jaxgen.runs.model import load
 
     if step is not None and best:
         raise UserError("--step and --best exclude each other; give one")

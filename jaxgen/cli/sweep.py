@@ -40,8 +40,8 @@ def sweep(
     trials.csv, best.json, sweep.png and the runs themselves.
     """
     from jaxgen import config as configs
-    from jaxgen import sweep as sweeps
     from jaxgen.log import setup
+    from jaxgen.train import sweep as sweeps
 
     setup()
     overrides = dict(pair(text) for text in set_ or [])

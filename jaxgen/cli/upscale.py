@@ -103,7 +103,7 @@ def upscale(
     A picture that can't be read is named and the others are done; exit code 1. The same command
     again goes on where an interrupted one stopped.
     """
-    from jaxgen import upscale_files
+    from jaxgen.verbs.upscale import files as upscale_files
 
     if scale is not None and math.isnan(scale):
         raise UserError("--scale must be a number")
@@ -118,8 +118,8 @@ def upscale(
 
     from tqdm import tqdm
 
-    from jaxgen.data.tokens import complaint
-    from jaxgen.run import load
+    from jaxgen.data.text.tokens import complaint
+    from jaxgen.runs.model import load
 
     opened = load(model)
     _ = opened.scale  # a model that does not upscale is refused here, not once per picture
@@ -172,8 +172,8 @@ def _write_attention(model: Any, source: Path, target: Path) -> Path:
     """The sheet of attention maps beside an upscaled picture."""
     import numpy as np
 
-    from jaxgen.data.images import read_image, write_image
-    from jaxgen.tasks.attention_maps import heat_sheet, sheet_path
+    from jaxgen.data.picture_files import read_image, write_image
+    from jaxgen.verbs.upscale.attention import heat_sheet, sheet_path
 
     words, maps = model.attention(read_image(source))
     path = sheet_path(target)

@@ -20,13 +20,13 @@ from jaxgen.encoders import (
     files,
     inception,
     inception_resnet_v2,
+    lpips,
     resnet,
     squeezenet,
     vgg,
 )
 from jaxgen.encoders import inception_layout as inception_fid_layout
 from jaxgen.encoders import inception_resnet_v2_layout as inception_layout
-from jaxgen.metrics import lpips
 from jaxgen.weights import Rule, Tensors, Tree, convert, to_torch
 
 State = Mapping[str, np.ndarray]

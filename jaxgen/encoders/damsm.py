@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.keymap import Transform
 from jaxgen.nn.text import LSTMEncoder
 from jaxgen.weights import DENSE, Rule, Tensors, Tree, convert
+from jaxgen.weights.keymap import Transform
 
 ARCH = "text"  # the net's name: a file of ours serves `train.init_from.text`
 _GATES = "ifgo"  # in PyTorch's order

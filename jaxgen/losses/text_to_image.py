@@ -1,6 +1,6 @@
 """What text-to-image GANs have in common: mismatched pairs, and the losses over D's heads.
 
-The weights are those of the config section `model.loss`; see `jaxgen.tasks.t2i_loss`.
+The weights are those of the config section `model.loss`; see `jaxgen.tasks.t2i.config.t2i_loss`.
 """
 
 from __future__ import annotations

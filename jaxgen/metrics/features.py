@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.data.images import read_image
+from jaxgen.data.picture_files import read_image
 from jaxgen.data.resize import imresize
 from jaxgen.encoders import inception, vgg
 from jaxgen.errors import UserError

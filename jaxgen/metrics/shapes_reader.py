@@ -29,15 +29,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from jaxgen.data.shape_captions import (
-    ATTRIBUTES,
-    COLOURS,
-    PLACES,
-    SHAPES,
-    Claim,
-    Thing,
-)
-from jaxgen.data.shapes import CENTRES, EXTENT, PALETTE, RADIUS, Scene, coverage
+from jaxgen.data.captioned.shape_captions import ATTRIBUTES, COLOURS, PLACES, SHAPES, Claim, Thing
+from jaxgen.data.captioned.shapes import CENTRES, EXTENT, PALETTE, RADIUS, Scene, coverage
 
 # An object's pixels differ from the ground by so many levels (the palette does by 180 or more).
 # Fainter spots, and those with less than `SPECK` of the smallest object's area, are passed over.
@@ -69,9 +62,9 @@ _PALETTE = np.array([PALETTE[colour] for colour in COLOURS], np.float64)
 class Found:
     """One object of a picture.
 
-    thing: its attributes. y, x, radius: as of `jaxgen.data.shapes.Spot`. rgb: colour in levels.
-    overlap: of its mask with its shape, 0 to 1. distance: of rgb to the named colour. mixed: share
-    of its inner pixels that are nearer to another colour.
+    thing: its attributes. y, x, radius: as of `jaxgen.data.captioned.shapes.Spot`. rgb: colour in
+    levels. overlap: of its mask with its shape, 0 to 1. distance: of rgb to the named colour.
+    mixed: share of its inner pixels that are nearer to another colour.
     """
 
     thing: Thing

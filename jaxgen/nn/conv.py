@@ -4,7 +4,7 @@ The layer computes what `lax.conv_general_dilated` computes, on GPU and TPU by t
 a CPU, float32 convolutions go other ways where these are faster:
 
 - 3x3, stride 1, same size, 32 channels or more on both sides: Winograd's F(4x4, 3x3),
-  `jaxgen.nn.winograd`, forward and for both gradients;
+  `jaxgen.nn.cpu.winograd`, forward and for both gradients;
 - several inputs to be concatenated, in such a layer: each is transformed on its own, so that the
   layers of a dense block share the transforms and no concatenation is made;
 - 1x1: a matrix product;
@@ -47,7 +47,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgen.nn import winograd
+from jaxgen.nn.cpu import winograd
 
 # Winograd pays for its transforms and for its longer compilation from here on: channels, and
 # pixels of the batch times channels in times channels out.

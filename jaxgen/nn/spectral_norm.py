@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxgen.keymap import CONV, DENSE, NONE, Rule, Transform
 from jaxgen.nn.conv import conv2d
+from jaxgen.weights.keymap import CONV, DENSE, NONE, Rule, Transform
 
 COLLECTION = "spectral"
 EPS = 1e-12

@@ -306,7 +306,7 @@ def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
 
 def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainState:
     """Puts in the nets that `train.init_from` takes from other runs or weight files."""
-    from jaxgen.train.init_from import load_nets
+    from jaxgen.weights.nets import load_nets
 
     nets: dict[str, Any] = {}
     for net, source in sources.items():

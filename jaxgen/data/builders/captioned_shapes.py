@@ -1,4 +1,4 @@
-"""The dataset `captioned_shapes` as a TFDS builder: drawn scenes of `jaxgen.data.shapes`.
+"""The dataset `captioned_shapes` as a TFDS builder: drawn scenes of `jaxgen.data.captioned.shapes`.
 
 Records {"image": uint8 (n, n, 3), "captions": texts, "meaning": int32, "objects": one record of
 "shape", "colour", "size", "place" (names) and "box" (share of the picture) per object}; splits
@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxgen.data.shapes import (
+from jaxgen.data.captioned.shapes import (
     ATTRIBUTES,
     COLOURS,
     EXTENT,
@@ -175,8 +175,8 @@ def prepare(
 
     Args:
       data_dir: root of TFDS datasets.
-      size, objects, count: as of `jaxgen.data.shapes.Shapes`; validation and held_out get `count`
-        scenes too, but `HELD` at most.
+      size, objects, count: as of `jaxgen.data.captioned.shapes.Shapes`; validation and held_out
+        get `count` scenes too, but `HELD` at most.
 
     Raises:
       UserError: an impossible number, or a folder that can't be written.

@@ -1,8 +1,8 @@
 """The dataset `emoji` as a TFDS builder: the font Noto Color Emoji, drawn and captioned.
 
 Records {"image": uint8 (n, n, 3) on white, "captions": texts, "meaning": int32, "emoji": text};
-splits train and validation, by base (see `jaxgen.data.emoji`). Which emoji there are depends on the
-font's version.
+splits train and validation, by base (see `jaxgen.data.captioned.emoji`). Which emoji there are
+depends on the font's version.
 
 Configs are "32", "64" and "128", the side of the pictures, and any that `config` makes.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxgen.data import emoji
+from jaxgen.data.captioned import emoji
 from jaxgen.errors import UserError
 
 HOLDOUT = 0.1  # share of the bases in the validation split

@@ -15,13 +15,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxgen.keymap import CONV, DENSE
-from jaxgen.layout import Layout, Sizes, Tensors, config_of
 from jaxgen.models.dfgan.discriminator import MOST, Discriminator
 from jaxgen.models.dfgan.generator import widths
 from jaxgen.models.dfgan.task import make_discriminator, make_generator
 from jaxgen.nn.text import Text
 from jaxgen.weights import Rule, Tree, module_rules
+from jaxgen.weights.keymap import CONV, DENSE
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of
 
 BLOCK = {"2022": "GBlocks.{i}", "2020": "block{i}"}
 LAST = {"2022": "to_rgb.1", "2020": "conv_img.1"}

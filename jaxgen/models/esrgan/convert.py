@@ -11,7 +11,6 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.esrgan.discriminators import (
     HEAD_SIDE,
     UNetDiscriminatorSN,
@@ -23,6 +22,7 @@ from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
 from jaxgen.models.esrgan.task import make_discriminator, make_generator
 from jaxgen.nn import spectral_norm
 from jaxgen.weights import CONV, DENSE, Rule, Tree, dense_after_flatten, module_rules
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
 
 # Batches that each BatchNorm has seen; PyTorch reads state dicts without them, too.
 _COUNTS = Rule("*.num_batches_tracked", None)

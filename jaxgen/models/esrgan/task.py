@@ -1,4 +1,4 @@
-"""ESRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
+"""ESRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr.task`'s."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.models.esrgan.discriminators import (
 from jaxgen.models.esrgan.rrdbnet import RRDBNet
 from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
 from jaxgen.task import Task
-from jaxgen.tasks import sr
+from jaxgen.tasks.sr import task as sr
 
 GENERATORS = {"rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
 DISCRIMINATORS = {"vgg": VGGStyleDiscriminator, "unet": UNetDiscriminatorSN}

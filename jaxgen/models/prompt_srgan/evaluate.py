@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data import prompted
 from jaxgen.data.resize import imresize
+from jaxgen.data.scenes import drawing as prompted
 from jaxgen.metrics.psnr_ssim import psnr, rgb_to_y
 from jaxgen.task import Evaluation, PromptedUpscale
 

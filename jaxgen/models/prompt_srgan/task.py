@@ -18,8 +18,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from jaxgen import weights
-from jaxgen.data import prompted
-from jaxgen.data.tokens import WordTokenizer, only_start
+from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.text.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial
 from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
@@ -27,7 +27,7 @@ from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
 from jaxgen.task import Prompt, PromptedUpscale, Task
-from jaxgen.tasks import sr
+from jaxgen.tasks.sr import task as sr
 
 
 def make_generator(config: ConfigDict) -> PromptSRResNet:

@@ -12,10 +12,10 @@ import re
 
 from ml_collections import ConfigDict
 
-from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.rdn.generator import shuffles
 from jaxgen.models.rdn.task import make_generator
 from jaxgen.weights import Rule, Tree, module_rules
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
 
 _SIZES = ("scale", "features", "blocks", "layers", "growth", "up_features", "value_range")
 

@@ -1,4 +1,4 @@
-"""RDN's network and verb from a config; trained for pixels alone, by `jaxgen.tasks.sr`."""
+"""RDN's network and verb from a config; trained for pixels alone, by `jaxgen.tasks.sr.task`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from jaxgen.errors import UserError
 from jaxgen.models.rdn.generator import RDN
 from jaxgen.task import Task
-from jaxgen.tasks import sr
+from jaxgen.tasks.sr import task as sr
 
 
 def make_generator(config: ConfigDict) -> RDN:

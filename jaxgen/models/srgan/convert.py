@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.srgan.generator import SRResNet
 from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
 from jaxgen.models.srgan.task import make_generator
 from jaxgen.weights import Rule, Tree, module_rules
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
+"""SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr.task`'s."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgen.models.srgan.generator import FORMS as OWN_FORMS
 from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
 from jaxgen.task import Task
-from jaxgen.tasks import sr
+from jaxgen.tasks.sr import task as sr
 
 FORMS = {**OWN_FORMS, "published": PublishedSRResNet, "msrresnet": MSRResNet}
 

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxgen.keymap import DENSE
-from jaxgen.layout import Layout, Sizes, Tensors, config_of
 from jaxgen.models.dfgan.generator import widths
 from jaxgen.models.ssagan.generator import Generator
 from jaxgen.models.ssagan.task import make_generator
 from jaxgen.nn.text import Text
 from jaxgen.weights import Rule, Tree, module_rules
+from jaxgen.weights.keymap import DENSE
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of
 
 SETTINGS = ("features", "z_size", "hidden", "mask_features")
 

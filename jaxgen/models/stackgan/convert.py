@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxgen.keymap import Transform
-from jaxgen.layout import Layout, Sizes, Tensors, config_of
 from jaxgen.models.stackgan.discriminator import layers
 from jaxgen.models.stackgan.task import (
     make_discriminator,
@@ -26,6 +24,8 @@ from jaxgen.models.stackgan.task import (
 )
 from jaxgen.nn.text import Text
 from jaxgen.weights import CONV, DENSE, Rule, Tree, module_rules
+from jaxgen.weights.keymap import Transform
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of
 
 WITHIN = "STAGE1_G."
 _COUNTS = Rule("*.num_batches_tracked", None)

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.stackgan.generator import ConditioningAugmentation, StageOne, StageTwo
 from jaxgen.nn.text import Text
-from jaxgen.tasks import t2i
-from jaxgen.tasks.sr import to_float
+from jaxgen.tasks.sr.task import to_float
+from jaxgen.tasks.t2i import task as t2i
 
 # What stage II's losses, which are a GAN's like others, find under the usual names.
 STAGE_TWO = {"text": "text", "low": "g", "g": "g2", "d": "d2"}

@@ -14,8 +14,8 @@ from jaxgen.models.stackgan.discriminator import Discriminator
 from jaxgen.models.stackgan.generator import FORMS, StageOne, StageTwo
 from jaxgen.models.stackgan.losses import StageOneLosses, StageTwoLosses, draw_low
 from jaxgen.task import Generate, Phase, Task
-from jaxgen.tasks import t2i
-from jaxgen.tasks.sr import choose, make_module
+from jaxgen.tasks.sr.task import choose, make_module
+from jaxgen.tasks.t2i import task as t2i
 
 resolve = t2i.resolve
 STAGES = ((1,), (2,), (1, 2))

@@ -6,9 +6,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from jaxgen.layout import Layout, Sizes, Tensors, config_of, shapes_of
 from jaxgen.models.swift_srgan.task import make_discriminator, make_generator
 from jaxgen.weights import CONV, DENSE, Rule, dense_after_flatten, module_rules
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
 
 
 def _separable(source: str, target: str) -> list[Rule]:

@@ -1,4 +1,4 @@
-"""Swift-SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
+"""Swift-SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr.task`'s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxgen.errors import UserError
 from jaxgen.models.swift_srgan.discriminator import SwiftDiscriminator
 from jaxgen.models.swift_srgan.generator import SwiftGenerator
 from jaxgen.task import Task
-from jaxgen.tasks import sr
+from jaxgen.tasks.sr import task as sr
 
 # 16: what the original's code trains as x8 (it has scale // 2 up-stages).
 SCALES = (2, 4, 8, 16)

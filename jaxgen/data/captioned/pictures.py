@@ -1,0 +1,136 @@
+"""What the sources of captioned pictures share: fitting, holding out, and telling meanings apart.
+
+`CaptionedPictures` is the random-access source behind `folder`, `cub` and `coco`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.data.picture_source import Pictures, Reader
+from jaxgen.data.resize import imresize
+from jaxgen.data.text.tokens import split_words
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedReader:
+    """Another reader's pictures with a shorter side of `side` pixels (MATLAB bicubic).
+
+    Fitted before they are cached, so that the cache holds the small form.
+    """
+
+    reader: Reader
+    side: int
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def read(self, index: int) -> tuple[str, np.ndarray]:
+        name, image = self.reader.read(index)
+        return name, fit(image, self.side)
+
+
+class CaptionedPictures:
+    """Records {"image": uint8 (h, w, 3), "_name", "_captions": tuple of texts, "meaning": int}.
+
+    The shorter side of the pictures is `data.size` times `data.enlarge`.
+
+    Args:
+      reader: the pictures; unusable ones are treated as `data.on_bad` says.
+      captions, meanings: by the reader's names of the pictures.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        captions: Mapping[str, tuple[str, ...]],
+        meanings: Mapping[str, int],
+        data: ConfigDict,
+    ):
+        self._captions, self._meanings = dict(captions), dict(meanings)
+        self._pictures = Pictures(
+            FittedReader(reader, round(data.size * data.enlarge)),
+            on_bad=data.on_bad,
+            cache_mb=data.cache_mb,
+        )
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self._pictures[index]  # for an unusable picture another one, hence by its name
+        name = record["_name"]
+        return {**record, "_captions": self._captions[name], "meaning": self._meanings[name]}
+
+    def captions(self) -> Iterator[tuple[str, ...]]:
+        """Every picture's captions; reads no picture."""
+        yield from self._captions.values()
+
+
+def fit(image: np.ndarray, side: int) -> np.ndarray:
+    """A picture (h, w, 3) resized so that its shorter side is `side`; itself if it is so."""
+    height, width = image.shape[:2]
+    least = min(height, width)
+    if least == side:
+        return image
+    size = (round(height * side / least), round(width * side / least))
+    return imresize(image, size=size)
+
+
+def normalised(caption: str) -> str:
+    """The caption's words and commas; two captions equal in them say the same."""
+    return " ".join(split_words(caption)) or caption.strip().casefold()
+
+
+def shared_meanings(captions: Sequence[Iterable[str]]) -> list[int]:
+    """One number for each picture's captions, equal for pictures that share an equal caption.
+
+    So it is for pictures that are linked by others in between. The number is the index of the
+    first picture of such a group.
+    """
+    leader = list(range(len(captions)))
+
+    def find(i: int) -> int:
+        while leader[i] != i:
+            leader[i] = leader[leader[i]]
+            i = leader[i]
+        return i
+
+    first: dict[str, int] = {}
+    for i, texts in enumerate(captions):
+        for text in texts:
+            a, b = find(first.setdefault(normalised(text), i)), find(i)
+            leader[max(a, b)] = min(a, b)
+    return [find(i) for i in range(len(captions))]
+
+
+def hold_out(names: Iterable[str], share: float) -> set[str]:
+    """The names of the lowest hash, `share` of them: the same on every machine.
+
+    Hardly any other is chosen when names are added. At least one, if `share` is above 0 and
+    there are two or more.
+    """
+    ranked = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    count = round(share * len(ranked))
+    if share > 0 and len(ranked) > 1:
+        count = min(max(count, 1), len(ranked) - 1)
+    return set(ranked[:count])
+
+
+def named(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, for a message."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def refuse_empty(count: int, what: str) -> None:
+    """Raises UserError where nothing is left."""
+    if not count:
+        raise UserError(f"no captioned picture is left: {what}")

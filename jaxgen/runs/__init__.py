@@ -1,0 +1,1 @@
+"""Trained models: opening, using, converting, mixing and sharing them."""

@@ -1,0 +1,296 @@
+"""Published weights to models of ours and back: `jaxgen convert`.
+
+A file's layout is recognised from its keys and shapes, never from its name; the families list the
+layouts they know in `jaxgen/models/<family>/convert.py`, see `jaxgen.weights.layout`. Weights of
+frozen networks (VGG and the like) are converted by `jaxgen.encoders.convert`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxgen import config as configs
+from jaxgen import models as families
+from jaxgen import weights
+from jaxgen.errors import UserError
+from jaxgen.runs import model as run
+from jaxgen.runs.card import sizes_text
+from jaxgen.verbs.offered import verbs_of
+from jaxgen.weights import Tree, places
+from jaxgen.weights.keymap import misfits
+from jaxgen.weights.layout import Layout, Sizes, Tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """One net's published weights as our variables.
+
+    Attributes:
+      family, layout, sizes: what the file was recognised as.
+      config: of the family, with a net of these sizes; its section `origin` says where the weights
+        come from.
+      variables: {"params": ..., "batch_stats": ...}, NumPy arrays.
+    """
+
+    family: str
+    layout: Layout
+    sizes: Sizes
+    config: ConfigDict
+    variables: Tree
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(a.size for a in weights.flatten(self.variables["params"]).values())
+
+    def model(self) -> run.Model:
+        """The model, ready for use; of a net that can do nothing alone, for `export` only."""
+        nets = {self.layout.net: self.variables}
+        return run.Model(self.config.origin.file, self.config, nets, step=0)
+
+    def export(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Writes config, weights and a model card, as `jaxgen.runs.model.Model.export`."""
+        return self.model().export(folder, overwrite)
+
+
+def convert(path: str | Path, layout: str | None = None) -> Converted:
+    """Reads and converts a published weight file.
+
+    Args:
+      path: `.safetensors`, `.npz`, or a PyTorch file (needs torch; no code in it is run).
+      layout: name of its layout; None: the one that is recognised.
+
+    Raises:
+      UserError: unreadable; no layout known, or several alike; or names every missing, extra and
+        misshapen key.
+    """
+    path = Path(path).expanduser()
+    return _convert(path, weights.read_tensors(path), layout)
+
+
+def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
+    _check_not_ours(path, tensors)
+    try:
+        family, found, sizes = recognise(tensors, layout)
+        config = found.config(sizes)
+        variables = weights.convert(tensors, found.rules(sizes), found.expected(config))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    config.origin = {
+        "file": path.name,
+        "layout": found.name,
+        "net": found.net,
+        "sizes": dict(sizes),
+    }
+    return Converted(family, found, sizes, config, variables)
+
+
+def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout, Sizes]:
+    """(family, layout, sizes) of a state dict, from its keys and shapes.
+
+    Of several layouts whose telling keys are there, the one with the fewest missing, unknown and
+    misshapen keys is taken.
+
+    Args:
+      tensors: what `jaxgen.weights.read_tensors` gives.
+      layout: name of the only one to try.
+
+    Raises:
+      UserError: none fits, or two fit alike.
+    """
+    tried = layouts() if layout is None else [find_layout(layout)]
+    fits = [
+        (family, one, sizes)
+        for family, one in tried
+        if (sizes := _sizes_of(one, tensors)) is not None
+    ]
+    if not fits:
+        known = ", ".join(one.name for _, one in tried)
+        raise UserError(
+            f"no known layout has these keys: {_some(tensors)}; tried {known} "
+            "(`jaxgen convert --list` tells what each is)"
+        )
+    if len(fits) == 1:
+        return fits[0]
+    scores = [
+        misfits(tensors, one.rules(sizes), one.expected(one.config(sizes)))
+        for _, one, sizes in fits
+    ]
+    best = [fit for fit, score in zip(fits, scores, strict=True) if score == min(scores)]
+    if len(best) > 1:
+        names = " and ".join(one.name for _, one, _ in best)
+        raise UserError(f"the keys fit {names} alike; say which it is with --layout")
+    return best[0]
+
+
+def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dict[str, Any]]:
+    """A model's weights under PyTorch's keys.
+
+    Args:
+      source: a run (its newest checkpoint, averaged), an exported folder, a bundled model's name,
+        or a published weight file, which is so moved from one layout to another.
+      layout: name of the layout to write; None: the one that the weights came from, else the
+        family's first that has such a network.
+
+    Returns: (layout, state dict of float32 NumPy arrays).
+
+    Raises:
+      UserError: no such model, or no layout (or not the named one) has such a network.
+    """
+    config, nets = _open(source)
+    family = config.family
+    if layout is not None:
+        home, wanted = find_layout(layout)
+        if home != family:
+            raise UserError(f"{wanted.name} is a layout of {home}; {source} is of {family}")
+        candidates = [wanted]
+    else:
+        candidates = [one for home, one in layouts() if home == family]
+        origin = config.get("origin", {}).get("layout")
+        candidates.sort(key=lambda one: one.name != origin)
+    for one in candidates:
+        if one.net in nets and (sizes := one.read(config)) is not None:
+            return one, weights.to_torch(nets[one.net], one.rules(sizes))
+    names = ", ".join(one.name for one in candidates) or f"none for the family {family}"
+    raise UserError(
+        f"no published layout has the networks of {source} (net {', '.join(nets)}); there are: "
+        f"{names}"
+    )
+
+
+def write_own(
+    source: str | Path, target: Path | None, layout: str | None = None, overwrite: bool = False
+) -> str:
+    """A published weight file -> a folder (models) or a file (frozen networks) of ours.
+
+    Args:
+      target: None: nothing is written, only looked at.
+
+    Returns: what it is and where it went; one line.
+
+    Raises:
+      UserError: see `convert`; or the target is in use or has the wrong ending.
+    """
+    from jaxgen.encoders import convert as encoders
+
+    path = Path(source).expanduser()
+    tensors = weights.read_tensors(path)
+    kind = encoders.recognise(tensors) if layout is None else None
+    if kind is None:
+        converted = _convert(path, tensors, layout)
+        one, folder = converted.layout, ""
+        if target is not None:
+            folder = f"{converted.export(target, overwrite)}  "
+        use = "" if verbs_of(converted.config) else f"; for train.init_from.{one.net}"
+        return (
+            f"{folder}{one.name} ({sizes_text(converted.sizes)}), family {converted.family}, "
+            f"{converted.parameters:,} parameters{use}"
+        )
+    tree = kind.read(tensors)
+    arch = kind.arch(tree)
+    if target is not None:
+        if target.suffix != ".safetensors":
+            raise UserError(
+                f"{target}: {kind.name} becomes a file; give one ending in .safetensors"
+            )
+        if target.exists() and not overwrite:
+            raise UserError(f"{target} exists; choose another name, or --overwrite replaces it")
+        weights.write_safetensors(target, {arch: tree}, {"arch": arch, "origin": path.name})
+    count = sum(a.size for a in weights.flatten(tree.get("params", tree)).values())
+    where = "" if target is None else f"{target}  "
+    return f"{where}{kind.name}: {arch}, {count:,} parameters"
+
+
+def write_torch(source: str | Path, target: Path, layout: str | None = None) -> str:
+    """Any model, or a file of ours of a frozen network -> a file with PyTorch's keys.
+
+    Returns: the layout's name and the number of tensors; one line.
+
+    Raises:
+      UserError: see `to_torch`.
+    """
+    from jaxgen.encoders import convert as encoders
+
+    path = Path(source).expanduser()
+    own = weights.read_tensors(path) if path.is_file() else {}
+    found = encoders.to_published(own)
+    if found is not None:
+        name, tensors = found[0].name, found[1]
+    else:
+        one, tensors = to_torch(source, layout)
+        name = one.name
+    weights.write_tensors(target, tensors)
+    return f"{name}, {len(tensors)} tensors"
+
+
+def layouts() -> list[tuple[str, Layout]]:
+    """(family, layout), of all families that have published weights."""
+    return list(_layouts())
+
+
+@functools.cache
+def _layouts() -> tuple[tuple[str, Layout], ...]:
+    found = []
+    for family in sorted(m.name for m in pkgutil.iter_modules(families.__path__)):
+        name = f"jaxgen.models.{family}.convert"
+        if importlib.util.find_spec(name) is not None:
+            found += [(family, one) for one in importlib.import_module(name).LAYOUTS]
+    return tuple(found)
+
+
+def find_layout(name: str) -> tuple[str, Layout]:
+    """(family, layout) of that name; upper and lower case are the same.
+
+    Raises:
+      UserError: there is none; says the nearest.
+    """
+    known = {one.name.lower(): (family, one) for family, one in layouts()}
+    if name.lower() not in known:
+        near = difflib.get_close_matches(name.lower(), list(known), n=1)
+        hint = f"; did you mean {known[near[0]][1].name!r}?" if near else ""
+        raise UserError(f"no layout {name!r}{hint}; `jaxgen convert --list` names them")
+    return known[name.lower()]
+
+
+def _sizes_of(layout: Layout, tensors: Tensors) -> Sizes | None:
+    try:
+        return layout.sizes(tensors)
+    # A foreign file may have a telling key with another number of dimensions.
+    except (LookupError, ValueError, ArithmeticError):
+        return None
+
+
+def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
+    from jaxgen.weights.nets import load_nets
+
+    if Path(source).expanduser().is_file() and Path(source).name not in (
+        places.WEIGHTS,
+        places.CONFIG,
+    ):
+        converted = convert(source)
+        return converted.config, {converted.layout.net: converted.variables}
+    folder = places.resolve(source)
+    return configs.from_json(folder / places.CONFIG), load_nets(folder)
+
+
+def _check_not_ours(path: Path, tensors: Tensors) -> None:
+    if path.suffix == ".safetensors" and all("/" in key for key in tensors):
+        raise UserError(
+            f"{path} is a file of jaxgen's own, not published weights; give its folder to the "
+            "verbs, or the file itself to train.init_from"
+        )
+
+
+def _some(tensors: Tensors, count: int = 6) -> str:
+    more = f", ... ({len(tensors)} in all)" if len(tensors) > count else ""
+    return ", ".join(sorted(tensors)[:count]) + more

@@ -1,0 +1,110 @@
+"""What a config's family can do with trained weights, and whether given weights fit it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError
+from jaxgen.task import Generate, Upscale
+from jaxgen.weights.places import CONFIG
+
+
+def verbs_of(config: ConfigDict) -> dict[str, Any]:
+    """The verbs of a config's family by name; {} for converted weights to train from only.
+
+    Raises:
+      UserError: there is no such family.
+    """
+    origin = config.get("origin")
+    if origin is not None and origin.net != "g":
+        return {}
+    family = config.get("family")
+    unknown = UserError(f"the config's family {family!r} is not part of this jaxgen")
+    if not isinstance(family, str) or not family.isidentifier():
+        raise unknown
+    try:
+        module = importlib.import_module(f"jaxgen.models.{family}")
+    except ModuleNotFoundError as error:
+        # Only the family itself: a missing dependency of it is another problem.
+        if error.name != f"jaxgen.models.{family}":
+            raise
+        raise unknown from None
+    if origin is not None and hasattr(module, "resolve"):
+        return {}  # a text-to-image generator alone, without what reads the text
+    return dict(module.verbs(_for_this_machine(config)))
+
+
+def nets_of(verbs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the nets that the verbs need."""
+    return tuple(sorted({net for verb in verbs.values() for net in verb.nets}))
+
+
+def check_fit(folder: Path, verbs: Mapping[str, Any], nets: Mapping[str, Any]) -> None:
+    """Traces each verb on shapes alone: weights of another config fail here, with one line.
+
+    Raises:
+      UserError: a net is missing, or its arrays are not those of the config.
+    """
+    import jax
+
+    for verb in verbs.values():
+        for net in verb.nets:
+            if net not in nets:
+                raise UserError(f"{folder} lacks the net '{net}'; it has {sorted(nets)}")
+        shapes = {
+            net: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), nets[net])
+            for net in verb.nets
+        }
+        try:
+            if isinstance(verb, Generate):
+                traced_masks(verb, shapes)
+            elif isinstance(verb, Upscale):
+                side = 8 * verb.multiple
+                x = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+                jax.eval_shape(verb.apply, shapes[verb.net], x)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"the weights in {folder} do not fit its {CONFIG}: {reason}; export the run again"
+            ) from error
+
+
+def traced_masks(verb: Generate, nets: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """(height, width) of each mask that the verb gives beside a picture; computes nothing.
+
+    Args:
+      nets: arrays, or their shapes.
+    """
+    import jax
+
+    length = verb.read("").tokens.shape[0]
+
+    def one(nets, tokens, mask, z):
+        return verb.draw(nets, verb.embed(nets, tokens, mask), z)
+
+    _, masks = jax.eval_shape(
+        one,
+        nets,
+        jax.ShapeDtypeStruct((1, length), np.int32),
+        jax.ShapeDtypeStruct((1, length), np.bool_),
+        jax.ShapeDtypeStruct((1, *verb.noise), np.float32),
+    )
+    return tuple(tuple(mask.shape[1:]) for mask in masks)
+
+
+def _for_this_machine(config: ConfigDict) -> ConfigDict:
+    """A CPU computes bfloat16 slower than float32, so it uses float32; weights are that anyway."""
+    import jax
+
+    if jax.default_backend() != "cpu" or "train" not in config:
+        return config
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked():
+        changed.train.dtype = "float32"
+    return changed

@@ -1,0 +1,356 @@
+"""What `jaxgen upscale` does with files: which picture goes where, and each one's way there.
+
+While the network works on one picture (or group of frames), the next is decoded and the one before
+is encoded, each in a thread of its own; what they hold in memory is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxgen.data.picture_files import image_size, list_images, read_image_with_alpha, write_image
+from jaxgen.errors import UserError
+from jaxgen.runs.model import Model
+
+# Written by file name ending; and the largest side that the format can hold.
+FORMATS = {".png": 2**31 - 1, ".jpg": 65535, ".jpeg": 65535, ".webp": 16383}
+# After these every further picture would fail as well.
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Results above this are written before the next picture begins: two in memory would be too much.
+OVERLAP_BYTES = 256 << 20
+Job = tuple[Path, Path]
+
+
+class Outcome(NamedTuple):
+    """What became of one job: (height, width) written after `seconds` of work, or an error."""
+
+    source: Path
+    target: Path
+    size: tuple[int, int] | None
+    seconds: float
+    error: Exception | None
+
+
+class _Picture(NamedTuple):
+    job: Job
+    image: np.ndarray  # (h, w, 3), or gray (h, w)
+    alpha: np.ndarray | None
+    seconds: float
+
+
+def plan_outputs(photos: list[Path], out: Path, format: str | None) -> list[tuple[Path, Path]]:
+    """(source, target) of each picture; folders keep their tree below `out`.
+
+    The order is the natural one: frame_2 before frame_10.
+
+    Raises:
+      UserError: nothing there, OUT does not suit, or a target would replace a source.
+    """
+    found: list[tuple[Path, Path]] = []  # source, its path below OUT
+    for photo in photos:
+        files = list_images(photo)
+        if not files:
+            raise UserError(f"{photo}: no pictures in this folder")
+        files.sort(key=_natural)
+        base = photo.expanduser()
+        found += [(f, f.relative_to(base) if base.is_dir() else Path(f.name)) for f in files]
+    found = list(dict.fromkeys(found))
+
+    one_file = len(photos) == 1 and not photos[0].expanduser().is_dir()
+    suffix = out.suffix.lower()
+    if one_file and suffix and not out.is_dir():
+        if suffix not in FORMATS:
+            raise UserError(f"{out}: cannot write {suffix}; use .png, .jpg or .webp, or a folder")
+        if format and suffix.replace("jpeg", "jpg") != f".{format}":
+            raise UserError(f"--format {format} contradicts the name {out}; give one of the two")
+        jobs = [(found[0][0], out)]
+    else:
+        if suffix in FORMATS and not out.is_dir():
+            raise UserError(f"{out}: several pictures need a folder to write to")
+        jobs = list(zip([f for f, _ in found], _targets(out, found, format), strict=True))
+    sources = {f.resolve() for f, _ in jobs}
+    for source, target in jobs:
+        if target.resolve() in sources:
+            raise UserError(
+                f"{target} would replace an input picture ({source}): choose another OUT"
+            )
+    return jobs
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sorts numbers in names by their value."""
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def _targets(out: Path, found: list[tuple[Path, Path]], format: str | None) -> Iterator[Path]:
+    """Below `out` the picture's name with the new ending; where two would meet, both in full."""
+    ending = f".{format or 'png'}"
+    short = [place.with_suffix(ending) for _, place in found]
+    full = [place.with_name(place.name + ending) for _, place in found]
+    count = Counter(short)
+    chosen = [f if count[s] > 1 else s for s, f in zip(short, full, strict=True)]
+    count = Counter(chosen)
+    for (source, _), target in zip(found, chosen, strict=True):
+        if count[target] > 1:
+            raise UserError(f"two pictures would be written to {out / target}; one is {source}")
+        yield out / target
+
+
+def upscale_files(
+    model: Model,
+    jobs: list[Job],
+    progress: Callable[[float], None],
+    *,
+    tile: int | None = None,
+    batch: int | None = None,
+    scale: float | None = None,
+) -> Generator[Outcome, None, None]:
+    """Reads, enlarges and writes each picture, and gives the outcomes in the jobs' order.
+
+    Neighbouring pictures of one size go through the network together where that pays.
+
+    Args:
+      progress: called with the number of jobs that the network has done, fractions included.
+      tile: as in `Model.upscale`.
+      batch: tiles or frames per device at a time; None: 1 on a CPU, else what memory allows.
+      scale: of the result, where it is not the network's: then resized by Lanczos' filter.
+
+    Raises:
+      Nothing of one picture's own: that is in its outcome. Close the iterator (or exhaust it) to
+      end its threads.
+    """
+    done = 0
+    pending: deque[Future[Outcome] | Outcome] = deque()
+    with contextlib.ExitStack() as stack:
+        reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        stack.callback(writer.shutdown, cancel_futures=True)
+        stack.callback(reader.shutdown, cancel_futures=True)
+        groups = _Groups(model, jobs, reader, scale, batch, tile)
+        for group, at_once, per_device in groups:
+            if isinstance(group, Outcome):
+                yield from _finished(pending)
+                yield group
+                done += 1
+                progress(done)
+                continue
+
+            def moved(part: int, total: int, begin: int = done, count: int = len(group)) -> None:
+                progress(begin + count * part / total)
+
+            results = _enlarge(model, group, at_once, moved, tile, per_device)
+            done += len(group)
+            yield from _finished(pending)
+            while results:
+                picture, result, seconds = results.pop(0)
+                large = not isinstance(result, Exception) and result.nbytes > OVERLAP_BYTES
+                if isinstance(result, Exception):
+                    pending.append(_failed(picture.job, result))
+                else:
+                    job = writer.submit(_write, picture, result, model.scale, scale, seconds)
+                    pending.append(job)
+                del picture, result
+                if large:
+                    yield from _finished(pending)
+            del group
+        yield from _finished(pending)
+
+
+class _Groups:
+    """Iterates over groups of pictures that go through the network together.
+
+    Gives (group, at_once, batch): a list of at most `at_once` pictures of one shape, to be filled
+    up to that number; or the outcome of a picture that could not be read.
+    """
+
+    def __init__(self, model, jobs, reader, scale, batch, tile):
+        self.model, self.scale, self.batch, self.tile = model, scale, batch, tile
+        self.jobs, self.reader = deque(jobs), reader
+        self.reading: deque[Future] = deque()
+        self.plans: dict[tuple[int, ...], tuple[int, int]] = {}
+        self.compiled: set[tuple[int, ...]] = set()
+
+    def __iter__(self) -> Iterator[tuple[list[_Picture] | Outcome, int, int]]:
+        while first := self._next(1):
+            if isinstance(first, Outcome):
+                yield first, 1, 1
+                continue
+            at_once, batch = self._plan(first.image.shape)
+            group = [first]
+            while len(group) < at_once and (more := self._next(at_once)):
+                if isinstance(more, Outcome) or more.image.shape != first.image.shape:
+                    self.reading.appendleft(_ready(more))
+                    break
+                group.append(more)
+            # The next one is decoded while these are enlarged.
+            self._read_ahead(at_once)
+            # A program for fewer would take longer to compile than to fill this one up; but a
+            # picture that has its size to itself goes alone.
+            if len(group) == at_once:
+                self.compiled.add(first.image.shape)
+            elif first.image.shape not in self.compiled:
+                at_once = len(group)
+            yield group, at_once, batch
+            del first, group
+
+    def _plan(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        from jaxgen.verbs.upscale.tiling import frames_at_once
+
+        if shape not in self.plans:
+            verb = self.model.verbs["upscale"]
+            variables = self.model.nets[verb.net]
+            size = shape[0], shape[1]
+            self.plans[shape] = frames_at_once(verb, variables, size, self.tile, self.batch)
+        return self.plans[shape]
+
+    def _next(self, ahead: int) -> _Picture | Outcome | None:
+        self._read_ahead(ahead)
+        return self.reading.popleft().result() if self.reading else None
+
+    def _read_ahead(self, count: int) -> None:
+        while self.jobs and len(self.reading) < count:
+            factor = self.scale or self.model.scale
+            self.reading.append(self.reader.submit(_read, self.jobs.popleft(), factor))
+
+
+def _ready(value: Any) -> Future:
+    future: Future = Future()
+    future.set_result(value)
+    return future
+
+
+def _finished(pending: deque[Future[Outcome] | Outcome]) -> Iterator[Outcome]:
+    """Waits for the writer, and gives all outcomes that it owes."""
+    while pending:
+        outcome = pending.popleft()
+        yield outcome.result() if isinstance(outcome, Future) else outcome
+
+
+def _failed(job: Job, error: Exception) -> Outcome:
+    if isinstance(error, MemoryError):
+        error = UserError(f"{job[0]}: the result does not fit in this machine's memory")
+    return Outcome(*job, None, 0.0, error)
+
+
+def _read(job: Job, scale: float) -> _Picture | Outcome:
+    began = time.monotonic()
+    source, target = job
+    try:
+        side = round(max(image_size(source)) * scale)
+        if side > FORMATS[target.suffix.lower()]:
+            raise UserError(
+                f"the result has a side of {side} pixels, too many for {target.suffix[1:]}; "
+                "use --format png"
+            )
+        rgb, alpha, gray = read_image_with_alpha(source)
+        image = np.ascontiguousarray(rgb[..., 0]) if gray else rgb
+        return _Picture(job, image, alpha, time.monotonic() - began)
+    except (UserError, OSError, MemoryError) as error:
+        return _failed(job, error)
+
+
+def _enlarge(
+    model: Model,
+    group: list[_Picture],
+    at_once: int,
+    progress: Callable[[int, int], None],
+    tile: int | None,
+    batch: int,
+) -> list[tuple[_Picture, np.ndarray | Exception, float]]:
+    """Each picture with its result, or with what went wrong, and its share of the time."""
+    began = time.monotonic()
+    try:
+        if at_once == 1:
+            results = [model.upscale(group[0].image, tile=tile, batch=batch, progress=progress)]
+        else:
+            # The last group is filled up: one shape, one compilation.
+            frames = [picture.image for picture in group]
+            frames += frames[-1:] * (at_once - len(frames))
+            results = model.upscale(frames, tile=tile, batch=batch, progress=progress)
+            results = results[: len(group)]
+    except (UserError, OSError, MemoryError) as error:
+        if len(group) == 1:
+            return [(group[0], error, 0.0)]
+        # One by one, those that can be done are.
+        return [_enlarge(model, [one], 1, lambda *_: None, tile, batch)[0] for one in group]
+    took = (time.monotonic() - began) / len(group)
+    return [(p, r, p.seconds + took) for p, r in zip(group, results, strict=True)]
+
+
+def _write(
+    picture: _Picture, result: np.ndarray, factor: int, scale: float | None, seconds: float
+) -> Outcome:
+    # jax comes in here, after the mistakes that can be found without it.
+    from jaxgen.verbs.upscale.tiling import upscale_alpha
+
+    began = time.monotonic()
+    source, target = picture.job
+    try:
+        alpha, gray = picture.alpha, picture.image.ndim == 2
+        if alpha is not None:
+            alpha = upscale_alpha(alpha, factor)
+        if scale not in (None, factor):
+            size = wanted_size(picture.image.shape, scale)
+            result = _resized(result, size)
+            alpha = None if alpha is None else _resized(alpha, size)
+        if gray:
+            result = np.repeat(result[..., None], 3, axis=2)
+        write_image(target, result, alpha=alpha, gray=gray)
+    except (UserError, OSError, MemoryError) as error:
+        return _failed(picture.job, error)
+    size = result.shape[0], result.shape[1]
+    return Outcome(source, target, size, seconds + time.monotonic() - began, None)
+
+
+def wanted_size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """(height, width) of a picture of `shape` times `scale`, at least one pixel."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Lanczos' filter with three lobes, antialiased where it shrinks; uint8."""
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def check_writable(folder: Path) -> None:
+    """Before minutes of work: makes the folder, and a file in it for a moment.
+
+    Raises:
+      UserError: the folder can't be written.
+    """
+    probe = folder / f".jaxgen.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another folder"
+        ) from None
+
+
+def fatal(error: BaseException) -> bool:
+    """True for a full or read-only disk, at which the pictures that follow would fail too."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FATAL:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def naming(source: Path, error: Exception) -> str:
+    """The error's text, with the picture's path in it."""
+    return str(error) if str(source) in str(error) else f"{source}: {error}"

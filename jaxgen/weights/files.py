@@ -1,0 +1,273 @@
+"""Weight files: reading that runs no code from them, and atomic writing. Key maps: `keymap`.
+
+Our own weights are `.safetensors` files whose tensor names are tree paths joined by "/", e.g.
+"g/params/conv_in/kernel": readable by any tool, without JAX, Flax or this package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from jaxgen.errors import UserError
+from jaxgen.weights.keymap import Tensors, Tree, flatten
+
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+# What training scripts wrap a state dict in, the best first: an average beats the raw weights.
+_WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
+# Nested dicts are also named like this; in flat files it is the name of a layer (ESRGAN's model.0).
+_NESTED_WRAPPERS = (*_WRAPPERS, "model")
+# Left in the keys by DataParallel and torch.compile.
+_PREFIXES = ("module.", "_orig_mod.")
+# safetensors' NumPy reader knows no bfloat16.
+_SAFETENSORS_DTYPES = {"BOOL": np.dtype(bool), "BF16": np.dtype(ml_dtypes.bfloat16)} | {
+    f"{letter}{bits}": np.dtype(f"{kind}{bits}")
+    for letter, kind, sizes in (
+        ("I", "int", (8, 16, 32, 64)),
+        ("U", "uint", (8, 16, 32, 64)),
+        ("F", "float", (16, 32, 64)),
+    )
+    for bits in sizes
+}
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Tensors:
+    """Reads a weight file as a flat dict of NumPy arrays under the file's own key names.
+
+    `.safetensors` and `.npz` need NumPy only; `.pth`, `.pt`, `.bin` and `.ckpt` need torch and are
+    read with `weights_only=True`, so that no file can run code. Wrapping dicts (the first that is
+    there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and the prefixes
+    `module.` and `_orig_mod.` are taken off. Of several networks side by side the keys begin with
+    the network's: "netG.fc.weight".
+
+    Raises:
+      UserError: no such file, unknown suffix, damaged file, a pickle with code in it, torch
+        missing, or no tensors inside.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    if path.suffix == ".safetensors":
+        tensors = _read_safetensors(path)
+    elif path.suffix == ".npz":
+        tensors = _read_npz(path)
+    elif path.suffix in TORCH_SUFFIXES:
+        tensors = _read_torch(path)
+    else:
+        known = ", ".join((".safetensors", ".npz", *TORCH_SUFFIXES))
+        raise UserError(f"{path}: unknown kind of weight file; give one that ends in {known}")
+    tensors = _unwrap_flat(tensors)
+    stripped = {_strip_prefixes(key): value for key, value in tensors.items()}
+    if len(stripped) != len(tensors):
+        raise UserError(f"{path}: keys collide once 'module.' and '_orig_mod.' are taken off")
+    return stripped
+
+
+def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads what `write_safetensors` wrote: a nested dict of NumPy arrays.
+
+    Raises:
+      UserError: no such file, or not a whole safetensors file of ours.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    flat = _read_safetensors(path)
+    paths = {tuple(key.split("/")) for key in flat}
+    if any(key[:i] in paths for key in paths for i in range(1, len(key))):
+        raise UserError(f"{path}: a tensor's name is another one's folder; not a jaxgen file")
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata given to `write_safetensors`, {} if there was none; reads the header only.
+
+    Raises:
+      UserError: no such file, or not a safetensors file.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"weight file {path} {what}; check the path")
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+    return UserError(f"cannot read weights from {path}: {reason}; fetch or export the file again")
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    try:
+        entries = safetensors.deserialize(path.read_bytes())
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    tensors = {}
+    for name, entry in entries:
+        dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise UserError(
+                f"{path}: tensor {name} has dtype {entry['dtype']}, which jaxgen does not read; "
+                "save it as float32, float16 or bfloat16"
+            )
+        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    return tensors
+
+
+def _read_npz(path: Path) -> Tensors:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception as error:  # zip, zlib, header and pickle errors share no base class
+        raise _damaged(path, error) from error
+
+
+def _read_torch(path: Path) -> Tensors:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f'reading {path} needs PyTorch: pip install "jaxgen[torch]", or convert the file to '
+            ".safetensors where PyTorch is"
+        ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen unrelated types on bad input
+        # torch's own text advises weights_only=False, which runs the file: do not quote it.
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is damaged or holds code, which jaxgen never runs; where you trust it, "
+                "save only its weights: torch.save(model.state_dict(), PATH)"
+            ) from error
+        raise _damaged(path, error) from error
+    while isinstance(content, Mapping) and (
+        inner := [content[k] for k in _NESTED_WRAPPERS if isinstance(content.get(k), Mapping)]
+    ):
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    tensors = {str(k): _to_numpy(v) for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not tensors:  # several networks side by side: {"netG": {...}, "netD": {...}}
+        tensors = {
+            f"{name}.{_strip_prefixes(str(k))}": _to_numpy(v)
+            for name, inner in content.items()
+            if isinstance(inner, Mapping)
+            for k, v in inner.items()
+            if isinstance(v, torch.Tensor)
+        }
+    if not tensors:
+        keys = ", ".join(str(key) for key in list(content)[:8])
+        raise UserError(f"{path} has no tensors, only: {keys or 'nothing'}")
+    return tensors
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:  # torch cannot hand bfloat16 to NumPy
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _unwrap_flat(tensors: Tensors) -> Tensors:
+    """Takes the wrapper off files that hold flat names only, such as "params_ema.conv.weight"."""
+    if not all(key.partition(".")[0] in _WRAPPERS for key in tensors):
+        return tensors
+    for wrapper in _WRAPPERS:
+        start = f"{wrapper}."
+        inner = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+        if inner:
+            return _unwrap_flat(inner)
+    return tensors
+
+
+def _strip_prefixes(key: str) -> str:
+    while prefix := next((p for p in _PREFIXES if key.startswith(p)), None):
+        key = key.removeprefix(prefix)
+    return key
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+def write_safetensors(
+    path: str | os.PathLike[str], tree: Tree, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a nested dict of arrays (NumPy or fully addressable JAX) as one safetensors file.
+
+    The file appears whole or not at all: it is written beside its place, flushed to the disk, then
+    renamed over it. A file that was there before survives any failure.
+
+    Raises:
+      UserError: no space, no permission, no such directory; or an empty tree.
+    """
+    # order="C" and not ascontiguousarray, which would turn scalars into vectors.
+    arrays = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}
+    if not arrays:
+        raise UserError(f"nothing to write to {path}: the tree has no arrays")
+    _write_whole(Path(path), safetensors.numpy.save(arrays, dict(metadata or {})))
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a flat dict of arrays for PyTorch: `.safetensors`, or `.pth` and `.pt` by torch.
+
+    A `.pth` holds the bare state dict: `model.load_state_dict(torch.load(path))`. Whole or not at
+    all, as `write_safetensors`.
+
+    Raises:
+      UserError: another suffix, torch missing, or as `write_safetensors`.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return write_safetensors(path, tensors)
+    if path.suffix not in (".pth", ".pt"):
+        raise UserError(f"{path}: weights for PyTorch end in .safetensors, .pth or .pt")
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f'writing {path} needs PyTorch: pip install "jaxgen[torch]", or write a .safetensors, '
+            "which needs none"
+        ) from error
+    buffer = io.BytesIO()
+    torch.save({key: torch.tensor(value) for key, value in tensors.items()}, buffer)
+    _write_whole(path, buffer.getvalue())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another "
+            "folder (a file that was there before is unchanged)"
+        ) from error
+    finally:  # also after Ctrl-C
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -1,0 +1,65 @@
+"""What a family says of a published weight layout: how to tell it, and how its keys map to ours.
+
+`jaxgen/models/<family>/convert.py` lists these as `LAYOUTS`; `jaxgen.runs.convert` tries them in
+turn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen import config as configs
+from jaxgen.weights import Rule, Tree
+
+Tensors = Mapping[str, np.ndarray]
+Sizes = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One network's weights as some project publishes them.
+
+    name: as its users know it, e.g. "Real-ESRGAN RRDBNet".
+    net: the family's net that they are, "g" or "d".
+    sizes: tensors -> what their keys and shapes say of the network (blocks, channels, scale), or
+      None if they are not of this layout. Looks at a few telling keys only, so that a file with
+      one key missing is still recognised and `weights.convert` can say which.
+    config: sizes -> a config of the family whose net has these sizes; enough for its verbs.
+    read: config -> sizes, the inverse of `config`; None if the config's net can't be written in
+      this layout.
+    rules: sizes -> key map; targets begin with the collection ("params/conv_in/kernel").
+    expected: config -> the net's variables as shapes ({"params": ..., "batch_stats": ...}).
+    """
+
+    name: str
+    net: str
+    sizes: Callable[[Tensors], Sizes | None]
+    config: Callable[[Sizes], ConfigDict]
+    read: Callable[[ConfigDict], Sizes | None]
+    rules: Callable[[Sizes], Sequence[Rule]]
+    expected: Callable[[ConfigDict], Tree]
+
+
+def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -> ConfigDict:
+    """A config that holds one network and what else its verbs read.
+
+    Args:
+      net: the section of `config.model`, "generator" or "discriminator".
+      data: `scale`, `hr_size`: what the network depends on.
+    """
+    config = configs.base(family)
+    config.data = data
+    config.model = {net: dict(settings)}
+    return config
+
+
+def shapes_of(module: Any, side: int = 8) -> Tree:
+    """The variables, as shapes, of a module that takes pictures of `side` pixels."""
+    picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+    return jax.eval_shape(module.init, jax.random.key(0), picture)

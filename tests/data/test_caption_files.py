@@ -1,0 +1,284 @@
+"""Captions from files: a user's own folder, COCO's JSON."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import captioned_settings as settings
+from helpers import said
+from PIL import Image
+
+from jaxgen.data.captioned import coco
+from jaxgen.data.captioned import folder as caption_files
+from jaxgen.data.captioned.pictures import fit, hold_out, shared_meanings
+from jaxgen.errors import UserError
+
+
+def picture(path, level=0, size=(10, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size[1], size[0], 3), level, np.uint8)).save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """a.png ... d.png; d in a folder below."""
+    for level, name in enumerate(("a.png", "b.png", "c.png", "sub/d.png")):
+        picture(tmp_path / name, 40 * level)
+    return tmp_path
+
+
+def opened(folder, split="train", **changes):
+    """{name: (captions, meaning)} of a split."""
+    records = caption_files.open_folder(settings(path=str(folder), **changes), split)
+    found = {
+        r["_name"]: (r["_captions"], r["meaning"])
+        for r in map(records.__getitem__, range(len(records)))
+    }
+    assert list(records.captions()) == [found[name][0] for name in sorted(found)]
+    return found
+
+
+# ---- the three forms -----------------------------------------------------------------------------
+
+
+def test_json_lines(pictures):
+    (pictures / "captions.jsonl").write_text(
+        '{"file": "a.png", "caption": "a black square"}\n\n'
+        '{"file_name": "./b.png", "text": ["a dark square", " a   gray one "]}\n'
+        '{"image": "c", "captions": ["gray"], "more": 1}\n'
+        '{"Path": "sub\\\\d.png", "prompt": "light gray"}\n'
+        '{"file": "a.png", "caption": ["nothing at all", "a black square"]}\n',
+        encoding="utf-8-sig",
+    )
+    found = opened(pictures)
+    assert {name: texts for name, (texts, _) in found.items()} == {
+        "a.png": ("a black square", "nothing at all"),
+        "b.png": ("a dark square", "a gray one"),
+        "c.png": ("gray",),
+        "sub/d.png": ("light gray",),
+    }
+    records = caption_files.open_folder(settings(path=str(pictures)), "train")
+    assert {r["_name"]: int(r["image"].mean()) for r in map(records.__getitem__, range(4))} == {
+        "a.png": 0, "b.png": 40, "c.png": 80, "sub/d.png": 120,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_csv(pictures, mark):
+    lines = [
+        ("file", "caption", "split"),
+        ("a.png", "first", ""),
+        ("b.png", f'"one{mark} two"', ""),
+    ]
+    lines += [("a.png", '"second ""quoted"""', ""), ("sub/d.png", '"two\nlines"', "")]
+    (pictures / "captions.csv").write_text("\r\n".join(mark.join(line) for line in lines))
+    texts = {name: texts for name, (texts, _) in opened(pictures).items()}
+    assert texts["a.png"] == ("first", 'second "quoted"')
+    assert texts["b.png"] == (" ".join(f"one{mark} two".split()),)
+    assert texts["sub/d.png"] == ("two lines",)
+
+
+def test_text_beside_each_picture_or_in_a_tree_of_its_own(pictures, tmp_path_factory):
+    (pictures / "a.txt").write_text("one\n\n two \n")
+    (pictures / "sub" / "d.txt").write_text("four")
+    expected = {"a.png": ("one", "two"), "sub/d.png": ("four",)}
+    assert {name: texts for name, (texts, _) in opened(pictures).items()} == expected
+    apart = tmp_path_factory.mktemp("texts")
+    (apart / "sub").mkdir()
+    (apart / "sub" / "d.txt").write_text("another")
+    found = opened(pictures, captions=str(apart))
+    assert {name: texts for name, (texts, _) in found.items()} == {"sub/d.png": ("another",)}
+
+
+def test_a_captions_file_in_a_folder_below_names_its_neighbours(pictures):
+    (pictures / "sub" / "captions.jsonl").write_text('{"file": "d.png", "caption": "four"}\n')
+    assert list(opened(pictures, captions="sub/captions.jsonl")) == ["sub/d.png"]
+
+
+# ---- splits and meanings -------------------------------------------------------------------------
+
+
+def test_pictures_with_an_equal_caption_have_one_meaning(pictures):
+    rows = {
+        "a": ["A red, circle!"],
+        "b": ["blue", "a red , circle"],
+        "c": ["Blue."],
+        "sub/d": ["x"],
+    }
+    with (pictures / "captions.jsonl").open("w") as file:
+        file.writelines(json.dumps({"file": k, "caption": v}) + "\n" for k, v in rows.items())
+    meanings = {name: meaning for name, (_, meaning) in opened(pictures).items()}
+    assert meanings["a.png"] == meanings["b.png"] == meanings["c.png"] != meanings["sub/d.png"]
+
+
+def test_groups_of_captions():
+    assert shared_meanings([["x"], ["y"], ["z"], ["z", "y"], ["w"]]) == [0, 1, 1, 1, 4]
+    assert shared_meanings([["?"], ["!"], ["?"]]) == [0, 1, 0]
+
+
+def test_splits_that_the_rows_say(pictures):
+    splits = {"a.png": "train", "b.png": "val", "c.png": "test", "sub/d.png": None}
+    with (pictures / "captions.jsonl").open("w") as file:
+        for name, split in splits.items():
+            file.write(json.dumps({"file": name, "caption": name, "split": split}) + "\n")
+    assert list(opened(pictures, holdout=0.9)) == ["a.png", "sub/d.png"]
+    assert list(opened(pictures, "validation", holdout=0.9)) == ["b.png", "c.png"]
+
+
+def test_held_out_pictures_are_stable():
+    names = [f"picture {i}.png" for i in range(100)]
+    held = hold_out(names, 0.2)
+    assert len(held) == 20
+    assert hold_out(reversed(names), 0.2) == held
+    # With ten more pictures hardly another one is chosen.
+    assert len(hold_out([*names, *(f"new {i}.png" for i in range(10))], 0.2) & held) >= 16
+    assert len(hold_out(names[:3], 0.01)) == 1
+    assert not hold_out(names, 0.0)
+
+
+# ---- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("captions.jsonl", b'{"file": "a.png", "caption": "x"}\n{"file"\n', r"line 2: not JSON"),
+        ("captions.jsonl", b'["a.png", "x"]\n', r"line 1: must be \{"),
+        ("captions.jsonl", b'{"file": "a.png"}\n', r"line 1: no 'caption' \(or captions,"),
+        ("captions.jsonl", b'{"caption": "x"}\n', r"line 1: no 'file' \(or file_name,"),
+        ("captions.jsonl", b'{"file": "a.png", "caption": 3}\n', r"line 1: the caption must be"),
+        ("captions.jsonl", b'{"file": 3, "caption": "x"}\n', r"line 1: the file must be a name"),
+        (
+            "captions.jsonl",
+            b'{"file": "a", "caption": "x", "split": "all"}',
+            r"split must be train",
+        ),
+        ("captions.jsonl", b'\n{"file": "a.png", "caption": "\xe9"}\n', r"line 2: not UTF-8"),
+        ("captions.jsonl", b"\n", "holds no captions"),
+        ("captions.csv", b"file,caption\na.png,red, round\n", r"line 2: more fields .* quotes"),
+        ("captions.csv", b'file,caption\na.png,"red\n', r"not CSV"),
+        ("captions.csv", b"name,words\na.png,red\n", r"line 2: no 'file'"),
+        ("captions.csv", b"file,caption\n", "holds no captions"),
+    ],
+)
+def test_malformed_lines_are_named(pictures, name, content, says):
+    (pictures / name).write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        opened(pictures)
+
+
+def test_no_captions_no_pictures_no_folder(pictures, tmp_path):
+    with pytest.raises(UserError, match=r"holds no captions: put captions\.jsonl"):
+        opened(pictures)
+    with pytest.raises(UserError, match=r"needs data\.path"):
+        caption_files.open_folder(settings(), "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        opened(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"data\.captions=nowhere: no such file"):
+        opened(pictures, captions="nowhere")
+    (tmp_path / "captions.xml").write_text("")
+    with pytest.raises(UserError, match=r"captions come as \.jsonl, \.csv or \.tsv"):
+        opened(pictures, captions=str(tmp_path / "captions.xml"))
+
+
+def test_captions_of_missing_pictures_and_pictures_without_captions(pictures, caplog):
+    (pictures / "captions.jsonl").write_text(
+        '{"file": "a.png", "caption": "x"}\n{"file": "z.png", "caption": "y"}\n'
+        '{"file": "b.png", "caption": " "}\n'
+    )
+    with caplog.at_level("WARNING", logger="absl"):
+        assert list(opened(pictures)) == ["a.png"]
+    assert "1 of 3 captions are of missing pictures: z.png (" in said(caplog)
+    assert "line 2)" in said(caplog)
+    assert "3 pictures without a caption are left out: b.png, c.png, sub/d.png" in said(caplog)
+    with pytest.raises(UserError, match=r"missing pictures: z\.png .*data\.on_bad='skip'"):
+        opened(pictures, on_bad="error")
+    with pytest.raises(UserError, match="no validation pictures among the 1"):
+        opened(pictures, "validation")
+    (pictures / "captions.jsonl").write_text('{"file": "z.png", "caption": "y"}\n')
+    with pytest.raises(UserError, match="no captioned picture is left"):
+        opened(pictures)
+
+
+def test_damaged_pictures(pictures, caplog):
+    for name in ("a", "b"):
+        (pictures / f"{name}.txt").write_text(name)
+    (pictures / "a.png").write_bytes(b"not a picture")
+    with caplog.at_level("WARNING", logger="absl"):
+        assert list(opened(pictures)) == ["b.png"]
+    assert "a.png" in said(caplog)
+    with pytest.raises(UserError, match=r"a\.png: not a picture"):
+        opened(pictures, on_bad="error")
+    # Cut short: the header is good, and the next picture comes with its own caption.
+    picture(pictures / "a.png", 255, size=(64, 64))
+    whole = (pictures / "a.png").read_bytes()
+    (pictures / "a.png").write_bytes(whole[: len(whole) - 40])
+    records = caption_files.open_folder(settings(path=str(pictures)), "train")
+    assert len(records) == 2
+    assert records[0]["_captions"] == ("b",)
+    assert int(records[0]["image"].mean()) == 40
+
+
+def test_fitting_keeps_the_shape():
+    image = np.zeros((30, 20, 3), np.uint8)
+    assert fit(image, 20) is image
+    assert fit(image, 8).shape == (12, 8, 3)
+    assert fit(image[:10], 16).shape == (16, 32, 3)
+
+
+# ---- COCO ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coco_data(tmp_path):
+    for part, numbers in (("train2014", (9, 25, 30, 34)), ("val2014", (42,))):
+        images, notes = [], []
+        for number in numbers:
+            name = f"COCO_{part}_{number:012d}.png"
+            images.append({"id": number, "file_name": name, "height": 8, "width": 10})
+            if number != 30:
+                picture(tmp_path / part / name, number)
+            for i in range(2):
+                text = f"picture {number},\n caption {i}. "
+                notes.append({"id": len(notes), "image_id": number, "caption": text})
+        # The same words under 34 as under 9.
+        notes.append({"id": 99, "image_id": numbers[-1], "caption": "Picture 9, caption 1"})
+        folder = tmp_path / "annotations"
+        folder.mkdir(exist_ok=True)
+        content = {"info": {}, "images": images, "annotations": notes}
+        (folder / f"captions_{part}.json").write_text(json.dumps(content))
+    return settings("coco", path=str(tmp_path), captions=str(tmp_path))
+
+
+def test_coco(coco_data, caplog):
+    with caplog.at_level("WARNING", logger="absl"):
+        train = coco.open_coco(coco_data, "train")
+    assert "1 of 4 pictures are not in" in said(caplog)
+    found = {r["_name"][-6:-4]: r for r in map(train.__getitem__, range(len(train)))}
+    assert list(found) == ["09", "25", "34"]
+    assert found["25"]["_captions"] == ("picture 25, caption 0.", "picture 25, caption 1.")
+    assert {name: int(r["image"].mean()) for name, r in found.items()} == {
+        "09": 9,
+        "25": 25,
+        "34": 34,
+    }
+    assert {name: r["meaning"] for name, r in found.items()} == {"09": 9, "25": 25, "34": 9}
+    held = coco.open_coco(coco_data, "validation")
+    assert [held[0]["meaning"], len(held)] == [42, 1]
+    coco_data.on_bad = "error"
+    with pytest.raises(UserError, match=r"are not in .*000030"):
+        coco.open_coco(coco_data, "train")
+
+
+def test_coco_mistakes(coco_data, tmp_path):
+    with pytest.raises(UserError, match=r"needs data\.path"):
+        coco.open_coco(settings("coco"), "train")
+    (tmp_path / "none").mkdir()
+    coco_data.captions = str(tmp_path / "none")
+    with pytest.raises(UserError, match=r"holds no captions_train2014\.json"):
+        coco.open_coco(coco_data, "train")
+    for text in ("{", "[]", '{"images": []}', '{"images": [3], "annotations": []}'):
+        (tmp_path / "none" / "captions_train2014.json").write_text(text)
+        with pytest.raises(UserError, match="is not a COCO captions file"):
+            coco.open_coco(coco_data, "train")

@@ -1,0 +1,193 @@
+"""The checklist that every family passes, enumerated over jaxgen/models and its configs."""
+
+import importlib
+import json
+import pkgutil
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import REPOSITORY, STEADY_EPS, assert_close, checkpoint_arrays, run
+
+import jaxgen
+import jaxgen.models
+from jaxgen import config as configs
+from jaxgen.runs.model import load
+from jaxgen.task import Due, Generate, Upscale
+from jaxgen.train import loop
+from jaxgen.train import mesh as meshes
+from jaxgen.train.state import make_optimizers
+from jaxgen.train.step import make_step
+from jaxgen.train.writers import read_metrics
+
+FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
+GOLDEN = REPOSITORY / "tests" / "golden"
+
+
+def tiny_config(family, **changes):
+    return configs.load(
+        f"{REPOSITORY}/configs/{family}.py:tiny",
+        {key.replace("__", "."): value for key, value in changes.items()},
+    )
+
+
+def steady(config):
+    """With an epsilon that lets runs of different topologies be compared; see `STEADY_EPS`."""
+    for phase in config.optimizer:
+        config.optimizer[phase].eps = STEADY_EPS
+    return config
+
+
+# A family's tests share a run: one xdist worker makes them all.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES],
+)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def finished(family, tmp_path_factory):
+    """The `:tiny` config, run from start to end on one device."""
+    folder = tmp_path_factory.mktemp(family)
+    config = steady(tiny_config(family))
+    result = loop.train(config, folder, devices=jax.devices()[:1])
+    assert result.stopped == "done"
+    return config, folder, result
+
+
+def test_there_is_a_family():
+    assert "srgan" in FAMILIES
+
+
+def test_tiny_run_leaves_what_a_run_should(finished):
+    config, folder, result = finished
+    assert result.step == config.train.steps
+    assert all(np.isfinite(v) for v in result.metrics.values())
+    for name in ("config.json", "environment.json", "metrics.jsonl", "curves.png"):
+        assert (folder / name).stat().st_size > 0, name
+    assert list((folder / "samples").glob("*.png"))
+    about = json.loads((folder / "environment.json").read_text())
+    assert about["versions"]["jax"] == jax.__version__
+    logged = [line for line in read_metrics(folder) if line["kind"] == "train"]
+    assert {"speed/steps_per_s", "speed/images_per_s", "speed/data_wait"} <= logged[-1].keys()
+
+
+def test_parameter_tree_equals_the_golden(family, finished):
+    """Guards against silent renames, which would orphan every checkpoint.
+
+    A wanted change: delete the golden file, run this test, read the diff.
+    """
+    _, folder, result = finished
+    arrays = checkpoint_arrays(folder, result.step)
+    tree = {k: list(v.shape) for k, v in sorted(arrays.items()) if k.startswith("net_")}
+    path = GOLDEN / f"tree_{family}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(tree, indent=1) + "\n")
+        pytest.fail(f"{path} was absent and has been written: look at it and commit it")
+    assert tree == json.loads(path.read_text())
+
+
+def test_every_loss_falls_on_one_batch(family):
+    """Each phase alone, its nets trained on one batch: the mean of the last losses is lower."""
+    config = tiny_config(family)
+    for phase in config.optimizer:
+        config.optimizer[phase].update(schedule="constant", warmup=0, lr=5e-3)
+    task = loop.load_task(config)
+    optimizers = make_optimizers(task, config)
+    batch, shapes = one_batch(task, config)
+    mesh = meshes.make_mesh({"data": 1}, jax.devices()[:1])
+    for phase in task.phases:
+        # A fresh state's `step` is 0; windows are the trainer's matter.
+        state = loop.fresh_state(task, optimizers, config, mesh, shapes)
+        lazy = (phase.name,) if phase.lazy else ()  # all that the phase ever does
+        step = jax.jit(make_step(task, optimizers, config, Due((phase.name,), lazy)))
+        losses = []
+        for _ in range(30):
+            state, tally = step(state, batch, task.frozen)
+            losses.append(float(tally.sums[f"{phase.name}/loss"]))
+        assert np.mean(losses[-3:]) < 0.97 * np.mean(losses[:3]), (phase.name, losses)
+
+
+def test_sharded_equals_single(family, finished, tmp_path):
+    _, one, result = finished
+    changes = {"mesh__fsdp": 4, "mesh__fsdp_min_size": 64}
+    run(steady(tiny_config(family, train__eval_every=-1, **changes)), tmp_path, devices=8)
+    arrays = (checkpoint_arrays(folder, result.step) for folder in (one, tmp_path))
+    assert_close(*arrays, 1e-5)
+
+
+def test_bfloat16_run_stays_finite_with_float32_weights(family, tmp_path):
+    config = tiny_config(family, train__dtype="bfloat16", train__eval_every=-1)
+    result = run(config, tmp_path)
+    arrays = checkpoint_arrays(tmp_path, result.step)
+    for key, value in arrays.items():
+        assert value.dtype != jnp.bfloat16, key
+        assert np.isfinite(value).all(), key
+
+
+def test_saved_exported_and_loaded_gives_the_same_output(finished, tmp_path):
+    _, folder, _ = finished
+    model = load(folder)
+    model.export(tmp_path / "exported")
+    again = jaxgen.load(tmp_path / "exported")
+    for name, verb in model.verbs.items():
+        if isinstance(verb, Generate):
+            draws_as_a_model_should(model, again)
+            continue
+        assert isinstance(verb, Upscale), f"give this test an input for the verb {name}"
+        image = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+        ours, theirs = model.upscale(image), again.upscale(image)
+        assert ours.shape == (9 * verb.scale, 12 * verb.scale, 3)
+        assert ours.dtype == np.uint8
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def draws_as_a_model_should(model, again):
+    """Pictures of the right kind, the same after loading, alone, and in other batches."""
+    text = "a large red circle"
+    ours = model.generate(text, 3, seed=5, batch=2)
+    assert ours.shape == (3, model.size, model.size, 3)
+    assert ours.dtype == np.uint8
+    assert np.abs(np.diff(ours.astype(int), axis=0)).max() > 0, "noise has no effect"
+    np.testing.assert_array_equal(ours, again.generate(text, 3, seed=5, batch=2))
+    np.testing.assert_array_equal(ours[1], model.generate(text, seed=5, first=1, batch=2)[0])
+    other = model.generate(["a small blue square", text], 2, seed=5, batch=3)
+    assert np.abs(other[1].astype(int) - ours[:2]).max() <= 1, "depends on the batch"
+
+
+def test_evaluation_mode_gives_the_run_s_own_numbers(finished):
+    config, folder, result = finished
+    metrics = loop.evaluate(config, folder)
+    for key, value in result.metrics.items():
+        np.testing.assert_allclose(metrics[key], value, rtol=1e-4, err_msg=key)
+    assert json.loads((folder / "eval.json").read_text())["step"] == result.step
+
+
+def test_readme_has_command_numbers_and_differences(family):
+    path = REPOSITORY / "jaxgen" / "models" / family / "README.md"
+    text = path.read_text()
+    assert f"--config=configs/{family}.py" in text
+    assert re.search(r"\d,\d{3}", text), "parameter counts"
+    for heading in ("## Differences from the paper", "## Tested on"):
+        assert heading in text
+
+
+def test_config_documents_itself(family):
+    module = importlib.util.spec_from_file_location(
+        family, REPOSITORY / "configs" / f"{family}.py"
+    ).loader.load_module()
+    assert f"python -m jaxgen.main --config=configs/{family}.py" in module.__doc__
+
+
+def one_batch(task, config):
+    from jaxgen.data.pipeline import train_dataset
+
+    records, transform = task.train_data()
+    dataset = train_dataset(records, transform, batch_size=config.train.batch_size, seed=0)
+    batch = dataset[0]
+    return batch, {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
