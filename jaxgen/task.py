@@ -1,17 +1,19 @@
-"""What a family tells the trainer and the verbs: Phase, Task, and the networks' uses.
+"""What a family tells the trainer: Phase, Lazy, Due, Evaluation, Task.
 
 This module imports no other part of jaxgen, so families and the trainer share these types without
-knowing each other.
+knowing each other; and JAX for its type checker alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
 
 PyTree = Any
 # Variables by net name: {"g": {"params": ..., "batch_stats": ...}, ...}.
@@ -20,7 +22,7 @@ Nets = Mapping[str, Mapping[str, PyTree]]
 # `params` and `mutable` are dicts keyed by net name, of all nets; `mutable` holds each net's
 # non-parameter collections ({"g": {"batch_stats": ...}}). The returned `mutable` may leave out
 # nets that did not change. `loss` is a float32 scalar, `metrics` a flat dict of scalars.
-LossFn = Callable[..., tuple[jax.Array, tuple[Mapping[str, PyTree], Mapping[str, jax.Array]]]]
+LossFn = Callable[..., tuple["jax.Array", tuple[Mapping[str, PyTree], Mapping[str, "jax.Array"]]]]
 
 
 class Lazy(NamedTuple):
@@ -105,87 +107,3 @@ class Task:
     ema: Mapping[str, float] = dataclasses.field(default_factory=dict)
     evaluate: Callable[[Nets, PyTree, int], Evaluation] | None = None
     eval_nets: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Upscale:
-    """The verb `upscale` of a super-resolution family.
-
-    apply: (variables of `net`, x) -> y; x (b, h, w, 3) float32 in [-1, 1] at low resolution,
-      y (b, scale*h, scale*w, 3) float32 in [-1, 1]. Pure, jit-able.
-    radius: receptive-field radius in low-resolution pixels: output that lies further than this
-      from a cut is not changed by the cut. Tiles padded by it equal the whole picture.
-    multiple: height and width that `apply` takes must be multiples of this.
-    """
-
-    net: str
-    apply: Callable[[Mapping[str, PyTree], jax.Array], jax.Array]
-    scale: int
-    radius: int
-    multiple: int = 1
-
-    @property
-    def nets(self) -> tuple[str, ...]:
-        """The nets that the verb needs."""
-        return (self.net,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompt:
-    """A text as a model reads it.
-
-    tokens: (t,) int32, padded. mask: (t,) bool, True where there is a token.
-    words: what the user reads of the tokens 1, 2, ...; token 0 begins every prompt, and the empty
-      prompt is it alone.
-    unknown: words that the model does not know, with the nearest that it knows.
-    cut: words at the end that did not fit.
-    """
-
-    tokens: np.ndarray
-    mask: np.ndarray
-    words: tuple[str, ...]
-    unknown: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    cut: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptedUpscale(Upscale):
-    """An `Upscale` that a text guides.
-
-    `apply` without a prompt is the model's answer to the empty one. With `ask`'s entry "prompt"
-    added to the variables it is empty + strength * (prompted - empty): another prompt or strength
-    is another argument, and compiles nothing anew.
-
-    read: text -> Prompt.
-    ask: (prompt, strength) -> what goes into the variables as "prompt".
-    attend: (variables with a prompt, x (b, h, w, 3)) -> (b, h, w, t) float32: how much each place
-      looked at each token, mean over heads and layers; sums to one over the tokens. None for a
-      model without attention.
-    """
-
-    read: Callable[[str], Prompt]
-    ask: Callable[[Prompt, float], PyTree]
-    attend: Callable[[Mapping[str, PyTree], jax.Array], jax.Array] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Generate:
-    """The verb `generate` of a text-to-image family.
-
-    nets: that it needs; their variables are the first argument below.
-    size: side of the pictures in pixels.
-    noise: shape of one picture's z, drawn from N(0, I).
-    read: text -> Prompt.
-    embed: (nets, tokens (b, t) int32, mask (b, t) bool) -> the texts' features, a pytree of arrays
-      (b, ...) that may be interpolated.
-    draw: (nets, features, z (b, *noise) float32) -> (pictures (b, size, size, 3) float32 in
-      [-1, 1], masks: a tuple of (b, h, w) float32 in [0, 1] to be shown beside them, empty for
-      most families). A picture depends on its own row alone. Pure, jit-able.
-    """
-
-    nets: tuple[str, ...]
-    size: int
-    noise: tuple[int, ...]
-    read: Callable[[str], Prompt]
-    embed: Callable[[Nets, jax.Array, jax.Array], PyTree]
-    draw: Callable[[Nets, PyTree, jax.Array], tuple[jax.Array, tuple[jax.Array, ...]]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -23,14 +24,34 @@ from jaxgen.cli.sweep import sweep
 from jaxgen.cli.upscale import upscale
 from jaxgen.errors import UserError
 
-app = typer.Typer(
-    help="Generates and enlarges pictures with models trained by jaxgen.",
-    epilog="Train: python -m jaxgen.main --config=configs/srgan.py",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# In the order of --help; a further command is one line here.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "generate": generate,
+    "upscale": upscale,
+    "eval": evaluate,
+    "models": models,
+    "prepare": prepare,
+    "export": export,
+    "interpolate": interpolate,
+    "convert": convert,
+    "sweep": sweep,
+}
+
+
+def make_app() -> typer.Typer:
+    """The command with all of `COMMANDS`."""
+    app = typer.Typer(
+        help="Generates and enlarges pictures with models trained by jaxgen.",
+        epilog="Train: python -m jaxgen.main --config=configs/srgan.py",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_common)
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -39,7 +60,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _common(
     version: Annotated[
         bool,
@@ -49,21 +69,10 @@ def _common(
     pass
 
 
-app.command()(generate)
-app.command()(upscale)
-app.command("eval")(evaluate)
-app.command()(models)
-app.command()(prepare)
-app.command()(export)
-app.command()(interpolate)
-app.command()(convert)
-app.command()(sweep)
-
-
 def main() -> None:
     """The command: user mistakes end in one line and exit code 2, Ctrl-C in 130."""
     try:
-        app()
+        make_app()()
     except UserError as error:
         if os.environ.get("JAXGEN_TRACEBACK"):
             raise

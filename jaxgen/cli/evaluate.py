@@ -179,7 +179,7 @@ def evaluate(
         raise UserError(f"{save_statistics}: statistics end in .npz")
     for path in (json_file, save_statistics):
         if path:
-            from jaxgen.verbs.upscale.files import check_writable
+            from jaxgen.verbs.files import check_writable
 
             check_writable(path.parent)
     options = Options(

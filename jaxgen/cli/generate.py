@@ -74,12 +74,13 @@ def generate(
         ),
     ] = False,
     truncation: Annotated[
-        float,
+        float | None,
         typer.Option(
             help="Below 1: noise nearer to its mean (a normal cut off at 2, times this): more "
-            "usual pictures, less varied. DF-GAN's figures are at 0.88."
+            "usual pictures, less varied. DF-GAN's figures are at 0.88. Default: 1, noise as in "
+            "training."
         ),
-    ] = 1.0,
+    ] = None,
     interpolate: Annotated[
         int | None,
         typer.Option(
@@ -111,12 +112,12 @@ def generate(
     Words that the model does not know are named, with the nearest that it knows. The same command
     again goes on where an interrupted one stopped, if it writes to a folder.
     """
+    from jaxgen.verbs.files import check_writable
     from jaxgen.verbs.generate import files
     from jaxgen.verbs.generate.draw import check_draws
-    from jaxgen.verbs.upscale.files import check_writable
 
     count = n if n is not None else (8 if interpolate is None else 1)
-    check_draws(seed, first, count + (interpolate is not None), truncation)
+    check_draws(seed, first, count + (interpolate is not None))
     lines = files.read_prompts(prompts) if prompts else []
     texts = list(dict.fromkeys([*(prompt or []), *lines]))
     if not texts:
@@ -140,17 +141,18 @@ def generate(
 
     from jaxgen.runs.model import load
 
-    opened = load(model)
-    _ = opened.size  # a model that does not generate is refused here
+    draw = load(model).generate
+    options = {} if truncation is None else {"truncation": truncation}
+    draw.check(options)
     if show_masks:
-        opened.check_masks()
-    read = [opened.read_prompt(text) for text in texts]
+        draw.check_masks()
+    read = [draw.read(text) for text in texts]
     _warn(texts, read)
-    options = files.Options(seed, first, same_noise, truncation, batch)
+    how = files.How(seed, first, same_noise, batch, options)
     if interpolate is None:
-        strips = files.plan(texts, read, count, options, show_masks)
+        strips = files.plan(texts, read, count, how, show_masks)
     else:
-        strips = files.plan_ways(texts, read, interpolate, count, options)
+        strips = files.plan_ways(texts, read, interpolate, count, how)
     total = sum(len(strip.cells) for strip in strips)
     todo = strips
     if folder and not overwrite:
@@ -168,9 +170,9 @@ def generate(
             bar.update()
 
         if not folder:
-            files.write_sheet(opened, todo, out, options, moved, show_masks)
+            files.write_sheet(draw, todo, out, how, moved, show_masks)
         elif todo:
-            files.write_folder(opened, todo, out, options, moved, show_masks)
+            files.write_folder(draw, todo, out, how, moved, show_masks)
     if folder and todo:
         print(files.write_folder_sheet(strips, out, show_masks))
     print(f"{out}  {total - skipped} pictures  {time.monotonic() - began:.1f} s")

@@ -21,16 +21,17 @@ def models() -> None:
 
     from jaxgen.weights.places import list_models
 
-    table = Table("name", "family", "does", "scale", "pixels", "parameters", "evaluation", "about")
+    table = Table("name", "family", "does", "parameters", "evaluation", "about")
     for row in list_models():
-        does = [verb for verb, key in (("upscale", "scale"), ("generate", "size")) if row[key]]
-        scale = f"x{row['scale']}" if row["scale"] else "-"
-        pixels = f"{row['size']}x{row['size']}" if row["size"] else "-"
+        does = [
+            " ".join([verb, *(f"({key} {value})" for key, value in facts.items())])
+            for verb, facts in row["verbs"].items()
+        ]
         metrics = row["metrics"]
         shown = [key for key in TELLING if key in metrics] or list(metrics)
         scores = ", ".join(f"{key} {metrics[key]:.4g}" for key in shown[:3])
         table.add_row(
-            row["name"], row["family"], ", ".join(does), scale, pixels, f"{row['parameters']:,}",
+            row["name"], row["family"], ", ".join(does), f"{row['parameters']:,}",
             scores, row["headline"],
         )  # fmt: skip
     if not table.row_count:

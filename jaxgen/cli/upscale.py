@@ -103,31 +103,31 @@ def upscale(
     A picture that can't be read is named and the others are done; exit code 1. The same command
     again goes on where an interrupted one stopped.
     """
-    from jaxgen.verbs.upscale import files as upscale_files
+    from jaxgen.verbs.files import check_writable, fatal, naming
+    from jaxgen.verbs.upscale.files import plan_outputs, upscale_files
 
     if scale is not None and math.isnan(scale):
         raise UserError("--scale must be a number")
     if prompt is None and (show_attention or strength is not None):
         raise UserError(f"{'--show-attention' if show_attention else '--strength'} needs --prompt")
     out = out.expanduser()
-    jobs = upscale_files.plan_outputs(photos, out, format.value if format else None)
+    jobs = plan_outputs(photos, out, format.value if format else None)
     single = len(jobs) == 1
     if not overwrite and single and jobs[0][1].exists():
         raise UserError(f"{jobs[0][1]} exists; give --overwrite to replace it")
-    upscale_files.check_writable(jobs[0][1].parent if single else out)
+    check_writable(jobs[0][1].parent if single else out)
 
     from tqdm import tqdm
 
     from jaxgen.data.text.tokens import complaint
     from jaxgen.runs.model import load
 
-    opened = load(model)
-    _ = opened.scale  # a model that does not upscale is refused here, not once per picture
+    enlarge = load(model).upscale
     if prompt is not None:
-        asked = opened.read_prompt(prompt)
-        opened = opened.with_prompt(asked, 1.0 if strength is None else strength)
+        asked = enlarge.read(prompt)
+        enlarge = enlarge.asking(asked, **({} if strength is None else {"strength": strength}))
         if show_attention:
-            opened.check_attention()
+            enlarge.check_attention()
         if problem := complaint(asked):
             print(f"warning: {problem}", file=sys.stderr)
     todo = [job for job in jobs if overwrite or not job[1].exists()]
@@ -147,19 +147,19 @@ def upscale(
             with bar.external_write_mode(file=file):
                 print(text, file=file, flush=True)
 
-        work = upscale_files.upscale_files(opened, todo, moved, tile=tile, batch=batch, scale=scale)
+        work = upscale_files(enlarge, todo, moved, tile=tile, batch=batch, scale=scale)
         with contextlib.closing(work) as outcomes:
             for source, target, size, took, error in outcomes:
                 if size:
                     say(f"{target}  {size[1]}x{size[0]}  {took:.1f} s", sys.stdout)
                     if show_attention:
-                        say(f"{_write_attention(opened, source, target)}", sys.stdout)
-                elif error and upscale_files.fatal(error):
+                        say(f"{_write_attention(enlarge, source, target)}", sys.stdout)
+                elif error and fatal(error):
                     left = len(todo) - finished
                     raise UserError(f"{error}; {left} pictures left") from error
                 elif error:
                     failed += 1
-                    say(f"error: {upscale_files.naming(source, error)}", sys.stderr)
+                    say(f"error: {naming(source, error)}", sys.stderr)
                 finished += 1
     if skipped:
         print(f"{skipped} of {len(jobs)} were there already (--overwrite replaces them)")
@@ -168,14 +168,14 @@ def upscale(
         raise typer.Exit(1)
 
 
-def _write_attention(model: Any, source: Path, target: Path) -> Path:
+def _write_attention(enlarge: Any, source: Path, target: Path) -> Path:
     """The sheet of attention maps beside an upscaled picture."""
     import numpy as np
 
     from jaxgen.data.picture_files import read_image, write_image
     from jaxgen.verbs.upscale.attention import heat_sheet, sheet_path
 
-    words, maps = model.attention(read_image(source))
+    words, maps = enlarge.attention(read_image(source))
     path = sheet_path(target)
     write_image(path, np.asarray(heat_sheet(read_image(target), words, maps)))
     return path

@@ -23,8 +23,9 @@ from jaxgen.grid import enlarge
 from jaxgen.metrics.diversity import pixel_diversity
 from jaxgen.metrics.over_hosts import mean_over_hosts
 from jaxgen.metrics.shapes_reader import judge
-from jaxgen.task import Evaluation, Generate
+from jaxgen.task import Evaluation
 from jaxgen.verbs.generate import draw as generate
+from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.generate.draw import Draw
 
 COUNT = "asked/"  # prefix of how often a caption says something of a key

@@ -83,7 +83,8 @@ def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[st
     from jaxgen.metrics.features import measure
     from jaxgen.verbs.generate.draw import check_draws
 
-    check_draws(options.seed, 0, 1, options.truncation)
+    check_draws(options.seed, 0, 1)
+    model.generate.check({"truncation": options.truncation})
     cache.enable()
     config = model.config.data
     records = captioned.validation_data(config)
@@ -237,8 +238,8 @@ def _drawn(
         captions = records[i % len(records)]["_captions"]
         # Round k of the records: their k-th picture, of the next of their captions.
         again = i // len(records)
-        jobs.append((model.read_prompt(captions[(i + again) % len(captions)]), again))
-    drawn = model.draw(jobs, seed=options.seed, truncation=options.truncation)
+        jobs.append((model.generate.read(captions[(i + again) % len(captions)]), again))
+    drawn = model.generate.each(jobs, seed=options.seed, truncation=options.truncation)
     for i, (picture, _) in enumerate(drawn):
         record = records[i % len(records)]
         if "_scene" in record:

@@ -11,7 +11,8 @@ import numpy as np
 from jaxgen.data.resize import imresize, to_uint8
 from jaxgen.metrics.over_hosts import mean_over_hosts
 from jaxgen.metrics.psnr_ssim import sr_metrics
-from jaxgen.task import Evaluation, Upscale
+from jaxgen.task import Evaluation, Nets
+from jaxgen.verbs.upscale.contract import Upscale
 from jaxgen.verbs.upscale.tiling import upscale_image
 
 # (name, low-resolution uint8 (h, w, 3), original uint8 (s*h, s*w, 3))
@@ -22,7 +23,7 @@ Distances = Callable[[Any, Any], Mapping[str, jax.Array]]
 
 def evaluate_sr(
     verb: Upscale,
-    variables: Mapping[str, Any],
+    nets: Nets,
     pairs: Iterable[Pair],
     *,
     distances: Distances | None = None,
@@ -36,7 +37,7 @@ def evaluate_sr(
     added.
 
     Args:
-      verb, variables: the model.
+      verb, nets: the model.
       pairs: see `jaxgen.data.sr.examples.validation_pairs`.
       distances: perceptual ones of (picture, original); None leaves them out.
       limit: at most this many pictures; 0: all.
@@ -50,9 +51,7 @@ def evaluate_sr(
             break
         if index % jax.process_count() != jax.process_index():
             continue
-        pictures, scores = compare(
-            lambda x: upscale_image(verb, variables, x), low, high, verb.scale
-        )
+        pictures, scores = compare(lambda x: upscale_image(verb, nets, x), low, high, verb.scale)
         if distances is not None:
             for kind, picture in pictures.items():
                 scores[kind] |= _measure(distances, picture, high)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
+
+if TYPE_CHECKING:
+    from jaxgen.runs.model import Model
 
 # What a text-to-image model of each data source can be asked for.
 EXAMPLES = {
@@ -16,62 +19,46 @@ EXAMPLES = {
 }
 
 
-def model_card(
-    name: str, config: ConfigDict, facts: Mapping[str, str], metrics: Mapping[str, float]
-) -> str:
+def model_card(name: str, model: Model) -> str:
     """Markdown text.
 
     Args:
       name: of the exported folder.
-      config: its config; one with `origin` is of converted weights.
-      facts: what the weights file's header says: family, step, parameters, the scale of models
-        that upscale, and the size of models that generate.
-      metrics: of the last evaluation.
+      model: what is exported; a config with `origin` is of converted weights.
     """
-    lines = [f"# {name}", "", _summary(config, facts), ""]
-    if metrics:
+    config, prompt = model.config, EXAMPLES.get(_source(model.config), "a text")
+    lines = [f"# {name}", "", _summary(model), ""]
+    if model.metrics:
         lines += ["| evaluation | value |", "|---|---|"]
-        lines += [*(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items())), ""]
-    origin = config.get("origin")
-    if origin is not None and not {"scale", "size"} & facts.keys():
+        lines += [*(f"| {key} | {value:.4g} |" for key, value in sorted(model.metrics.items())), ""]
+    if model.verbs:
+        examples = [verb.example(name, prompt) for verb in model.verbs.values()]
+        lines += ["```python", "import jaxgen", "", f'model = jaxgen.load("{name}")']
+        lines += [*(python for python, _ in examples), "```", ""]
+        if commands := [command for _, command in examples if command]:
+            lines += ["```bash", *commands, "```", ""]
+    elif "origin" in config:
         lines += [
-            f'The net "{origin.net}" alone, to train from: give the folder as '
-            f"`train.init_from.{origin.net}` of the config.",
+            f'The net "{config.origin.net}" alone, to train from: give the folder as '
+            f"`train.init_from.{config.origin.net}` of the config.",
             "",
         ]
-    else:
-        lines += ["```python", "import jaxgen", "", f'model = jaxgen.load("{name}")']
-        if "scale" in facts:
-            lines.append("large = model.upscale(array)  # uint8 (h, w, 3)")
-        if "size" in facts:
-            prompt = EXAMPLES.get(_source(config), "a text")
-            side = facts["size"]
-            lines.append(
-                f'pictures = model.generate("{prompt}", n=8)  # uint8 (8, {side}, {side}, 3)'
-            )
-            command = f'jaxgen generate "{prompt}" --model {name} -n 8 --seed 1 -o out.png'
-            lines += ["```", "", "```bash", command]
-        lines += ["```", ""]
-    whole = "every setting of the training run" if origin is None else "the network's settings"
+    whole = "the network's settings" if "origin" in config else "every setting of the training run"
     return "\n".join([*lines, f"`config.json` holds {whole}.", ""])
 
 
-def _summary(config: ConfigDict, facts: Mapping[str, str]) -> str:
-    what = "Image model"
-    if "scale" in facts:
-        what = f"Super-resolution x{facts['scale']}"
-    if "size" in facts:
-        what = f"Text to image, {facts['size']} x {facts['size']} pixels"
-    text = f"{what}, family {facts['family']}, {int(facts['parameters']):,} parameters, "
-    origin = config.get("origin")
+def _summary(model: Model) -> str:
+    what = ", ".join(verb.says() for verb in model.verbs.values()) or "Image model"
+    text = f"{what}, family {model.family}, {model.parameters:,} parameters, "
+    origin = model.config.get("origin")
     if origin is not None:
         return f"{text}converted from {origin.file} ({origin.layout}: {sizes_text(origin.sizes)})."
-    mixed = config.get("interpolation")
+    mixed = model.config.get("interpolation")
     if mixed is not None:
         return f"{text}{1 - mixed.alpha:g} x {mixed.a} + {mixed.alpha:g} x {mixed.b}."
-    source = _source(config)
+    source = _source(model.config)
     on = f" on {source}" if source else ""
-    return f"{text}trained for {int(facts['step']):,} steps{on}."
+    return f"{text}trained for {model.step:,} steps{on}."
 
 
 def _source(config: ConfigDict) -> str:

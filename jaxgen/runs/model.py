@@ -7,141 +7,104 @@ the models that come with the package by their name.
 
 from __future__ import annotations
 
-import copy
+import importlib
 import json
-import math
 import os
+import pkgutil
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxgen import config as configs
-from jaxgen import weights
+from jaxgen import verbs, weights
 from jaxgen.errors import UserError
 from jaxgen.runs.card import model_card
-from jaxgen.task import Prompt
-from jaxgen.verbs.generate.use import GeneratingModel
 from jaxgen.verbs.offered import check_fit, nets_of, verbs_of
-from jaxgen.weights.places import (
-    CARD,
-    CONFIG,
-    WEIGHTS,
-    is_export,
-    read_metrics,
-    read_number,
-    resolve,
-)
+from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, read_json, read_number, resolve
+
+if TYPE_CHECKING:
+    from jaxgen.verbs.generate.use import Drawer
+    from jaxgen.verbs.upscale.use import Upscaler
+
+# Folders of `jaxgen/verbs`: what any model might be asked for.
+VERBS = tuple(module.name for module in pkgutil.iter_modules(verbs.__path__) if module.ispkg)
 
 
-class Model(GeneratingModel):
-    """A trained model, ready for use: `generate` and what it has are in the base classes."""
+class Model:
+    """A trained model, ready for use; each verb of its family is an attribute: `model.upscale`.
 
-    def upscale(
+    Attributes:
+      name: the run's or the folder's name.
+      config: the resolved config that it was trained with.
+      step: training step of the weights.
+      nets: variables by net name, {"g": {"params": ..., "batch_stats": ...}}, averaged over
+        training (EMA) where the run kept an average.
+      metrics: of the evaluation at `step`, {} if there was none.
+      verbs: what the family offers, by name. Weights without one can be exported and trained from.
+    """
+
+    if TYPE_CHECKING:
+        upscale: Upscaler
+        generate: Drawer
+
+    def __init__(
         self,
-        image: Any,
-        tile: int | None = None,
-        *,
-        prompt: str | Prompt | None = None,
-        strength: float = 1.0,
-        batch: int = 1,
-        progress: Any = None,
-    ) -> Any:
-        """Upscales one picture by `self.scale`.
+        name: str,
+        config: ConfigDict,
+        nets: Mapping[str, Any],
+        step: int,
+        metrics: Mapping[str, float] | None = None,
+        verbs: Mapping[str, Any] | None = None,
+    ):
+        self.name = name
+        self.config = config
+        self.step = step
+        self.metrics = dict(metrics or {})
+        self.verbs = dict(verbs_of(config) if verbs is None else verbs)
+        # Only what the verbs need: no discriminator.
+        self.nets = {net: nets[net] for net in nets_of(self.verbs) or nets}
+        if not self.verbs:
+            return
+        from jaxgen.devices import Placed  # with it JAX; a mistaken name is told without
 
-        Args:
-          image: uint8, colour (h, w, 3), gray (h, w), or with alpha (h, w, 4); alpha is enlarged
-            by bicubic interpolation. Or a list of pictures of one shape, without alpha, whose
-            tiles share the batches: frames of a video. A list is returned then.
-          tile: side of the tiles in low-resolution pixels; None: as large as memory allows. The
-            result is the same.
-          prompt: what the picture shows, for a model that takes one; None: what `with_prompt` set,
-            else the empty prompt.
-          strength: of the prompt, see `with_prompt`.
-          batch: tiles per device at a time.
-          progress: called as progress(tiles done, tiles in all).
+        placed = Placed(self.nets)
+        for verb, offered in self.verbs.items():
+            use = importlib.import_module(f"jaxgen.verbs.{verb}.use")
+            setattr(self, verb, use.bind(offered, placed, name))
 
-        Returns: uint8, (scale*h, scale*w) with the channels of `image`.
-
-        Raises:
-          UserError: the model does not upscale, or the array is no such picture.
-        """
-        from jaxgen.verbs.upscale.tiling import upscale_alpha, upscale_image, upscale_images
-
-        if prompt is not None:
-            asked = self.with_prompt(prompt, strength)
-            return asked.upscale(image, tile, batch=batch, progress=progress)
-        verb = self._verb("upscale")
-        if isinstance(image, list):
-            frames = [np.asarray(frame) for frame in image]
-            variables = self._variables(verb.net)
-            return upscale_images(verb, variables, frames, tile, batch, progress)
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
-            return upscale_image(verb, self._variables(verb.net), image, tile, batch, progress)
-        height, width = image.shape[:2]
-        result = np.empty((height * verb.scale, width * verb.scale, 4), np.uint8)
-        color, variables = image[..., :3], self._variables(verb.net)
-        upscale_image(verb, variables, color, tile, batch, progress, out=result[..., :3])
-        result[..., 3] = upscale_alpha(image[..., 3], verb.scale)
-        return result
-
-    def with_prompt(self, prompt: str | Prompt, strength: float = 1.0) -> Model:
-        """This model, guided by a text in all that it upscales; shares the weights.
-
-        Args:
-          prompt: a text, or what `read_prompt` gives. Of a text, unknown words are named in a
-            warning, with the nearest known ones.
-          strength: the result is empty + strength * (prompted - empty): 0 is the empty prompt's
-            result, 1 the prompt's own, more overstates it.
-
-        Raises:
-          UserError: the model takes no prompt, or the strength is no finite number.
-        """
-        verb = self._prompted()
-        if not math.isfinite(strength):
-            raise UserError(f"the prompt's strength must be a finite number, not {strength}")
-        prompt = self._read_aloud(prompt)
-        asked = copy.copy(self)
-        asked._asked = {verb.net: verb.ask(prompt, strength)}
-        asked._words = prompt.words
-        return asked
-
-    def attention(
-        self, image: np.ndarray, prompt: str | Prompt | None = None
-    ) -> tuple[tuple[str, ...], np.ndarray]:
-        """Where each word of a prompt acted.
-
-        Args:
-          image: uint8 (h, w, 3) or gray (h, w).
-          prompt: None: what `with_prompt` set.
-
-        Returns: (words, maps (h, w, words) float32): the share of each low-resolution pixel's
-          attention that went to the word, mean over heads and layers. What is left of one went to
-          the prompt's start.
-
-        Raises:
-          UserError: the model takes no prompt or has no attention, or no prompt was given.
-        """
-        from jaxgen.verbs.upscale.attention import attention_maps
-
-        if prompt is not None:
-            return self.with_prompt(prompt).attention(image)
-        self.check_attention()
-        verb = self._prompted()
-        if verb.net not in self._asked:
-            raise UserError("attention needs a prompt")
-        maps = attention_maps(verb, self._variables(verb.net), np.asarray(image))
-        return self._words, maps[..., 1 : 1 + len(self._words)]
-
-    def check_attention(self) -> None:
-        """Raises UserError if the model has no attention to show."""
-        if self._prompted().attend is None:
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not there comes here.
+        if name in VERBS:
             raise UserError(
-                f"{self.name} has no attention to show: it was trained with another guidance "
-                "(model.generator.guidance)"
+                f"{self.name} (family {self.family}) does not {name}; it can: "
+                f"{', '.join(sorted(self.verbs)) or 'nothing'}"
             )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def family(self) -> str:
+        """Name of the folder in `jaxgen/models`."""
+        return self.config.family
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel along each axis, of the verb `upscale`."""
+        return self.upscale.scale
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the pictures that the verb `generate` draws."""
+        return self.generate.size
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters in the nets that the verbs use."""
+        flat = weights.flatten({name: net["params"] for name, net in self.nets.items()})
+        return sum(int(np.prod(a.shape)) for a in flat.values())
 
     def export(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes config, weights and a model card to a new folder, whole or not at all.
@@ -162,9 +125,8 @@ class Model(GeneratingModel):
         try:
             partial.mkdir(parents=True)
             (partial / CONFIG).write_text(configs.to_json(self.config))
-            weights.write_safetensors(partial / WEIGHTS, self.nets, self._facts())
-            card = model_card(folder.name, self.config, self._facts(), self.metrics)
-            (partial / CARD).write_text(card)
+            weights.write_safetensors(partial / WEIGHTS, self.nets, self.facts())
+            (partial / CARD).write_text(model_card(folder.name, self))
             if occupied:
                 folder.rename(old)
             elif folder.is_dir():
@@ -181,14 +143,15 @@ class Model(GeneratingModel):
             shutil.rmtree(old, ignore_errors=True)
         return folder
 
-    def _facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
         """What the weights file's header says, so that a list of models needs no weights."""
-        facts = {"family": self.family, "step": str(self.step), "parameters": str(self.parameters)}
-        if "upscale" in self.verbs:
-            facts["scale"] = str(self.scale)
-        if "generate" in self.verbs:
-            facts["size"] = str(self.size)
-        return {**facts, "metrics": json.dumps(self.metrics)}
+        return {
+            "family": self.family,
+            "step": str(self.step),
+            "parameters": str(self.parameters),
+            "verbs": json.dumps({name: verb.facts() for name, verb in self.verbs.items()}),
+            "metrics": json.dumps(self.metrics),
+        }
 
 
 def load(name_or_path: str | Path, step: int | None = None, best: bool = False) -> Model:
@@ -205,21 +168,21 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     """
     folder = resolve(name_or_path)
     config = configs.from_json(folder / CONFIG)
-    verbs = verbs_of(config)
+    offered = verbs_of(config)
     if (folder / WEIGHTS).is_file():
         if step is not None or best:
             raise UserError(f"{folder} is an exported model: it has one step only")
         tree = weights.read_tree(folder / WEIGHTS)
         facts = weights.read_metadata(folder / WEIGHTS)
-        found, metrics = read_number(facts.get("step")), read_metrics(facts.get("metrics"))
+        found, metrics = read_number(facts.get("step")), read_json(facts.get("metrics"))
     else:
         from jaxgen.train.checkpoint import load_for_use
         from jaxgen.train.writers import read_metrics as read_log
 
-        tree, found = load_for_use(folder, step=step, best=best, nets=nets_of(verbs))
+        tree, found = load_for_use(folder, step=step, best=best, nets=nets_of(offered))
         metrics = _evaluated(read_log(folder), found)
-    check_fit(folder, verbs, tree)
-    return Model(folder.name, config, tree, found, metrics, verbs)
+    check_fit(folder, offered, tree)
+    return Model(folder.name, config, tree, found, metrics, offered)
 
 
 def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
-from jaxgen.task import Generate, Upscale
+from jaxgen.verbs import Verb
 from jaxgen.weights.places import CONFIG
 
 
-def verbs_of(config: ConfigDict) -> dict[str, Any]:
+def verbs_of(config: ConfigDict) -> dict[str, Verb]:
     """The verbs of a config's family by name; {} for converted weights to train from only.
 
     Raises:
@@ -40,34 +39,23 @@ def verbs_of(config: ConfigDict) -> dict[str, Any]:
     return dict(module.verbs(_for_this_machine(config)))
 
 
-def nets_of(verbs: Mapping[str, Any]) -> tuple[str, ...]:
+def nets_of(verbs: Mapping[str, Verb]) -> tuple[str, ...]:
     """Names of the nets that the verbs need."""
     return tuple(sorted({net for verb in verbs.values() for net in verb.nets}))
 
 
-def check_fit(folder: Path, verbs: Mapping[str, Any], nets: Mapping[str, Any]) -> None:
+def check_fit(folder: Path, verbs: Mapping[str, Verb], nets: Mapping[str, Any]) -> None:
     """Traces each verb on shapes alone: weights of another config fail here, with one line.
 
     Raises:
       UserError: a net is missing, or its arrays are not those of the config.
     """
-    import jax
-
     for verb in verbs.values():
         for net in verb.nets:
             if net not in nets:
                 raise UserError(f"{folder} lacks the net '{net}'; it has {sorted(nets)}")
-        shapes = {
-            net: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), nets[net])
-            for net in verb.nets
-        }
         try:
-            if isinstance(verb, Generate):
-                traced_masks(verb, shapes)
-            elif isinstance(verb, Upscale):
-                side = 8 * verb.multiple
-                x = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-                jax.eval_shape(verb.apply, shapes[verb.net], x)
+            verb.trace(_shapes({net: nets[net] for net in verb.nets}))
         except Exception as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(
@@ -75,27 +63,10 @@ def check_fit(folder: Path, verbs: Mapping[str, Any], nets: Mapping[str, Any]) -
             ) from error
 
 
-def traced_masks(verb: Generate, nets: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
-    """(height, width) of each mask that the verb gives beside a picture; computes nothing.
-
-    Args:
-      nets: arrays, or their shapes.
-    """
+def _shapes(nets: Mapping[str, Any]) -> Any:
     import jax
 
-    length = verb.read("").tokens.shape[0]
-
-    def one(nets, tokens, mask, z):
-        return verb.draw(nets, verb.embed(nets, tokens, mask), z)
-
-    _, masks = jax.eval_shape(
-        one,
-        nets,
-        jax.ShapeDtypeStruct((1, length), np.int32),
-        jax.ShapeDtypeStruct((1, length), np.bool_),
-        jax.ShapeDtypeStruct((1, *verb.noise), np.float32),
-    )
-    return tuple(tuple(mask.shape[1:]) for mask in masks)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), dict(nets))
 
 
 def _for_this_machine(config: ConfigDict) -> ConfigDict:

@@ -55,10 +55,10 @@ def bundled_names() -> list[str]:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """One row per bundled model: name, family, scale, size, parameters, step, metrics, headline.
+    """One row per bundled model: name, family, verbs, parameters, step, metrics, headline.
 
-    Reads headers only, no weights. `scale` is None for models that don't upscale, `size` (side of
-    the pictures in pixels) for those that don't generate; `headline` is the card's first sentence.
+    Reads headers only, no weights. `verbs`: what it does, each with its facts, such as
+    {"upscale": {"scale": 4}}; `headline` is the card's first sentence.
     """
     rows = []
     for name in bundled_names():
@@ -68,19 +68,18 @@ def list_models() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "family": facts.get("family", configs.from_json(folder / CONFIG).family),
-                "scale": read_number(facts["scale"]) if "scale" in facts else None,
-                "size": read_number(facts["size"]) if "size" in facts else None,
+                "verbs": read_json(facts.get("verbs")),
                 "parameters": read_number(facts.get("parameters")),
                 "step": read_number(facts.get("step")),
-                "metrics": read_metrics(facts.get("metrics")),
+                "metrics": read_json(facts.get("metrics")),
                 "headline": _headline(folder / CARD),
             }
         )
     return rows
 
 
-def read_metrics(text: str | None) -> dict[str, float]:
-    """The metrics in a weights file's header; {} where there are none."""
+def read_json(text: str | None) -> dict[str, Any]:
+    """An object in a weights file's header: its metrics, its verbs; {} where there are none."""
     try:
         return dict(json.loads(text or "{}"))
     except (json.JSONDecodeError, TypeError, ValueError):

@@ -20,6 +20,7 @@ from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.verbs.upscale import files as upscale_files
+from jaxgen.verbs.upscale.use import Upscaler
 
 __all__ = ["model", "own_cache"]
 
@@ -236,7 +237,7 @@ def test_memory_that_does_not_suffice_fails_one_picture(
 ):
     for name in ("in/a.png", "in/b.png"):
         save(tmp_path / name, picture())
-    enlarge, calls = run.Model.upscale, []
+    enlarge, calls = Upscaler.__call__, []
 
     def first_fails(self, *args, **options):
         calls.append(1)
@@ -244,7 +245,7 @@ def test_memory_that_does_not_suffice_fails_one_picture(
             raise MemoryError
         return enlarge(self, *args, **options)
 
-    monkeypatch.setattr(run.Model, "upscale", first_fails)
+    monkeypatch.setattr(Upscaler, "__call__", first_fails)
     code, _, err = jaxgen_command("upscale", "in", "-o", "out", "--model", model)
     assert code == 1
     assert "in/a.png: the result does not fit" in err

@@ -138,7 +138,7 @@ def test_strips_between_texts_and_between_noises(call, model, tmp_path):
     assert code == 0
     names = [f"a_red_circle_to_a_blue_square_seed1_0_{i:03d}.png" for i in range(4)]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*names, "grid.png"]
-    way = model.interpolate("a red circle", "a blue square", 4, seed=1)
+    way = model.generate.between("a red circle", "a blue square", 4, seed=1)
     for name, picture in zip(names, way, strict=True):
         np.testing.assert_array_equal(read(tmp_path / "out" / name), picture)
     code, out, _ = call("a red circle", "--interpolate", 3, "-n", 2, "-o", "noise.png")

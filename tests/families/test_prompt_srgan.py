@@ -22,7 +22,6 @@ from jaxgen.nn.attention import attention
 from jaxgen.runs.model import Model, load
 from jaxgen.train import loop
 from jaxgen.verbs.upscale import attention as attention_maps
-from jaxgen.verbs.upscale import tiling as upscale
 
 CONFIG = f"{REPOSITORY}/configs/prompt_srgan.py"
 
@@ -223,10 +222,10 @@ def test_strength_weighs_between_the_empty_prompt_and_the_prompt(model):
     apply = jax.jit(verb.apply)
 
     def run(text, strength):
-        asked = verb.ask(verb.read(text), strength)
-        return np.asarray(apply({**model.nets["g"], "prompt": asked}, x))
+        given = verb.give(verb.read(text), {"strength": strength})
+        return np.asarray(apply(model.nets, x, given))
 
-    empty, prompted_ = np.asarray(apply(model.nets["g"], x)), run("dots on the left", 1.0)
+    empty, prompted_ = np.asarray(apply(model.nets, x, None)), run("dots on the left", 1.0)
     assert np.abs(prompted_ - empty).max() > 1e-2
     np.testing.assert_allclose(run("dots on the left", 0.0), empty, atol=2e-5)
     np.testing.assert_allclose(run("", 1.0), empty, atol=2e-5)
@@ -234,44 +233,44 @@ def test_strength_weighs_between_the_empty_prompt_and_the_prompt(model):
     np.testing.assert_allclose(run("dots on the left", 1.5), expected, atol=1e-4)
 
 
-def test_prompts_and_strengths_share_one_program(model):
-    upscale._program.cache_clear()
+def test_prompts_and_strengths_share_one_program():
+    model = make_model()
     results = [
         model.upscale(picture(), prompt=text, strength=strength)
         for text, strength in (("dots", 1.0), ("checks on the right", 1.0), ("dots", 2.0), ("", 0))
     ]
-    assert upscale._program(model.verbs["upscale"])._cache_size() == 1
+    assert model.verbs["upscale"].program._cache_size() == 1
     assert len({r.tobytes() for r in results}) == 4
     np.testing.assert_array_equal(results[3], model.upscale(picture()))
 
 
 @pytest.mark.parametrize("guidance", ["attention", "film"])
 def test_tiles_with_a_prompt_equal_the_whole_picture(guidance):
-    model = make_model(model__generator__guidance=guidance).with_prompt("dots below", 1.5)
+    upscale = make_model(model__generator__guidance=guidance).upscale
+    upscale = upscale.asking("dots below", strength=1.5)
     image = picture(30, 41)
-    whole = model.upscale(image).astype(int)
-    assert np.abs(whole - model.upscale(image, tile=8)).max() <= 1
-    gray = model.upscale(image[..., 0])
+    whole = upscale(image).astype(int)
+    assert np.abs(whole - upscale(image, tile=8)).max() <= 1
+    gray = upscale(image[..., 0])
     assert gray.shape == (120, 164)
 
 
 def test_attention_is_shared_out_among_the_words(model, monkeypatch):
     text = "vertical stripes on the left"
     image = picture(31, 26)
-    words, maps = model.attention(image, text)
+    words, maps = model.upscale.attention(image, text)
     assert words == ("vertical", "stripes", "on", "the", "left")
     assert maps.shape == (31, 26, 5)
-    asked = model.with_prompt(text)
-    every = attention_maps.attention_maps(
-        asked.verbs["upscale"], asked._variables("g"), image
-    )  # (31, 26, 28)
+    verb = model.verbs["upscale"]
+    given = verb.give(verb.read(text), {"strength": 1.0})
+    every = attention_maps.attention_maps(verb, model.nets, image, given)  # (31, 26, 28)
     np.testing.assert_allclose(every.sum(axis=-1), 1.0, atol=1e-5)
     assert not every[..., 6:].any()
     np.testing.assert_array_equal(every[..., 1:6], maps)
     assert maps.std(axis=(0, 1)).max() > 1e-4  # the place matters
     # Mean over heads and layers, of what the network itself sows.
     monkeypatch.setattr(attention_maps, "WINDOW_PIXELS", 1)
-    _, cut = model.attention(image, text)
+    _, cut = model.upscale.attention(image, text)
     np.testing.assert_allclose(cut, maps, atol=1e-5)
 
 
@@ -279,17 +278,17 @@ def test_who_takes_no_prompt_says_so(model):
     plain = tiny_model()
     for call in (
         lambda: plain.upscale(picture(), prompt="dots"),
-        lambda: plain.attention(picture(), "dots"),
-        plain.check_attention,
+        lambda: plain.upscale.attention(picture(), "dots"),
+        plain.upscale.check_attention,
     ):
         with pytest.raises(UserError, match="takes no prompt"):
             call()
     with pytest.raises(UserError, match="needs a prompt"):
-        model.attention(picture())
+        model.upscale.attention(picture())
     with pytest.raises(UserError, match="finite"):
-        model.with_prompt("dots", float("nan"))
+        model.upscale.asking("dots", strength=float("nan"))
     with pytest.raises(UserError, match="no attention to show"):
-        make_model(model__generator__guidance="film").attention(picture(), "dots")
+        make_model(model__generator__guidance="film").upscale.attention(picture(), "dots")
 
 
 @pytest.mark.parametrize(

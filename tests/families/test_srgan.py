@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from helpers import REPOSITORY, checkpoint_arrays, run, tiny
 from support.reach import lively, true_radius
+from support.upscaling import of_module
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.models.srgan import task as srgan
 from jaxgen.models.srgan.discriminator import Discriminator
 from jaxgen.models.srgan.generator import FORMS, KerasGenerator, SRResNet
-from jaxgen.task import Upscale
 from jaxgen.train import loop
 from jaxgen.train.writers import read_metrics
 
@@ -73,8 +73,8 @@ def test_scales_and_output_range(form, scale):
 def test_inception_blocks_reach_as_far_as_residual_ones():
     module = KerasGenerator(features=16, blocks=2, edge_kernel=3, inception=True)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
-    verb = Upscale("g", module.apply, module.scale, module.radius())
-    found = true_radius(verb, lively(shapes))
+    verb = of_module(module.apply, module.scale, module.radius())
+    found = true_radius(verb, {"g": lively(shapes)})
     assert found <= verb.radius <= found + 2
 
 

@@ -1,7 +1,7 @@
 """Runs and exports of the commit f244957, before the rooms: they open, compute the same, resume.
 
-tests/golden/before_rooms holds `configs/{srgan,prompt_srgan,dfgan}.py:tiny` exported by that commit,
-one of the runs whole (its last checkpoint), and what its code made of them.
+tests/golden/before_rooms holds `configs/{srgan,prompt_srgan,dfgan}.py:tiny` exported by that
+commit, one of the runs whole (its last checkpoint), and what its code made of them.
 """
 
 import tarfile

@@ -122,7 +122,8 @@ def test_bundled_models_are_loaded_by_name(bundle):
     assert run.load("srgan_x4").name == "srgan_x4"
     row = places.list_models()[0]
     assert row["name"] == "srgan_x4"
-    assert (row["family"], row["scale"], row["step"]) == ("srgan", 4, 7)
+    assert (row["family"], row["step"]) == ("srgan", 7)
+    assert row["verbs"] == {"upscale": {"scale": 4}}
     assert row["parameters"] == run.load("srgan_x4").parameters
     assert row["metrics"] == {"psnr_y": 25.5, "ssim_y": 0.75}
     assert row["headline"].startswith("Super-resolution x4, family srgan")

@@ -67,7 +67,7 @@ def test_from_the_encoder_to_pictures(first, tmp_path, jaxgen_command):
     # The encoder came along, with its own words, and nothing trained it.
     assert model.config.data.vocabulary == before.config.data.vocabulary
     jax.tree.map(np.testing.assert_array_equal, model.nets["text"], before.nets["text"])
-    assert not model.read_prompt("a large red circle").unknown
+    assert not model.generate.read("a large red circle").unknown
     assert model.generate("a large red circle", n=2, seed=1).shape == (2, 16, 16, 3)
 
 

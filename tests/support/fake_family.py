@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.text.tokens import WordTokenizer
 from jaxgen.runs import model as run
-from jaxgen.task import Generate
+from jaxgen.verbs.generate.contract import TRUNCATION, Generate
 
 FAMILY = "daubs"
 SIZE = 16
@@ -25,14 +25,15 @@ def make_verb(config):
         words = jnp.take(nets["text"]["params"]["table"], tokens, axis=0) * mask[..., None]
         return {"words": words, "mask": mask, "sentence": words.sum(axis=1)}
 
-    def draw(nets, text, z):
+    def draw(nets, text, z, given):
         params = nets["g"]["params"]
         x = z @ params["noise"] + text["sentence"] @ params["text"]
         x = jnp.tanh(x).reshape(-1, SIZE, SIZE, 3)
         masks = (jax.nn.sigmoid(x[:, ::4, ::4, 0]), jax.nn.sigmoid(x[..., 1]))
         return x, masks if config.model.masks else ()
 
-    return Generate(("text", "g"), SIZE, (4,), tokenizer.encode, embed, draw)
+    options = {"truncation": TRUNCATION}
+    return Generate(("text", "g"), SIZE, (4,), tokenizer.encode, embed, draw, options)
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.task import Upscale
+from jaxgen.verbs.upscale.contract import Upscale
 
 
 def lively(shapes, seed=0):
@@ -32,17 +30,17 @@ def lively(shapes, seed=0):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def true_radius(verb: Upscale, variables, limit: int = 600, channels: int = 3) -> int:
+def true_radius(verb: Upscale, nets, limit: int = 600, channels: int = 3) -> int:
     """How far, in low-resolution pixels, any output pixel looks along either axis.
 
     The picture is a narrow strip, so that a radius of hundreds costs little; the gradient of the
     pixels in its middle is not zero exactly where they look. The strip grows until that is well
     inside. With `multiple` m, the middle takes all m phases.
     """
-    return max(_reach(verb, variables, axis, limit, channels) for axis in (0, 1))
+    return max(_reach(verb, nets, axis, limit, channels) for axis in (0, 1))
 
 
-def _reach(verb: Upscale, variables, axis: int, limit: int, channels: int) -> int:
+def _reach(verb: Upscale, nets, axis: int, limit: int, channels: int) -> int:
     m, s = verb.multiple, verb.scale
     narrow = -(-8 // m) * m
     half = -(-(verb.radius + 4) // m) * m
@@ -51,9 +49,11 @@ def _reach(verb: Upscale, variables, axis: int, limit: int, channels: int) -> in
         length = 2 * half + m
         shape = (length, narrow) if axis == 0 else (narrow, length)
         x = jnp.asarray(rng.uniform(-0.5, 0.5, (1, *shape, channels)), jnp.float32)
-        y = jax.eval_shape(verb.apply, variables, x)
+        y = jax.eval_shape(verb.apply, nets, x, None)
         assert y.shape[:3] == (1, s * shape[0], s * shape[1])
-        pull = jax.jit(lambda x, weights: jax.vjp(partial(verb.apply, variables), x)[1](weights)[0])
+        pull = jax.jit(
+            lambda x, weights: jax.vjp(lambda x: verb.apply(nets, x, None), x)[1](weights)[0]
+        )
         reach = 0
         for place in range(half, half + m):
             weights = np.zeros(y.shape, np.float32)

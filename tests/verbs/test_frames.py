@@ -1,5 +1,6 @@
 """`jaxgen upscale FRAMES_DIR`: order, batches, resuming, the wanted scale, threads, devices."""
 
+import dataclasses
 import sys
 import threading
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 from support.tiny_model import picture, tiny_model
 
-from jaxgen import cli
+from jaxgen import cli, devices
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.verbs.upscale import files as upscale_files
 from jaxgen.verbs.upscale import tiling as upscale
+from jaxgen.verbs.upscale.use import Upscaler
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def close(a, b):
 
 def outcomes(model, jobs, **options):
     moved = []
-    found = list(upscale_files.upscale_files(model, jobs, moved.append, **options))
+    found = list(upscale_files.upscale_files(model.upscale, jobs, moved.append, **options))
     return found, moved
 
 
@@ -106,12 +108,11 @@ def test_frames_of_one_size_share_one_program(model, tmp_path, monkeypatch):
     write_frames(tmp_path / "in", 2, first=6)
     shapes, verb = [], model.verbs["upscale"]
 
-    def apply(variables, x):
+    def apply(nets, x, given):
         shapes.append(x.shape)
-        return verb.apply(variables, x)
+        return verb.apply(nets, x, given)
 
-    counted = upscale.Upscale("g", apply, verb.scale, verb.radius)
-    monkeypatch.setitem(model.verbs, "upscale", counted)
+    monkeypatch.setattr(model.upscale, "verb", dataclasses.replace(verb, apply=apply))
     jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     found, _ = outcomes(model, jobs, batch=2)
     assert [o.error for o in found] == [None] * 8
@@ -141,7 +142,7 @@ def test_gray_alpha_and_damaged_frames_between_others(model, tmp_path):
 
 def test_an_interrupted_job_goes_on(jaxgen_command, model, tmp_path, monkeypatch):
     frames = write_frames(tmp_path / "in", 9)
-    enlarge, calls = run.Model.upscale, []
+    enlarge, calls = Upscaler.__call__, []
 
     def interrupted(self, *args, **options):
         calls.append(1)
@@ -149,7 +150,7 @@ def test_an_interrupted_job_goes_on(jaxgen_command, model, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return enlarge(self, *args, **options)
 
-    monkeypatch.setattr(run.Model, "upscale", interrupted)
+    monkeypatch.setattr(Upscaler, "__call__", interrupted)
     code, _, _ = jaxgen_command("in", "-o", "out")
     assert code == 130
     there = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
@@ -177,7 +178,7 @@ def test_decoding_and_encoding_overlap_with_the_network(model, tmp_path, monkeyp
     read_picture, write, enlarge = (
         upscale_files.read_image_with_alpha,
         upscale_files.write_image,
-        run.Model.upscale,
+        Upscaler.__call__,
     )
     count = {"upscale": 0}
 
@@ -199,7 +200,7 @@ def test_decoding_and_encoding_overlap_with_the_network(model, tmp_path, monkeyp
 
     monkeypatch.setattr(upscale_files, "read_image_with_alpha", reading)
     monkeypatch.setattr(upscale_files, "write_image", writing)
-    monkeypatch.setattr(run.Model, "upscale", enlarging)
+    monkeypatch.setattr(Upscaler, "__call__", enlarging)
     found, _ = outcomes(model, jobs)
     assert [o.error for o in found] == [None] * 3
 
@@ -208,13 +209,13 @@ def test_large_results_are_written_before_the_next_begins(model, tmp_path, monke
     write_frames(tmp_path / "in", 3)
     jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     monkeypatch.setattr(upscale_files, "OVERLAP_BYTES", 1000)
-    enlarge, seen = run.Model.upscale, []
+    enlarge, seen = Upscaler.__call__, []
 
     def enlarging(self, *args, **options):
         seen.append(len(list((tmp_path / "out").glob("*.png"))))
         return enlarge(self, *args, **options)
 
-    monkeypatch.setattr(run.Model, "upscale", enlarging)
+    monkeypatch.setattr(Upscaler, "__call__", enlarging)
     outcomes(model, jobs)
     assert seen == [0, 1, 2]
 
@@ -223,7 +224,7 @@ def test_no_thread_stays_behind(model, tmp_path):
     write_frames(tmp_path / "in", 3)
     jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     before = threading.active_count()
-    work = upscale_files.upscale_files(model, jobs, lambda done: None)
+    work = upscale_files.upscale_files(model.upscale, jobs, lambda done: None)
     next(work)
     work.close()
     assert threading.active_count() == before
@@ -232,14 +233,14 @@ def test_no_thread_stays_behind(model, tmp_path):
 def test_a_failure_of_a_batch_is_only_that_picture_s(model, tmp_path, monkeypatch):
     write_frames(tmp_path / "in", 4)
     jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
-    enlarge, bad = run.Model.upscale, picture(13, 17, seed=1)
+    enlarge, bad = Upscaler.__call__, picture(13, 17, seed=1)
 
     def fails(self, image, *args, **options):
         if any(np.array_equal(one, bad) for one in (image if isinstance(image, list) else [image])):
             raise MemoryError
         return enlarge(self, image, *args, **options)
 
-    monkeypatch.setattr(run.Model, "upscale", fails)
+    monkeypatch.setattr(Upscaler, "__call__", fails)
     found, moved = outcomes(model, jobs, batch=4)
     assert [o.error is None for o in found] == [True, False, True, True]
     assert "frame_1.png: the result does not fit" in str(found[1].error)
@@ -277,7 +278,7 @@ def test_scale_and_batch_on_the_command_line(jaxgen_command, tmp_path):
 
 def test_images_together_use_all_devices(model):
     verb = model.verbs["upscale"]
-    variables = model.nets["g"]
+    variables = model.nets
     frames = [picture(seed=i) for i in range(11)]
     together = upscale.upscale_images(verb, variables, frames)
     assert len(jax.devices()) == 8
@@ -311,14 +312,14 @@ class FakeDevice:
     ],
 )
 def test_how_many_frames_go_together(model, monkeypatch, frame, tile, batch, expected):
-    verb, variables = model.verbs["upscale"], model.nets["g"]
+    verb, variables = model.verbs["upscale"], model.nets
     room = 40e4 * upscale.bytes_per_pixel(verb, variables)
-    monkeypatch.setattr(upscale, "_memory", lambda: room)
+    monkeypatch.setattr(devices, "memory", lambda: room)
     monkeypatch.setattr(upscale.jax, "local_devices", lambda: [FakeDevice(), FakeDevice()])
-    assert upscale.frames_at_once(verb, variables, frame, tile, batch) == expected
+    assert upscale.frames_at_once(verb, variables, frame, None, tile, batch) == expected
 
 
 def test_one_frame_at_a_time_on_a_cpu(model):
-    verb, variables = model.verbs["upscale"], model.nets["g"]
+    verb, variables = model.verbs["upscale"], model.nets
     assert upscale.frames_at_once(verb, variables, (100, 100)) == (1, 1)
     assert upscale.frames_at_once(verb, variables, (100, 100), batch=4) == (4, 4)

@@ -7,9 +7,9 @@ from support.fake_family import SIZE, daubs, daubs_family
 
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
-from jaxgen.task import Generate
 from jaxgen.verbs import offered as verbs
 from jaxgen.verbs.generate import draw as generate
+from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.generate.draw import Draw
 
 __all__ = ["daubs_family"]
@@ -45,7 +45,7 @@ def test_a_picture_depends_on_seed_text_and_number_alone(model):
 def test_noise_is_each_texts_own_or_shared(model):
     verb = model.verbs["generate"]
     texts = ["a red circle", "a blue square"]
-    one, other = (generate.text_number(model.read_prompt(text)) for text in texts)
+    one, other = (generate.text_number(model.generate.read(text)) for text in texts)
     assert one != other
     assert np.any(generate.noise(verb, Draw(1, one, 0)) != generate.noise(verb, Draw(1, other, 0)))
     own, shared = (model.generate(texts, seed=1, same_noise=same) for same in (False, True))
@@ -73,15 +73,15 @@ def test_lower_truncation_varies_less(model):
 
 def test_masks_come_with_the_pictures(model):
     masked = daubs(masks=True)
-    masked.check_masks()
-    pictures, masks = masked.generate_with_masks(["a red circle", "a square"], 3)
+    masked.generate.check_masks()
+    pictures, masks = masked.generate.with_masks(["a red circle", "a square"], 3)
     assert [m.shape for m in masks] == [(2, 3, 4, 4), (2, 3, SIZE, SIZE)]
     assert all(m.min() >= 0 and m.max() <= 1 and m.dtype == np.float32 for m in masks)
     np.testing.assert_array_equal(pictures, masked.generate(["a red circle", "a square"], 3))
-    assert masked.generate_with_masks("a red circle", 3)[1][0].shape == (3, 4, 4)
-    assert model.generate_with_masks("a red circle")[1] == ()
+    assert masked.generate.with_masks("a red circle", 3)[1][0].shape == (3, 4, 4)
+    assert model.generate.with_masks("a red circle")[1] == ()
     with pytest.raises(UserError, match="has no masks to show"):
-        model.check_masks()
+        model.generate.check_masks()
 
 
 def test_progress_counts_pictures(model):
@@ -119,7 +119,7 @@ def test_settings_out_of_range(model, changes, message):
 
 
 def test_between_texts_the_noise_stays(model):
-    way = model.interpolate("a red circle", "a blue square", 5, seed=1, first=2)
+    way = model.generate.between("a red circle", "a blue square", 5, seed=1, first=2)
     assert way.shape == (5, SIZE, SIZE, 3)
     np.testing.assert_array_equal(way[0], model.generate("a red circle", seed=1, first=2)[0])
     # Linear in the features: this family's atanh of a picture is linear in them, too.
@@ -130,7 +130,7 @@ def test_between_texts_the_noise_stays(model):
 
 
 def test_between_noises_the_text_stays(model):
-    way = model.interpolate("a red circle", steps=4, seed=1, first=2)
+    way = model.generate.between("a red circle", steps=4, seed=1, first=2)
     ends = model.generate("a red circle", 2, seed=1, first=2)
     np.testing.assert_array_equal(way[[0, 3]], ends)
     z = [np.random.default_rng(s).normal(0, 1, (3, 50)).astype(np.float32) for s in (0, 1)]
@@ -144,7 +144,7 @@ def test_between_noises_the_text_stays(model):
 
 def test_a_way_needs_two_steps(model):
     with pytest.raises(UserError, match="at least 2 steps"):
-        model.interpolate("a red circle", steps=1)
+        model.generate.between("a red circle", steps=1)
 
 
 # ---------------------------------------------------------------------------------- export and load

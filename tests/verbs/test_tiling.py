@@ -13,15 +13,17 @@ from helpers import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reach import lively, true_radius
+from support.upscaling import of_module, upscale_float
 
 import jaxgen.models
 from jaxgen import config as configs
+from jaxgen import devices
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
-from jaxgen.task import Upscale
 from jaxgen.train import loop
 from jaxgen.verbs.upscale import tiling as upscale
+from jaxgen.verbs.upscale.contract import Upscale
 
 
 def upscalers(config):
@@ -69,7 +71,7 @@ def make(layers=3, scale=2, down=1, radius=None):
     variables = net.init(jax.random.key(layers), jnp.zeros((1, 8, 8, 3)))
     # The strided layer reaches at most down - 1 pixels to either side.
     reach = layers + down - 1 if radius is None else radius
-    return Upscale("g", net.apply, scale, reach, multiple=down), variables
+    return of_module(net.apply, scale, reach, multiple=down), {"g": variables}
 
 
 def picture(height, width, seed=0, channels=3):
@@ -98,9 +100,9 @@ def test_tiled_equals_whole(key, height, width, tile, batch, seed):
     # The reference is the network itself on the whole picture, not another path through our code.
     m = verb.multiple
     whole = np.pad(x, ((0, -height % m), (0, -width % m), (0, 0)), mode="edge")
-    whole = np.asarray(verb.apply(variables, whole[None]))[0]
+    whole = np.asarray(verb.apply(variables, whole[None], None))[0]
     whole = whole[: height * verb.scale, : width * verb.scale]
-    tiled = upscale.upscale_float(verb, variables, x, tile=tile, batch=batch)
+    tiled = upscale_float(verb, variables, x, tile=tile, batch=batch)
     assert tiled.shape == whole.shape
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
 
@@ -134,10 +136,10 @@ def test_the_familys_generators_know_their_radius(generator):
     def apply(variables, x):
         return generator.apply(variables, x, train=False)
 
-    verb = Upscale("g", apply, generator.scale, generator.radius())
+    verb = of_module(apply, generator.scale, generator.radius())
     x = picture(48, 34).astype(np.float32) / 127.5 - 1.0
     whole = np.asarray(apply(variables, x[None]))[0]
-    tiled = upscale.upscale_float(verb, variables, x, tile=10)
+    tiled = upscale_float(verb, {"g": variables}, x, tile=10)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
 
 
@@ -146,7 +148,7 @@ def of_family(family, variant="tiny"):
     """(verb, variables) of each `Upscale` of a config."""
     config = of_config(family, variant)
     shapes = variable_shapes(config)
-    return [(verb, lively(shapes[verb.net])) for verb in upscalers(config)]
+    return [(verb, lively({net: shapes[net] for net in verb.nets})) for verb in upscalers(config)]
 
 
 def variable_shapes(config):
@@ -174,8 +176,8 @@ def test_every_family_tiled_equals_whole(family):
         # More than three windows down and two across, with their overlaps.
         height, width = (-(-(2 * verb.radius + n) // m) * m for n in (40, 24))
         x = picture(height, width).astype(np.float32) / 127.5 - 1.0
-        whole = np.asarray(jax.jit(verb.apply)(variables, x[None]))[0]
-        tiled = upscale.upscale_float(verb, variables, x, tile=12)
+        whole = np.asarray(jax.jit(verb.apply)(variables, x[None], None))[0]
+        tiled = upscale_float(verb, variables, x, tile=12)
         np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
 
 
@@ -189,17 +191,17 @@ def test_the_probe_finds_a_known_radius(key):
 def test_the_probe_sees_further_than_is_claimed():
     verb, variables = make(layers=9, scale=2, radius=1)
     assert true_radius(verb, variables) == 9
-    everywhere = Upscale("g", lambda v, x: x + x.mean(axis=(1, 2), keepdims=True), 1, radius=1)
+    everywhere = of_module(lambda v, x: x + x.mean(axis=(1, 2), keepdims=True), 1, radius=1)
     with pytest.raises(AssertionError, match="further than 50"):
-        true_radius(everywhere, {}, limit=50)
+        true_radius(everywhere, {"g": {}}, limit=50)
 
 
 def test_a_radius_that_is_too_small_shows():
     """The property above can fail: with too small a pad the seams are far above 1e-5."""
     verb, variables = make(layers=4, scale=2, radius=2)
     x = picture(30, 30).astype(np.float32) / 127.5 - 1.0
-    whole = np.asarray(verb.apply(variables, x[None]))[0]
-    assert np.abs(upscale.upscale_float(verb, variables, x, tile=8) - whole).max() > 1e-3
+    whole = np.asarray(verb.apply(variables, x[None], None))[0]
+    assert np.abs(upscale_float(verb, variables, x, tile=8) - whole).max() > 1e-3
 
 
 @settings(max_examples=200, deadline=None)
@@ -251,9 +253,9 @@ def test_one_compilation_and_the_real_border():
 
     def apply(variables, x):
         shapes.append(x.shape)
-        return verb.apply(variables, x)
+        return verb.apply({"g": variables}, x, None)
 
-    counted = Upscale("g", apply, verb.scale, verb.radius)
+    counted = of_module(apply, verb.scale, verb.radius)
     upscale.upscale_image(counted, variables, picture(50, 61), tile=10)
     assert shapes == [(8, 14, 14, 3)]  # 8 fake devices, one window each
     upscale.upscale_image(counted, variables, picture(70, 33), tile=10)
@@ -267,7 +269,7 @@ def test_small_memory_is_tiled_by_itself(monkeypatch):
     per_pixel = upscale.bytes_per_pixel(verb, variables)
     # Three times 12 channels of float32, the output before its pixel shuffle.
     assert per_pixel == 3 * 12 * 4
-    monkeypatch.setattr(upscale, "_memory", lambda: 64 * 64 * per_pixel)
+    monkeypatch.setattr(devices, "memory", lambda: 64 * 64 * per_pixel)
     calls = []
     tiled = upscale.upscale_image(
         verb, variables, image, progress=lambda done, total: calls.append((done, total))
@@ -284,9 +286,9 @@ def test_out_of_memory_halves_the_windows():
     def apply(variables, x):
         if x.shape[1] * x.shape[2] > 50 * 50:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return verb.apply(variables, x)
+        return verb.apply({"g": variables}, x, None)
 
-    tight = Upscale("g", apply, verb.scale, verb.radius)
+    tight = of_module(apply, verb.scale, verb.radius)
     whole = upscale.upscale_image(verb, variables, image)
     assert (upscale.upscale_image(tight, variables, image) != whole).mean() < 1e-3
     with pytest.raises(UserError, match=r"tile of 60 pixels does not fit.*such as 30"):
@@ -295,10 +297,10 @@ def test_out_of_memory_halves_the_windows():
     def never(variables, x):  # but for the small trace that estimates the memory
         if x.shape[1:3] != (32, 32):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return verb.apply(variables, x)
+        return verb.apply({"g": variables}, x, None)
 
     with pytest.raises(UserError, match="memory does not hold a window"):
-        upscale.upscale_image(Upscale("g", never, 2, 2), variables, image)
+        upscale.upscale_image(of_module(never, 2, 2), variables, image)
 
 
 def test_other_errors_of_the_device_are_not_hidden():
@@ -307,11 +309,11 @@ def test_other_errors_of_the_device_are_not_hidden():
     def broken(variables, x):
         if x.shape[1:3] != (32, 32):
             raise jax.errors.JaxRuntimeError("INTERNAL: something else")
-        return verb.apply(variables, x)
+        return verb.apply({"g": variables}, x, None)
 
     for tile in (None, 8):
         with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-            upscale.upscale_image(Upscale("g", broken, 2, 2), variables, picture(9, 9), tile=tile)
+            upscale.upscale_image(of_module(broken, 2, 2), variables, picture(9, 9), tile=tile)
 
 
 def test_gray_stays_gray():
@@ -319,7 +321,7 @@ def test_gray_stays_gray():
     gray = picture(21, 17, channels=0)
     color = np.repeat(gray[..., None], 3, axis=-1)
     x = color.astype(np.float32) / 127.5 - 1.0
-    expected = np.asarray(verb.apply(variables, x[None]))[0] @ np.array([0.299, 0.587, 0.114])
+    expected = np.asarray(verb.apply(variables, x[None], None))[0] @ np.array([0.299, 0.587, 0.114])
     result = upscale.upscale_image(verb, variables, gray, tile=6)
     assert result.shape == (42, 34)
     assert np.abs(result - (expected + 1.0) * 127.5).max() <= 0.5 + 1e-2

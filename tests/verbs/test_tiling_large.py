@@ -26,12 +26,12 @@ class Net(nn.Module):  # as wide as SRResNet where memory is used
 
 net = Net()
 variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-verb = Upscale("g", net.apply, 4, radius=40)
+verb = Upscale(("g",), lambda nets, x, given: net.apply(nets["g"], x), 4, radius=40)
 # Smooth, with some noise: compressible as photos are.
 y, x = np.mgrid[:3000, :4000]
 photo = np.stack([x * 255 // 4000, y * 255 // 3000, (x + y) % 256], axis=-1).astype(np.uint8)
 del x, y
-result = upscale.upscale_image(verb, variables, photo)
+result = upscale.upscale_image(verb, {"g": variables}, photo)
 assert result.shape == (12000, 16000, 3), result.shape
 write_image(sys.argv[1], result)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.resize import imresize
 from jaxgen.data.scenes import drawing as prompted
 from jaxgen.metrics.psnr_ssim import psnr, rgb_to_y
-from jaxgen.task import Evaluation, PromptedUpscale
+from jaxgen.task import Evaluation
+from jaxgen.verbs.upscale.contract import Upscale
+from jaxgen.verbs.upscale.use import Upscaler
 
 PROMPTS = ("right", "empty", "shuffled")
 ROWS = 6  # of the sample grid
 
 
-def evaluate(config: ConfigDict, verb: PromptedUpscale, nets, frozen, step) -> Evaluation:
+def evaluate(config: ConfigDict, verb: Upscale, nets, frozen, step) -> Evaluation:
     """Means over `eval.images` validation scenes, whose combinations of textures were not trained.
 
     psnr_right, psnr_empty, psnr_shuffled: PSNR of luma in dB by the field's protocol, with the
@@ -31,7 +29,7 @@ def evaluate(config: ConfigDict, verb: PromptedUpscale, nets, frozen, step) -> E
     On several hosts each measures all scenes: they are few, and made on the spot.
     """
     del frozen, step
-    run = jax.jit(partial(_upscale, verb))
+    upscale = Upscaler(verb, nets, config.family)
     totals: dict[str, list[float]] = {}
     rows: list[list[tuple[str, np.ndarray]]] = []
     for index in range(config.eval.images):
@@ -46,8 +44,7 @@ def evaluate(config: ConfigDict, verb: PromptedUpscale, nets, frozen, step) -> E
         low = imresize(high, scale=1 / config.data.scale)
         results = {}
         for kind, text in texts.items():
-            asked = {**nets[verb.net], "prompt": verb.ask(verb.read(text), 1.0)}
-            results[kind] = np.asarray(run(asked, low[None]))[0]
+            results[kind] = upscale(low, prompt=text)
         for key, value in measure(results, low, high, config.data.scale).items():
             totals.setdefault(key, []).append(value)
         if len(rows) < ROWS:
@@ -69,12 +66,6 @@ def measure(results: dict[str, np.ndarray], low, high, scale: int) -> dict[str, 
         again = imresize(results[kind], scale=1 / scale).astype(np.float64)
         found[name] = float(np.abs(again - low).mean())
     return found
-
-
-def _upscale(verb: PromptedUpscale, variables: Any, x: jax.Array) -> jax.Array:
-    """uint8 (b, h, w, 3) -> uint8 (b, s*h, s*w, 3)."""
-    y = verb.apply(variables, x.astype(np.float32) / 127.5 - 1.0)
-    return ((y + 1.0) * 127.5).round().clip(0, 255).astype(np.uint8)
 
 
 def _row(texts, results, low, high, scale: int) -> list[tuple[str, np.ndarray]]:

@@ -7,6 +7,7 @@ Net "g" holds the generator's parameters, by the names of the family srgan's SRR
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 
 from jaxgen import weights
 from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial
@@ -26,8 +28,15 @@ from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
 from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
-from jaxgen.task import Prompt, PromptedUpscale, Task
+from jaxgen.task import Task
 from jaxgen.tasks.sr import task as sr
+from jaxgen.verbs import Option
+from jaxgen.verbs.upscale.contract import Upscale
+
+STRENGTH = Option(
+    1.0, "how much the prompt counts: 0 not at all, above 1 overstated: the result is "
+    "empty + strength * (prompted - empty)",
+)  # fmt: skip
 
 
 def make_generator(config: ConfigDict) -> PromptSRResNet:
@@ -66,13 +75,14 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
     generator, encoder = make_generator(config), make_text_encoder(config)
     tokenizer = make_tokenizer(config)
     attends = generator.guidance == "attention"
-    upscale = PromptedUpscale(
-        net="g",
+    upscale = Upscale(
+        nets=("g",),
         apply=partial(_apply, generator, encoder),
         scale=config.data.scale,
         radius=generator.radius(),
+        options={"strength": STRENGTH},
+        give=_give,
         read=tokenizer.encode,
-        ask=_ask,
         attend=partial(_attend, generator, encoder) if attends else None,
     )
     return {"upscale": upscale}
@@ -199,39 +209,37 @@ def other_prompts(batch) -> tuple[dict[str, jax.Array], jax.Array]:
 # ---- the verb ------------------------------------------------------------------------------------
 
 
-def _ask(prompt: Prompt, strength: float) -> dict[str, np.ndarray]:
-    return {
-        "tokens": prompt.tokens,
-        "mask": prompt.mask,
-        "strength": np.asarray(strength, np.float32),
-    }
-
-
-def _apply(generator, encoder, variables, x):
-    """Without "prompt": the empty prompt. With: empty + strength * (prompted - empty)."""
-    prompt = variables.get("prompt")
-    b = x.shape[0]
+def _give(prompt: Prompt | None, settings: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     if prompt is None:
-        return _run(generator, encoder, variables, x, *_empty(1, b))
-    asked = _repeat(prompt["tokens"], b), _repeat(prompt["mask"], b)
-    nothing = _empty(len(prompt["tokens"]), b)
+        return None
+    strength = np.asarray(settings["strength"], np.float32)
+    return {"tokens": prompt.tokens, "mask": prompt.mask, "strength": strength}
+
+
+def _apply(generator, encoder, nets, x, given):
+    """Without a prompt: the empty one. With: empty + strength * (prompted - empty)."""
+    b = x.shape[0]
+    if given is None:
+        return _run(generator, encoder, nets, x, *_empty(1, b))
+    asked = _repeat(given["tokens"], b), _repeat(given["mask"], b)
+    nothing = _empty(len(given["tokens"]), b)
     tokens, mask = (jnp.concatenate(pair) for pair in zip(nothing, asked, strict=True))
-    both = _run(generator, encoder, variables, jnp.concatenate([x, x]), tokens, mask)
+    both = _run(generator, encoder, nets, jnp.concatenate([x, x]), tokens, mask)
     empty, guided = jnp.split(both, 2)
-    return empty + prompt["strength"] * (guided - empty)
+    return empty + given["strength"] * (guided - empty)
 
 
-def _run(generator, encoder, variables, x, tokens, mask, **options):
-    state = {key: value for key, value in variables.items() if key != "prompt"}
-    text = encoder.apply({"params": state["params"]["text"]}, tokens, mask)
-    return generator.apply(state, x, text, train=False, **options)
+def _run(generator, encoder, nets, x, tokens, mask, **options):
+    variables = nets["g"]
+    text = encoder.apply({"params": variables["params"]["text"]}, tokens, mask)
+    return generator.apply(variables, x, text, train=False, **options)
 
 
-def _attend(generator, encoder, variables, x):
+def _attend(generator, encoder, nets, x, given):
     """(b, h, w, 3) -> (b, h, w, t): mean of the attention over heads and layers."""
-    prompt, b = variables["prompt"], x.shape[0]
-    tokens, mask = _repeat(prompt["tokens"], b), _repeat(prompt["mask"], b)
-    _, found = _run(generator, encoder, variables, x, tokens, mask, mutable=["intermediates"])
+    b = x.shape[0]
+    tokens, mask = _repeat(given["tokens"], b), _repeat(given["mask"], b)
+    _, found = _run(generator, encoder, nets, x, tokens, mask, mutable=["intermediates"])
     layers = jax.tree.leaves(found["intermediates"])  # (b, heads, h, w, t) each
     return sum(layer.mean(axis=1) for layer in layers) / len(layers)
 

@@ -13,9 +13,10 @@ from jaxgen.errors import UserError
 from jaxgen.models.stackgan.discriminator import Discriminator
 from jaxgen.models.stackgan.generator import FORMS, StageOne, StageTwo
 from jaxgen.models.stackgan.losses import StageOneLosses, StageTwoLosses, draw_low
-from jaxgen.task import Generate, Phase, Task
+from jaxgen.task import Phase, Task
 from jaxgen.tasks.sr.task import choose, make_module
 from jaxgen.tasks.t2i import task as t2i
+from jaxgen.verbs.generate.contract import Generate
 
 resolve = t2i.resolve
 STAGES = ((1,), (2,), (1, 2))
@@ -114,7 +115,8 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
         return {"generate": verb}
     second: Any = make_second(config)
 
-    def draw(nets, text, z):
+    def draw(nets, text, z, given):
+        del given
         low = draw_low(first, nets["g"], z, text)
         drawn = second.apply(nets["g2"], z, low, text, train=False)
         return drawn.image.astype(jnp.float32), drawn.masks

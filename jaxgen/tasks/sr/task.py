@@ -24,7 +24,8 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.sr import evaluate_sr
 from jaxgen.losses import adversarial, pixel
 from jaxgen.losses.perceptual import perceptual_loss
-from jaxgen.task import Evaluation, Phase, Task, Upscale
+from jaxgen.task import Evaluation, Phase, Task
+from jaxgen.verbs.upscale.contract import Upscale
 
 PIXEL = {"mse": pixel.mse, "l1": pixel.l1, "charbonnier": pixel.charbonnier}
 # The random network that evaluation measures with: not the one that training sees.
@@ -53,8 +54,8 @@ def choose(kinds: Mapping[str, Any], kind: str, what: str) -> Any:
 def upscale_verb(generator: Any, scale: int, multiple: int = 1) -> Upscale:
     """The verb of a generator that has `radius()` and takes `train`."""
     return Upscale(
-        net="g",
-        apply=lambda variables, x: generator.apply(variables, x, train=False),
+        nets=("g",),
+        apply=lambda nets, x, given: generator.apply(nets["g"], x, train=False),
         scale=scale,
         radius=generator.radius(),
         multiple=multiple,
@@ -283,7 +284,7 @@ def _evaluate(config: ConfigDict, upscale: Upscale, nets, frozen, step) -> Evalu
     del step
     return evaluate_sr(
         upscale,
-        nets[upscale.net],
+        nets,
         sr.validation_pairs(config.data),
         distances=jax.jit(partial(feature_distances, frozen["measure"])),
         limit=config.eval.images,

@@ -26,9 +26,10 @@ from jaxgen.nn import spectral_norm
 from jaxgen.nn.match import MatchEncoder
 from jaxgen.nn.text import BagOfWords, LSTMEncoder, Text, TransformerEncoder
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
-from jaxgen.task import Generate, Lazy, Phase, Task
+from jaxgen.task import Lazy, Phase, Task
 from jaxgen.tasks.sr.task import choose, make_module, to_float
 from jaxgen.tasks.t2i import features as t2i_features
+from jaxgen.verbs.generate.contract import TRUNCATION, Generate
 
 ENCODERS = {"lstm": LSTMEncoder, "transformer": TransformerEncoder, "bow": BagOfWords}
 NORMS = "spectral_vectors"  # D's collection where the task normalises its kernels
@@ -75,7 +76,8 @@ def generate_verb(config: ConfigDict, encoder: Any, generator: Any) -> Generate:
     def embed(nets, tokens, mask):
         return encoder.apply(nets["text"], tokens, mask)
 
-    def draw(nets, text, z):
+    def draw(nets, text, z, given):
+        del given
         drawn = generator.apply(nets["g"], z, text, train=False)
         return drawn.image.astype(jnp.float32), drawn.masks
 
@@ -86,6 +88,7 @@ def generate_verb(config: ConfigDict, encoder: Any, generator: Any) -> Generate:
         read=captioned.make_tokenizer(config.data).encode,
         embed=embed,
         draw=draw,
+        options={"truncation": TRUNCATION},
     )
 
 

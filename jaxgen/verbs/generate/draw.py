@@ -8,21 +8,20 @@ another program, whose sums round differently: at most one level of 255.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import devices
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
-from jaxgen.task import Generate, Prompt, PyTree
+from jaxgen.task import Nets, PyTree
+from jaxgen.verbs.generate.contract import Generate
 
-# Normal noise is cut off here where it is truncated (BigGAN, Brock et al. 2019, section 3.1).
-CUT = 2.0
 # Pixels of a batch on a CPU, whose caches more would leave, and pictures of one at most.
 CPU_PIXELS, CPU_MOST = 128 * 128, 16
 ACCELERATOR_PIXELS, ACCELERATOR_MOST = 64 * 256 * 256, 256
@@ -67,7 +66,7 @@ def text_number(prompt: Prompt) -> int:
     return zlib.crc32(" ".join(prompt.words).encode())
 
 
-def check_draws(seed: int, first: int, count: int, truncation: float) -> None:
+def check_draws(seed: int, first: int, count: int) -> None:
     """Raises UserError unless there are such pictures."""
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed must be from 0 to 4294967295, not {seed}")
@@ -75,8 +74,6 @@ def check_draws(seed: int, first: int, count: int, truncation: float) -> None:
         raise UserError(f"at least 1 picture can be drawn, not {count}")
     if first < 0 or first + count > 2**32:
         raise UserError(f"pictures of a seed are numbered from 0 to 4294967295, not {first}")
-    if not 0 < truncation <= 1:
-        raise UserError(f"the truncation must be above 0 and at most 1, not {truncation:g}")
 
 
 def default_batch(size: int) -> int:
@@ -86,35 +83,24 @@ def default_batch(size: int) -> int:
     return min(most, max(1, pixels // size**2))
 
 
-def embed(verb: Generate, nets: Mapping[str, Any], prompt: Prompt) -> Features:
+def embed(verb: Generate, nets: Nets, prompt: Prompt) -> Features:
     """The features of one text."""
-    tree = _embed_program(verb)(nets, prompt.tokens[None], prompt.mask[None])
+    tree = verb.embed_program(nets, prompt.tokens[None], prompt.mask[None])
     return Features(jax.tree.map(np.asarray, tree))
 
 
 def noise(verb: Generate, one: Draw, truncation: float = 1.0) -> np.ndarray:
-    """z of a picture, float32 (*noise).
-
-    Args:
-      truncation: 1: N(0, I). Below: truncation * (the normal cut off at 2 on either side), as in
-        BigGAN; DF-GAN's published figures are at 0.88. Each number stays on its side of zero and
-        in its order, so that a picture becomes more usual and not another one.
-    """
-    program = _noise_program(verb.noise)
-    return np.asarray(program(np.array(one, np.uint32), np.float32(truncation)))
-
-
-def sample(key: jax.Array, shape: tuple[int, ...], truncation: jax.Array | float) -> jax.Array:
-    """Noise of one key, float32; the truncation is `noise`'s and may be traced."""
-    cut = truncation * jax.random.truncated_normal(key, -CUT, CUT, shape)
-    return jnp.where(truncation < 1, cut, jax.random.normal(key, shape))
+    """z of a picture, float32 (*noise); the truncation as for `contract.sample`."""
+    numbers = np.array(one, np.uint32)
+    return np.asarray(verb.noise_program(numbers, np.float32(truncation)))
 
 
 def draw(
     verb: Generate,
-    nets: Mapping[str, Any],
+    nets: Nets,
     rows: Iterable[tuple[Features, np.ndarray]],
     count: int,
+    given: PyTree = None,
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
@@ -124,7 +110,8 @@ def draw(
       nets: variables of the verb's nets, on the device.
       rows: (text, z (*noise)) of each picture; taken as they are needed.
       count: of the pictures.
-      batch: pictures at a time; None: `default_batch`.
+      given: what `verb.give` made of the options.
+      batch: pictures per device at a time; None: `default_batch`.
       progress: called as progress(pictures done, pictures in all).
 
     Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
@@ -135,17 +122,19 @@ def draw(
     batch = default_batch(verb.size) if batch is None else batch
     if batch < 1:
         raise UserError(f"the batch must be at least 1, not {batch}")
-    program = _draw_program(verb)
+    used = devices.usable()
+    size = batch * len(used)
     waiting, done = iter(rows), 0
-    while part := list(itertools.islice(waiting, batch)):
-        filled = part + part[-1:] * (batch - len(part))
+    while part := list(itertools.islice(waiting, size)):
+        filled = part + part[-1:] * (size - len(part))
         trees = [features.tree for features, _ in filled]
         features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
         try:
-            results = program(nets, features, np.stack([z for _, z in filled]))
+            noises = np.stack([z for _, z in filled])
+            results = verb.draw_program(nets, *devices.split((features, noises), used), given)
             pictures, masks = jax.tree.map(np.asarray, results)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+            if not devices.out_of_memory(error):
                 raise
             raise UserError(
                 f"{batch} pictures at a time do not fit in the device's memory: give a smaller "
@@ -181,32 +170,3 @@ def between_noises(start: np.ndarray, end: np.ndarray, weight: float) -> np.ndar
     else:
         mixed = (np.sin((1 - weight) * angle) * a + np.sin(weight * angle) * b) / np.sin(angle)
     return mixed.reshape(start.shape).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _embed_program(verb: Generate) -> Callable[..., Any]:
-    return jax.jit(verb.embed)
-
-
-@functools.lru_cache(maxsize=16)
-def _draw_program(verb: Generate) -> Callable[..., Any]:
-    @jax.jit
-    def program(nets, features, z):
-        pictures, masks = verb.draw(nets, features, z)
-        levels = jnp.clip(jnp.round((pictures + 1.0) * 127.5), 0, 255)
-        return levels.astype(jnp.uint8), tuple(mask.astype(jnp.float32) for mask in masks)
-
-    return program
-
-
-@functools.lru_cache(maxsize=16)
-def _noise_program(shape: tuple[int, ...]) -> Callable[..., Any]:
-    """(seed, text, number) uint32 (3,), truncation -> z of `shape`."""
-
-    @jax.jit
-    def program(numbers, truncation):
-        key = jax.random.key(numbers[0])
-        key = jax.random.fold_in(jax.random.fold_in(key, numbers[1]), numbers[2])
-        return sample(key, shape, truncation)
-
-    return program

@@ -6,36 +6,36 @@ import itertools
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from jaxgen.data.picture_files import read_image, write_image
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
-from jaxgen.runs.model import Model
-from jaxgen.task import Prompt
-from jaxgen.verbs.upscale.files import FORMATS
+from jaxgen.verbs.files import FORMATS
+from jaxgen.verbs.generate.use import Drawer, Drawing
 
 COLUMNS, MASKED_COLUMNS = 8, 2  # pictures of one text in a row of the sheet
 MOST_SHOWN = 512  # pictures in a sheet
 SHEET = "grid.png"  # in a folder of pictures
 NAME = 50  # letters of a text in a file's name
 GAP = 2  # pixels between a picture and its masks
-Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
 
 
-class Options(NamedTuple):
-    """How pictures are drawn; see `Model.generate`."""
+class How(NamedTuple):
+    """How pictures are drawn; see `Drawer`. options: the model's own, such as truncation."""
 
     seed: int = 0
     first: int = 0
     same_noise: bool = False
-    truncation: float = 1.0
     batch: int | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Cell(NamedTuple):
@@ -95,14 +95,14 @@ def is_folder(out: Path) -> bool:
 
 
 def plan(
-    texts: Sequence[str], prompts: Sequence[Prompt], n: int, options: Options, masks: bool = False
+    texts: Sequence[str], prompts: Sequence[Prompt], n: int, how: How, masks: bool = False
 ) -> list[Strip]:
     """Rows of `n` pictures of each text, fewer in a row where masks stand beside them."""
     columns = MASKED_COLUMNS if masks else COLUMNS
     strips = []
     for text, prompt, stem in zip(texts, prompts, stems(texts), strict=True):
-        numbers = range(options.first, options.first + n)
-        cells = [Cell(_caption(options, k), f"{stem}_seed{options.seed}_{k}") for k in numbers]
+        numbers = range(how.first, how.first + n)
+        cells = [Cell(_caption(how, k), f"{stem}_seed{how.seed}_{k}") for k in numbers]
         for start in range(0, n, columns):
             end = start + columns
             title = "" if start else text
@@ -112,17 +112,17 @@ def plan(
 
 
 def plan_ways(
-    texts: Sequence[str], prompts: Sequence[Prompt], steps: int, n: int, options: Options
+    texts: Sequence[str], prompts: Sequence[Prompt], steps: int, n: int, how: How
 ) -> list[Strip]:
     """`n` rows of `steps` pictures: between two texts, or of one text between two noises."""
     stem = "_to_".join(stems(texts, NAME // len(texts)))
     strips = []
-    for k in range(options.first, options.first + n):
+    for k in range(how.first, how.first + n):
         captions = ["", *(f"{i / (steps - 1):.2f}" for i in range(1, steps - 1)), ""]
-        captions[0] = _caption(options, k)
-        captions[-1] = _caption(options, k if len(texts) == 2 else k + 1)
+        captions[0] = _caption(how, k)
+        captions[-1] = _caption(how, k if len(texts) == 2 else k + 1)
         cells = [
-            Cell(caption, f"{stem}_seed{options.seed}_{k}_{i:03d}")
+            Cell(caption, f"{stem}_seed{how.seed}_{k}_{i:03d}")
             for i, caption in enumerate(captions)
         ]
         strips.append(Strip(" to ".join(texts), tuple(cells), tuple(prompts), (k,), way=True))
@@ -152,20 +152,19 @@ def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
     return next(p for p in map(Path, itertools.chain([f"{name}.png"], again)) if not p.exists())
 
 
-def pictures(model: Model, strips: Sequence[Strip], options: Options) -> Iterator[Drawing]:
+def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
     """Draws all cells of the rows, in their order; the rows are all ways, or none is."""
     if not any(strip.way for strip in strips):
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
-        yield from model.draw(
-            jobs, seed=options.seed, same_noise=options.same_noise,
-            truncation=options.truncation, batch=options.batch,
-        )  # fmt: skip
+        yield from generate.each(
+            jobs, seed=how.seed, same_noise=how.same_noise, batch=how.batch, **how.options
+        )
         return
     for strip in strips:
-        way = model.interpolate(
+        way = generate.between(
             strip.prompts[0], strip.prompts[1] if len(strip.prompts) == 2 else None,
-            len(strip.cells), seed=options.seed, first=strip.numbers[0],
-            truncation=options.truncation, batch=options.batch,
+            len(strip.cells), seed=how.seed, first=strip.numbers[0], batch=how.batch,
+            **how.options,
         )  # fmt: skip
         yield from ((picture, ()) for picture in way)
 
@@ -179,10 +178,10 @@ def check_sheet(count: int) -> None:
 
 
 def write_sheet(
-    model: Model,
+    generate: Drawer,
     strips: Sequence[Strip],
     out: Path,
-    options: Options,
+    how: How,
     moved: Callable[[], None],
     masks: bool = False,
 ) -> None:
@@ -193,17 +192,17 @@ def write_sheet(
       moved: called after each picture.
     """
     drawn = []
-    for picture, levels in pictures(model, strips, options):
+    for picture, levels in pictures(generate, strips, how):
         drawn.append(beside(picture, levels if masks else ()))
         moved()
     write_image(out, sheet(strips, drawn))
 
 
 def write_folder(
-    model: Model,
+    generate: Drawer,
     strips: Sequence[Strip],
     folder: Path,
-    options: Options,
+    how: How,
     moved: Callable[[], None],
     masks: bool = False,
 ) -> None:
@@ -215,7 +214,7 @@ def write_folder(
       moved: called after each picture.
     """
     names = [cell.name for strip in strips for cell in strip.cells]
-    for name, (picture, levels) in zip(names, pictures(model, strips, options), strict=True):
+    for name, (picture, levels) in zip(names, pictures(generate, strips, how), strict=True):
         if masks:
             write_image(folder / f"{name}_masks.png", beside(picture, levels))
         write_image(folder / f"{name}.png", picture)  # last: with it the work is done
@@ -281,5 +280,5 @@ def beside(picture: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _caption(options: Options, number: int) -> str:
-    return f"seed {options.seed} #{number}"
+def _caption(how: How, number: int) -> str:
+    return f"seed {how.seed} #{number}"

@@ -1,22 +1,46 @@
-"""What a text-to-image model does: pictures of texts, and the ways between them."""
+"""`model.generate`: texts in, pictures out, and the ways between two."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
-from jaxgen.runs.base import BaseModel
-from jaxgen.task import Generate, Prompt
-from jaxgen.verbs.offered import traced_masks
+from jaxgen.task import Nets
+from jaxgen.verbs import settings
+from jaxgen.verbs.generate import draw
+from jaxgen.verbs.generate.contract import Generate
+from jaxgen.verbs.prompts import read_aloud
+
+Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
 
 
-class GeneratingModel(BaseModel):
-    """The verb `generate`; a model without it refuses in one line."""
+class Drawer:
+    """A trained model's verb `generate`.
 
-    def generate(
+    Attributes:
+      verb: what the family offers.
+      nets: variables of its nets, by name, which come to the device when they are asked for.
+      name: the model's, for messages.
+    """
+
+    def __init__(self, verb: Generate, nets: Nets, name: str):
+        self.verb, self.nets, self.name = verb, nets, name
+
+    @functools.cached_property
+    def _variables(self) -> Nets:
+        return {net: self.nets[net] for net in self.verb.nets}
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.verb.size
+
+    def __call__(
         self,
         prompts: str | Prompt | Sequence[str | Prompt],
         n: int = 1,
@@ -24,9 +48,9 @@ class GeneratingModel(BaseModel):
         seed: int = 0,
         first: int = 0,
         same_noise: bool = False,
-        truncation: float = 1.0,
         batch: int | None = None,
-        progress: Any = None,
+        progress: draw.Progress | None = None,
+        **options: Any,
     ) -> np.ndarray:
         """Draws `n` pictures of each text.
 
@@ -34,95 +58,84 @@ class GeneratingModel(BaseModel):
         texts or of the batch (but for rounding).
 
         Args:
-          prompts: one text or several, or what `read_prompt` gives. Of a text, unknown words are
-            named in a warning, with the nearest known ones.
+          prompts: one text or several, or what `read` gives. Of a text, unknown words are named in
+            a warning, with the nearest known ones.
           seed: 0 to 2**32 - 1.
           first: number of the first picture: n=1, first=3 draws the fourth of n=4 again.
           same_noise: picture i has the same noise whatever the text, to compare texts.
-          truncation: 1: noise as in training; less: nearer to the mean, more usual and less varied
-            (see `jaxgen.verbs.generate.draw.noise`).
-          batch: pictures at a time; None: as suits their size.
+          batch: pictures per device at a time; None: as suits their size.
           progress: called as progress(pictures done, pictures in all).
+          options: of the model, see `verb.options`; such as `truncation` of a GAN: 1: noise as in
+            training; less: nearer to the mean, more usual and less varied.
 
         Returns: uint8, (n, size, size, 3) for one text, (texts, n, size, size, 3) for several.
 
         Raises:
-          UserError: the model does not generate, no texts, or a setting out of range.
+          UserError: no texts, or a setting out of range.
         """
-        return self.generate_with_masks(
-            prompts, n, seed=seed, first=first, same_noise=same_noise, truncation=truncation,
-            batch=batch, progress=progress,
+        return self.with_masks(
+            prompts, n, seed=seed, first=first, same_noise=same_noise, batch=batch,
+            progress=progress, **options,
         )[0]  # fmt: skip
 
-    def generate_with_masks(
+    def with_masks(
         self,
         prompts: str | Prompt | Sequence[str | Prompt],
         n: int = 1,
         *,
         seed: int = 0,
         first: int = 0,
-        same_noise: bool = False,
-        truncation: float = 1.0,
-        batch: int | None = None,
-        progress: Any = None,
+        **how: Any,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """As `generate`, and where the text acted.
+        """As a call, and where the text acted.
 
         Returns: (pictures, masks): each of the masks is float32 in [0, 1], (n, h, w) for one text,
           (texts, n, h, w) for several, coarse to fine; there are none for most families.
         """
-        from jaxgen.verbs.generate.draw import check_draws
-
         texts = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
         if not texts:
             raise UserError("generate needs at least one text")
-        check_draws(seed, first, n, truncation)
-        asked = [self._read_aloud(text) for text in texts]
-        jobs = [(prompt, first + i) for prompt in asked for i in range(n)]
+        draw.check_draws(seed, first, n)
+        asked = [read_aloud(self.read, text) for text in texts]
         drawn = list(
-            self.draw(
-                jobs, seed=seed, same_noise=same_noise, truncation=truncation, batch=batch,
-                progress=progress,
-            )
-        )  # fmt: skip
+            self.each([(one, first + i) for one in asked for i in range(n)], seed=seed, **how)
+        )
         shape = (n,) if isinstance(prompts, str | Prompt) else (len(texts), n)
         pictures = np.stack([picture for picture, _ in drawn])
         levels = [np.stack(level) for level in zip(*(masks for _, masks in drawn), strict=True)]
         pictures = pictures.reshape(*shape, *pictures.shape[1:])
         return pictures, tuple(level.reshape(*shape, *level.shape[1:]) for level in levels)
 
-    def draw(
+    def each(
         self,
         jobs: Sequence[tuple[Prompt, int]],
         *,
         seed: int = 0,
         same_noise: bool = False,
-        truncation: float = 1.0,
         batch: int | None = None,
-        progress: Any = None,
-    ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+        progress: draw.Progress | None = None,
+        **options: Any,
+    ) -> Iterator[Drawing]:
         """Draws any pictures, one after the other, for more of them than memory holds.
 
         Args:
-          jobs: (text, number of the picture) of each; the rest as for `generate`.
+          jobs: (text, number of the picture) of each; the rest as for a call.
 
         Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
         """
-        from jaxgen.verbs.generate import draw as generate
+        truncation, given = self._settings(options)
 
-        verb, nets = self._generating()
-
-        def rows() -> Iterator[tuple[generate.Features, np.ndarray]]:
+        def rows() -> Iterator[tuple[draw.Features, np.ndarray]]:
             last = None
             for prompt, number in jobs:
                 if prompt is not last:
-                    last, features = prompt, generate.embed(verb, nets, prompt)
-                text = 0 if same_noise else generate.text_number(prompt)
-                yield features, generate.noise(verb, generate.Draw(seed, text, number), truncation)
+                    last, features = prompt, draw.embed(self.verb, self._variables, prompt)
+                text = 0 if same_noise else draw.text_number(prompt)
+                yield features, draw.noise(self.verb, draw.Draw(seed, text, number), truncation)
 
-        yield from generate.draw(verb, nets, rows(), len(jobs), batch, progress)
+        yield from draw.draw(self.verb, self._variables, rows(), len(jobs), given, batch, progress)
 
-    def interpolate(
+    def between(
         self,
         start: str | Prompt,
         end: str | Prompt | None = None,
@@ -130,9 +143,9 @@ class GeneratingModel(BaseModel):
         *,
         seed: int = 0,
         first: int = 0,
-        truncation: float = 1.0,
         batch: int | None = None,
-        progress: Any = None,
+        progress: draw.Progress | None = None,
+        **options: Any,
     ) -> np.ndarray:
         """The way between two pictures, both included.
 
@@ -140,38 +153,44 @@ class GeneratingModel(BaseModel):
         go straight from one to the other. With one text its features stay, and the noise goes on
         a sphere from its picture `first` to the next.
 
-        Returns: uint8 (steps, size, size, 3); the first one is generate(start, first=first)[0].
+        Returns: uint8 (steps, size, size, 3); the first one is a call's with n=1 and `first`.
 
         Raises:
-          UserError: as `generate`, or fewer than two steps.
+          UserError: as a call, or fewer than two steps.
         """
-        from jaxgen.verbs.generate import draw as generate
-
-        generate.check_draws(seed, first, 2, truncation)
-        weights_between = generate.weights_between(steps)
-        verb, nets = self._generating()
-        asked = self._read_aloud(start)
-        text = generate.text_number(asked)
-        z = [
-            generate.noise(verb, generate.Draw(seed, text, first + i), truncation) for i in range(2)
-        ]
-        a = generate.embed(verb, nets, asked)
+        draw.check_draws(seed, first, 2)
+        truncation, given = self._settings(options)
+        verb, nets, shares = self.verb, self._variables, draw.weights_between(steps)
+        asked = read_aloud(self.read, start)
+        text = draw.text_number(asked)
+        z = [draw.noise(verb, draw.Draw(seed, text, first + i), truncation) for i in range(2)]
+        a = draw.embed(verb, nets, asked)
         if end is None:
-            rows = [(a, generate.between_noises(z[0], z[1], w)) for w in weights_between]
+            rows = [(a, draw.between_noises(z[0], z[1], share)) for share in shares]
         else:
-            b = generate.embed(verb, nets, self._read_aloud(end))
-            rows = [(a.towards(b, w), z[0]) for w in weights_between]
-        return np.stack([p for p, _ in generate.draw(verb, nets, rows, steps, batch, progress)])
+            b = draw.embed(verb, nets, read_aloud(self.read, end))
+            rows = [(a.towards(b, share), z[0]) for share in shares]
+        drawn = draw.draw(verb, nets, rows, steps, given, batch, progress)
+        return np.stack([picture for picture, _ in drawn])
+
+    def read(self, text: str) -> Prompt:
+        """The text as the model reads it: its words, and which of them it does not know."""
+        return self.verb.read(text)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raises UserError for an option that the model does not take, or a value out of range."""
+        self._settings(options)
 
     def check_masks(self) -> None:
         """Raises UserError if the model gives no masks beside its pictures."""
-        if not traced_masks(self._verb("generate"), self.nets):
-            raise UserError(
-                f"{self.name} (family {self.family}) has no masks to show; a model of the family "
-                "ssagan has"
-            )
+        if not self.verb.trace(self._variables):
+            raise UserError(f"{self.name} has no masks to show; a model of the family ssagan has")
 
-    def _generating(self) -> tuple[Generate, dict[str, Any]]:
-        """The verb `generate` and the variables of its nets."""
-        verb = self._verb("generate")
-        return verb, {net: self._variables(net) for net in verb.nets}
+    def _settings(self, options: Mapping[str, Any]) -> tuple[float, Any]:
+        """(truncation of the noise, what the verb is given)."""
+        wanted = settings(self.verb.options, options, self.name)
+        given = self.verb.give(wanted) if self.verb.give is not None else None
+        return wanted.get("truncation", 1.0), given
+
+
+bind = Drawer

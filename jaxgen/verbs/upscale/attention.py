@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid
-from jaxgen.task import PromptedUpscale
-from jaxgen.verbs.upscale.tiling import fitting_window, spans
+from jaxgen.task import Nets, PyTree
+from jaxgen.verbs.upscale.contract import Upscale
+from jaxgen.verbs.upscale.windows import fitting_window, spans
 
 # Low-resolution pixels of one window: its activations are held whole.
 WINDOW_PIXELS = 256 * 256
@@ -25,14 +22,13 @@ COLUMNS = 4
 HEAT = np.array([255.0, 170.0, 20.0])
 
 
-def attention_maps(
-    verb: PromptedUpscale, variables: Mapping[str, Any], image: np.ndarray
-) -> np.ndarray:
+def attention_maps(verb: Upscale, nets: Nets, image: np.ndarray, given: PyTree) -> np.ndarray:
     """How much each low-resolution pixel looked at each token, mean over heads and layers.
 
     Args:
-      verb, variables: the model, which has attention, with a prompt in the variables.
+      verb, nets: the model, which has attention.
       image: uint8 (h, w, 3) or gray (h, w).
+      given: what `verb.give` made of a prompt.
 
     Returns: (h, w, tokens) float32; each pixel's values sum to one. Cut as `upscale_image` does, so
       that windows change nothing.
@@ -46,24 +42,19 @@ def attention_maps(
         image = np.repeat(image[..., None], 3, axis=2)
     height, width = image.shape[:2]
     window = fitting_window((height, width), WINDOW_PIXELS, verb.radius, verb.multiple)
-    program = _program(verb)
-    maps = np.empty((height, width, len(variables["prompt"]["tokens"])), np.float32)
+    maps = None
     for row in spans(height, window[0], verb.radius):
         for column in spans(width, window[1], verb.radius):
             x = image[row.start : row.start + window[0], column.start : column.start + window[1]]
-            found = np.asarray(program(variables, x[None]))[0]
+            found = np.asarray(verb.attention_program(nets, x[None], given))[0]
+            if maps is None:
+                maps = np.empty((height, width, found.shape[-1]), np.float32)
             maps[row.low : row.high, column.low : column.high] = found[
                 row.low - row.start : row.high - row.start,
                 column.low - column.start : column.high - column.start,
             ]
+    assert maps is not None  # a picture has a window
     return maps
-
-
-@functools.lru_cache(maxsize=16)
-def _program(verb: PromptedUpscale) -> Any:
-    attend = verb.attend
-    assert attend is not None
-    return jax.jit(lambda variables, x: attend(variables, x.astype(jnp.float32) / 127.5 - 1.0))
 
 
 def heat_sheet(picture: np.ndarray, words: Sequence[str], maps: np.ndarray) -> Image.Image:

@@ -7,8 +7,6 @@ is encoded, each in a thread of its own; what they hold in memory is bounded.
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import re
 import time
 from collections import Counter, deque
@@ -22,12 +20,9 @@ from PIL import Image
 
 from jaxgen.data.picture_files import image_size, list_images, read_image_with_alpha, write_image
 from jaxgen.errors import UserError
-from jaxgen.runs.model import Model
+from jaxgen.verbs.files import FORMATS
+from jaxgen.verbs.upscale.use import Upscaler
 
-# Written by file name ending; and the largest side that the format can hold.
-FORMATS = {".png": 2**31 - 1, ".jpg": 65535, ".jpeg": 65535, ".webp": 16383}
-# After these every further picture would fail as well.
-FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Results above this are written before the next picture begins: two in memory would be too much.
 OVERLAP_BYTES = 256 << 20
 Job = tuple[Path, Path]
@@ -110,7 +105,7 @@ def _targets(out: Path, found: list[tuple[Path, Path]], format: str | None) -> I
 
 
 def upscale_files(
-    model: Model,
+    upscale: Upscaler,
     jobs: list[Job],
     progress: Callable[[float], None],
     *,
@@ -124,7 +119,7 @@ def upscale_files(
 
     Args:
       progress: called with the number of jobs that the network has done, fractions included.
-      tile: as in `Model.upscale`.
+      tile: as in `Upscaler`.
       batch: tiles or frames per device at a time; None: 1 on a CPU, else what memory allows.
       scale: of the result, where it is not the network's: then resized by Lanczos' filter.
 
@@ -138,7 +133,7 @@ def upscale_files(
         reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         stack.callback(writer.shutdown, cancel_futures=True)
         stack.callback(reader.shutdown, cancel_futures=True)
-        groups = _Groups(model, jobs, reader, scale, batch, tile)
+        groups = _Groups(upscale, jobs, reader, scale, batch, tile)
         for group, at_once, per_device in groups:
             if isinstance(group, Outcome):
                 yield from _finished(pending)
@@ -150,7 +145,7 @@ def upscale_files(
             def moved(part: int, total: int, begin: int = done, count: int = len(group)) -> None:
                 progress(begin + count * part / total)
 
-            results = _enlarge(model, group, at_once, moved, tile, per_device)
+            results = _enlarge(upscale, group, at_once, moved, tile, per_device)
             done += len(group)
             yield from _finished(pending)
             while results:
@@ -159,7 +154,7 @@ def upscale_files(
                 if isinstance(result, Exception):
                     pending.append(_failed(picture.job, result))
                 else:
-                    job = writer.submit(_write, picture, result, model.scale, scale, seconds)
+                    job = writer.submit(_write, picture, result, upscale.scale, scale, seconds)
                     pending.append(job)
                 del picture, result
                 if large:
@@ -175,8 +170,8 @@ class _Groups:
     up to that number; or the outcome of a picture that could not be read.
     """
 
-    def __init__(self, model, jobs, reader, scale, batch, tile):
-        self.model, self.scale, self.batch, self.tile = model, scale, batch, tile
+    def __init__(self, upscale, jobs, reader, scale, batch, tile):
+        self.upscale, self.scale, self.batch, self.tile = upscale, scale, batch, tile
         self.jobs, self.reader = deque(jobs), reader
         self.reading: deque[Future] = deque()
         self.plans: dict[tuple[int, ...], tuple[int, int]] = {}
@@ -206,13 +201,9 @@ class _Groups:
             del first, group
 
     def _plan(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        from jaxgen.verbs.upscale.tiling import frames_at_once
-
         if shape not in self.plans:
-            verb = self.model.verbs["upscale"]
-            variables = self.model.nets[verb.net]
             size = shape[0], shape[1]
-            self.plans[shape] = frames_at_once(verb, variables, size, self.tile, self.batch)
+            self.plans[shape] = self.upscale.frames_at_once(size, self.tile, self.batch)
         return self.plans[shape]
 
     def _next(self, ahead: int) -> _Picture | Outcome | None:
@@ -221,7 +212,7 @@ class _Groups:
 
     def _read_ahead(self, count: int) -> None:
         while self.jobs and len(self.reading) < count:
-            factor = self.scale or self.model.scale
+            factor = self.scale or self.upscale.scale
             self.reading.append(self.reader.submit(_read, self.jobs.popleft(), factor))
 
 
@@ -262,7 +253,7 @@ def _read(job: Job, scale: float) -> _Picture | Outcome:
 
 
 def _enlarge(
-    model: Model,
+    upscale: Upscaler,
     group: list[_Picture],
     at_once: int,
     progress: Callable[[int, int], None],
@@ -273,18 +264,18 @@ def _enlarge(
     began = time.monotonic()
     try:
         if at_once == 1:
-            results = [model.upscale(group[0].image, tile=tile, batch=batch, progress=progress)]
+            results = [upscale(group[0].image, tile=tile, batch=batch, progress=progress)]
         else:
             # The last group is filled up: one shape, one compilation.
             frames = [picture.image for picture in group]
             frames += frames[-1:] * (at_once - len(frames))
-            results = model.upscale(frames, tile=tile, batch=batch, progress=progress)
+            results = upscale(frames, tile=tile, batch=batch, progress=progress)
             results = results[: len(group)]
     except (UserError, OSError, MemoryError) as error:
         if len(group) == 1:
             return [(group[0], error, 0.0)]
         # One by one, those that can be done are.
-        return [_enlarge(model, [one], 1, lambda *_: None, tile, batch)[0] for one in group]
+        return [_enlarge(upscale, [one], 1, lambda *_: None, tile, batch)[0] for one in group]
     took = (time.monotonic() - began) / len(group)
     return [(p, r, p.seconds + took) for p, r in zip(group, results, strict=True)]
 
@@ -322,35 +313,3 @@ def wanted_size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Lanczos' filter with three lobes, antialiased where it shrinks; uint8."""
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-
-
-def check_writable(folder: Path) -> None:
-    """Before minutes of work: makes the folder, and a file in it for a moment.
-
-    Raises:
-      UserError: the folder can't be written.
-    """
-    probe = folder / f".jaxgen.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another folder"
-        ) from None
-
-
-def fatal(error: BaseException) -> bool:
-    """True for a full or read-only disk, at which the pictures that follow would fail too."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in FATAL:
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
-
-
-def naming(source: Path, error: Exception) -> str:
-    """The error's text, with the picture's path in it."""
-    return str(error) if str(source) in str(error) else f"{source}: {error}"

@@ -8,31 +8,25 @@ border where the whole picture has one, and nowhere else, and tiled equals whole
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
+from jaxgen import devices
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
-from jaxgen.task import Upscale
+from jaxgen.task import Nets, PyTree
+from jaxgen.verbs.upscale.contract import Upscale
 from jaxgen.verbs.upscale.windows import Span, fitting_window, round_up, spans
 
-# On a CPU the network's activations share the memory with the output, which for a 12-megapixel
-# photo is 576 MB, and twice that while the PNG is written.
-CPU_BUDGET = 2 << 30
 # A convolution holds its input and output, and XLA some scratch: 2.25 times the largest activation
 # was measured for the 16-block SRResNet on a CPU.
 LIVE = 3.0
-# BT.601 luma, by which the network's answer to a gray picture becomes gray again.
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Frames per accelerator at a time: more fill it no better, and delay the first result.
 MOST_FRAMES = 8
 # Of results waiting on the host to be written.
@@ -43,8 +37,9 @@ Progress = Callable[[int, int], None]
 
 def upscale_image(
     verb: Upscale,
-    variables: Mapping[str, Any],
+    nets: Nets,
     image: np.ndarray,
+    given: PyTree = None,
     tile: int | None = None,
     batch: int = 1,
     progress: Progress | None = None,
@@ -54,8 +49,9 @@ def upscale_image(
 
     Args:
       verb: the model's `upscale`.
-      variables: those of the net `verb.net`.
+      nets: variables of the nets `verb.nets`.
       image: uint8. A gray picture is given to the net as equal channels and comes back as luma.
+      given: what `verb.give` made of a prompt and options; None: nothing was asked for.
       tile: side, in low-resolution pixels, of what one window contributes; None: whole pictures
         as long as they fit in memory, else the largest windows that do.
       batch: windows per device at a time.
@@ -66,15 +62,16 @@ def upscale_image(
       UserError: the array is no such picture, `tile` is below 1 or needs more memory than there is.
     """
     results = upscale_images(
-        verb, variables, [image], tile, batch, progress, None if out is None else [out]
+        verb, nets, [image], given, tile, batch, progress, None if out is None else [out]
     )
     return results[0]
 
 
 def upscale_images(
     verb: Upscale,
-    variables: Mapping[str, Any],
+    nets: Nets,
     images: Sequence[np.ndarray],
+    given: PyTree = None,
     tile: int | None = None,
     batch: int = 1,
     progress: Progress | None = None,
@@ -99,24 +96,11 @@ def upscale_images(
                 f"{image.shape}"
             )
     if images[0].ndim == 3:
-        return _upscale(verb, variables, list(images), tile, batch, progress, outs)
+        return _upscale(verb, nets, list(images), given, tile, batch, progress, outs)
     planes = None if outs is None else [out[..., None] for out in outs]
     gray = [image[..., None] for image in images]
-    results = _upscale(verb, variables, gray, tile, batch, progress, planes)
+    results = _upscale(verb, nets, gray, given, tile, batch, progress, planes)
     return [result[..., 0] for result in results]
-
-
-def upscale_float(
-    verb: Upscale,
-    variables: Mapping[str, Any],
-    image: np.ndarray,
-    tile: int | None = None,
-    batch: int = 1,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """As `upscale_image` for float32 (h, w, 3) in [-1, 1]; the result is not clipped."""
-    image = np.asarray(image, np.float32)
-    return _upscale(verb, variables, [image], tile, batch, progress, None)[0]
 
 
 def upscale_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
@@ -132,29 +116,31 @@ def upscale_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
 
 def frames_at_once(
     verb: Upscale,
-    variables: Mapping[str, Any],
+    nets: Nets,
     size: tuple[int, int],
+    given: PyTree = None,
     tile: int | None = None,
     batch: int | None = None,
 ) -> tuple[int, int]:
     """(frames, batch): how many frames (h, w) to give to `upscale_images`, and with which batch.
 
     Args:
+      nets, given: as for `upscale_image`.
       tile, batch: as the user wants them; no batch: 1 on a CPU, which gains nothing by more, else
         as many whole frames as fit in a device's memory, `MOST_FRAMES` at most.
     """
-    devices = jax.local_devices()
-    cpu = devices[0].platform == "cpu"
+    local = jax.local_devices()
+    cpu = local[0].platform == "cpu"
     full = round_up(size[0], verb.multiple), round_up(size[1], verb.multiple)
     if batch is None:
         pixels = full[0] * full[1]
         if tile is not None:
             pixels = min(pixels, (round_up(tile, verb.multiple) + 2 * _pad(verb)) ** 2)
-        fit = int(_memory() / (bytes_per_pixel(verb, variables) * pixels))
+        fit = int(devices.memory() / (bytes_per_pixel(verb, nets, given) * pixels))
         batch = 1 if cpu else min(MOST_FRAMES, max(1, fit))
-    window = _window(verb, variables, full, tile, batch)
+    window = _window(verb, nets, given, full, tile, batch)
     windows = math.prod(len(spans(n, w, _pad(verb))) for n, w in zip(full, window, strict=True))
-    frames = math.ceil(batch * (1 if cpu else len(devices)) / windows)
+    frames = math.ceil(batch * (1 if cpu else len(local)) / windows)
     largest = max(1, HOST_BUDGET // (3 * full[0] * full[1] * verb.scale**2))
     return min(frames, largest), batch
 
@@ -163,16 +149,16 @@ def _pad(verb: Upscale) -> int:
     return round_up(verb.radius, verb.multiple)
 
 
-def _window(verb, variables, full, tile, batch) -> tuple[int, int]:
+def _window(verb, nets, given, full, tile, batch) -> tuple[int, int]:
     """The window (h, w) for pictures of the size `full`."""
     if tile is not None:
         side = round_up(tile, verb.multiple) + 2 * _pad(verb)
         return min(side, full[0]), min(side, full[1])
-    pixels = int(_memory() / (bytes_per_pixel(verb, variables) * batch))
+    pixels = int(devices.memory() / (bytes_per_pixel(verb, nets, given) * batch))
     return fitting_window(full, pixels, _pad(verb), verb.multiple)
 
 
-def _upscale(verb, variables, images, tile, batch, progress, outs) -> list[np.ndarray]:
+def _upscale(verb, nets, images, given, tile, batch, progress, outs) -> list[np.ndarray]:
     height, width, channels = images[0].shape
     if not height or not width:
         raise UserError(f"the picture is empty: its shape is {images[0].shape}")
@@ -193,13 +179,13 @@ def _upscale(verb, variables, images, tile, batch, progress, outs) -> list[np.nd
         pads = (0, full[0] - height), (0, full[1] - width), (0, 0)
         images = [np.pad(image, pads, mode="edge") for image in images]
     pad = _pad(verb)
-    window = _window(verb, variables, full, tile, batch)
+    window = _window(verb, nets, given, full, tile, batch)
     while True:
         try:
-            _run_windows(verb, variables, images, window, pad, batch, progress, outs)
+            _run_windows(verb, nets, images, given, window, pad, batch, progress, outs)
             return list(outs)
         except jax.errors.JaxRuntimeError as error:
-            if not _out_of_memory(error):
+            if not devices.out_of_memory(error):
                 raise
         if tile is not None:
             raise UserError(
@@ -217,7 +203,7 @@ def _upscale(verb, variables, images, tile, batch, progress, outs) -> list[np.nd
         window = smaller
 
 
-def _run_windows(verb, variables, images, window, pad, batch, progress, outs) -> None:
+def _run_windows(verb, nets, images, given, window, pad, batch, progress, outs) -> None:
     """Upscales `images` window by window into `outs` (which may lack the padded rows, columns)."""
     places = [
         (index, row, column)
@@ -225,16 +211,13 @@ def _run_windows(verb, variables, images, window, pad, batch, progress, outs) ->
         for row in spans(images[0].shape[0], window[0], pad)
         for column in spans(images[0].shape[1], window[1], pad)
     ]
-    devices = jax.local_devices()[: math.ceil(len(places) / batch)]
-    size = min(batch, len(places)) * len(devices)
-    program = _program(verb)
-    mesh = Mesh(np.array(devices), ("window",), axis_types=(AxisType.Auto,))
-    variables = jax.device_put(variables, NamedSharding(mesh, P()))
-    split = NamedSharding(mesh, P("window"))
+    used = jax.local_devices()[: math.ceil(len(places) / batch)]
+    size = min(batch, len(places)) * len(used)
+    nets, given = devices.replicate(({net: nets[net] for net in verb.nets}, given), used)
 
     # An accelerator computes the next batch while the host writes this one. A CPU would only hold
     # two batches in memory.
-    ahead = 0 if devices[0].platform == "cpu" else 1
+    ahead = 0 if used[0].platform == "cpu" else 1
     waiting: deque = deque()
     done = 0
 
@@ -251,7 +234,7 @@ def _run_windows(verb, variables, images, window, pad, batch, progress, outs) ->
         x = np.stack([_cut(images[index], row, column, window) for index, row, column in group])
         if len(group) < size:  # one shape, one compilation: the last group is filled up
             x = np.concatenate([x, np.repeat(x[-1:], size - len(group), axis=0)])
-        waiting.append((group, program(variables, jax.device_put(x, split))))
+        waiting.append((group, verb.program(nets, devices.split(x, used), given)))
         while len(waiting) > ahead:
             finish()
     while waiting:
@@ -272,43 +255,19 @@ def _place(out: np.ndarray, tile: np.ndarray, row: Span, column: Span, scale: in
     out[top : top + part.shape[0], left : left + part.shape[1]] = part
 
 
-@functools.lru_cache(maxsize=16)
-def _program(verb: Upscale) -> Callable[[Any, jax.Array], jax.Array]:
-    """The jitted (variables, windows) -> windows; uint8 or float32, one or three channels."""
-
-    @jax.jit
-    def program(variables, x):  # (b, h, w, c) -> (b, s*h, s*w, c)
-        integer, gray = x.dtype == jnp.uint8, x.shape[-1] == 1
-        if integer:
-            x = x.astype(jnp.float32) / 127.5 - 1.0
-        if gray:
-            x = jnp.repeat(x, 3, axis=-1)
-        y = verb.apply(variables, x).astype(jnp.float32)
-        if gray:
-            y = (y * LUMA.reshape(1, 1, 1, 3)).sum(axis=-1, keepdims=True)
-        if integer:
-            y = jnp.clip(jnp.round((y + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
-        return y
-
-    return program
-
-
-@functools.lru_cache(maxsize=16)
-def _largest_activation(verb: Upscale, structure: Any) -> float:
-    side = round_up(32, verb.multiple)
-    leaves, treedef = structure
-    variables = treedef.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
-    x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    jaxpr = jax.make_jaxpr(verb.apply)(variables, x).jaxpr
-    return max(_sizes(jaxpr), default=0) / side**2
-
-
-def bytes_per_pixel(verb: Upscale, variables: Mapping[str, Any]) -> float:
+def bytes_per_pixel(verb: Upscale, nets: Nets, given: PyTree = None) -> float:
     """Estimated working memory of `verb.apply` per low-resolution pixel, in bytes."""
-    leaves, treedef = jax.tree.flatten(variables)
-    structure = tuple((tuple(a.shape), jnp.dtype(a.dtype)) for a in leaves), treedef
+    leaves, treedef = jax.tree.flatten(({net: nets[net] for net in verb.nets}, given))
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in leaves)
+    key = treedef, shapes
+    if key not in verb.activations:
+        side = round_up(32, verb.multiple)
+        x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        some_nets, some_given = jax.tree.unflatten(treedef, shapes)
+        jaxpr = jax.make_jaxpr(verb.apply)(some_nets, x, some_given).jaxpr
+        verb.activations[key] = max(_sizes(jaxpr), default=0) / side**2
     output = 4 * 3 * verb.scale**2
-    return LIVE * max(_largest_activation(verb, structure), output)
+    return LIVE * max(verb.activations[key], output)
 
 
 def _sizes(jaxpr: Any) -> Iterator[int]:
@@ -322,31 +281,6 @@ def _sizes(jaxpr: Any) -> Iterator[int]:
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
                 yield from _sizes(inner)
-
-
-def _memory() -> float:
-    """Bytes that one device may spend on activations."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and stats.get("bytes_limit"):
-        return 0.6 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    if device.platform != "cpu":
-        return 4 << 30  # a backend that keeps no statistics
-    return min(CPU_BUDGET, _available() / 2) / len(jax.local_devices())
-
-
-def _available() -> float:
-    """Free main memory in bytes; where the system does not tell, enough for the budget."""
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 2.0 * CPU_BUDGET
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 
 def _groups(items: list, size: int) -> Iterator[list]:

@@ -1,0 +1,126 @@
+"""The verb `generate` as a text-to-image family offers it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data.text.prompt import Prompt
+from jaxgen.task import Nets, PyTree
+from jaxgen.verbs import Option
+
+# Normal noise is cut off here where it is truncated (BigGAN, Brock et al. 2019, section 3.1).
+CUT = 2.0
+TRUNCATION = Option(
+    1.0, "1: noise as in training; less: nearer to the mean, more usual, less varied", above=0.0,
+    most=1.0,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generate:
+    """Pictures of a text, each a function of the nets, the text and its noise alone.
+
+    size: side of the pictures in pixels.
+    noise: shape of one picture's z, drawn from N(0, I), or truncated by the option "truncation".
+    read: text -> Prompt.
+    embed: (nets, tokens (b, t) int32, mask (b, t) bool) -> the texts' features, a pytree of arrays
+      (b, ...) that may be interpolated.
+    draw: (nets, features, z (b, *noise) float32, given) -> (pictures (b, size, size, 3) float32 in
+      [-1, 1], masks: a tuple of (b, h, w) float32 in [0, 1] to be shown beside them, empty for
+      most families). A picture depends on its own row and `given` alone. Pure, jit-able.
+    options: that a user may set, see `jaxgen.verbs.Option`.
+    give: every option's value -> `given`, traced; None: `given` is None.
+    """
+
+    nets: tuple[str, ...]
+    size: int
+    noise: tuple[int, ...]
+    read: Callable[[str], Prompt]
+    embed: Callable[[Nets, jax.Array, jax.Array], PyTree]
+    draw: Callable[[Nets, PyTree, jax.Array, PyTree], tuple[jax.Array, tuple[jax.Array, ...]]]
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+    give: Callable[[Mapping[str, Any]], PyTree] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """See `jaxgen.verbs.Verb`."""
+        return {"size": self.size}
+
+    def says(self) -> str:
+        """See `jaxgen.verbs.Verb`."""
+        return f"Text to image, {self.size} x {self.size} pixels"
+
+    def example(self, name: str, prompt: str) -> tuple[str, str]:
+        """See `jaxgen.verbs.Verb`."""
+        return (
+            f'pictures = model.generate("{prompt}", n=8)  # uint8 (8, {self.size}, {self.size}, 3)',
+            f'jaxgen generate "{prompt}" --model {name} -n 8 --seed 1 -o out.png',
+        )
+
+    def trace(self, nets: Nets) -> tuple[tuple[int, ...], ...]:
+        """See `jaxgen.verbs.Verb`.
+
+        Returns: (height, width) of each mask that is given beside a picture.
+        """
+        length = self.read("").tokens.shape[0]
+        settings = {key: option.default for key, option in self.options.items()}
+        given = self.give(settings) if self.give else None
+
+        def one(nets, tokens, mask, z):
+            return self.draw(nets, self.embed(nets, tokens, mask), z, given)
+
+        _, masks = jax.eval_shape(
+            one,
+            nets,
+            jax.ShapeDtypeStruct((1, length), np.int32),
+            jax.ShapeDtypeStruct((1, length), np.bool_),
+            jax.ShapeDtypeStruct((1, *self.noise), np.float32),
+        )
+        return tuple(tuple(mask.shape[1:]) for mask in masks)
+
+    @functools.cached_property
+    def embed_program(self) -> Callable[..., PyTree]:
+        """`embed`, jitted."""
+        return jax.jit(self.embed)
+
+    @functools.cached_property
+    def draw_program(self) -> Callable[..., Any]:
+        """`draw`, jitted, with uint8 pictures."""
+
+        @jax.jit
+        def program(nets, features, z, given):
+            pictures, masks = self.draw(nets, features, z, given)
+            levels = jnp.clip(jnp.round((pictures + 1.0) * 127.5), 0, 255)
+            return levels.astype(jnp.uint8), tuple(mask.astype(jnp.float32) for mask in masks)
+
+        return program
+
+    @functools.cached_property
+    def noise_program(self) -> Callable[[np.ndarray, np.float32], jax.Array]:
+        """Jitted (seed, text, number) uint32 (3,), truncation -> z."""
+
+        @jax.jit
+        def program(numbers, truncation):
+            key = jax.random.key(numbers[0])
+            key = jax.random.fold_in(jax.random.fold_in(key, numbers[1]), numbers[2])
+            return sample(key, self.noise, truncation)
+
+        return program
+
+
+def sample(key: jax.Array, shape: tuple[int, ...], truncation: jax.Array | float) -> jax.Array:
+    """Noise of one key, float32.
+
+    Args:
+      truncation: 1: N(0, I). Below: truncation * (the normal cut off at 2 on either side), as in
+        BigGAN; DF-GAN's published figures are at 0.88. Each number stays on its side of zero and
+        in its order, so that a picture becomes more usual and not another one. May be traced.
+    """
+    cut = truncation * jax.random.truncated_normal(key, -CUT, CUT, shape)
+    return jnp.where(truncation < 1, cut, jax.random.normal(key, shape))
