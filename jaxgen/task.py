@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
+
+    from jaxgen.data.text.prompt import Prompt
 
 PyTree = Any
 # Variables by net name: {"g": {"params": ..., "batch_stats": ...}, ...}.
@@ -20,7 +24,7 @@ Nets = Mapping[str, Mapping[str, PyTree]]
 # `params` and `mutable` are dicts keyed by net name, of all nets; `mutable` holds each net's
 # non-parameter collections ({"g": {"batch_stats": ...}}). The returned `mutable` may leave out
 # nets that did not change. `loss` is a float32 scalar, `metrics` a flat dict of scalars.
-LossFn = Callable[..., tuple[jax.Array, tuple[Mapping[str, PyTree], Mapping[str, jax.Array]]]]
+LossFn = Callable[..., "tuple[jax.Array, tuple[Mapping[str, PyTree], Mapping[str, jax.Array]]]"]
 
 
 class Lazy(NamedTuple):
@@ -128,24 +132,6 @@ class Upscale:
     def nets(self) -> tuple[str, ...]:
         """The nets that the verb needs."""
         return (self.net,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompt:
-    """A text as a model reads it.
-
-    tokens: (t,) int32, padded. mask: (t,) bool, True where there is a token.
-    words: what the user reads of the tokens 1, 2, ...; token 0 begins every prompt, and the empty
-      prompt is it alone.
-    unknown: words that the model does not know, with the nearest that it knows.
-    cut: words at the end that did not fit.
-    """
-
-    tokens: np.ndarray
-    mask: np.ndarray
-    words: tuple[str, ...]
-    unknown: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    cut: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import weights
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
-from jaxgen.task import Prompt, PromptedUpscale
+from jaxgen.task import PromptedUpscale
 from jaxgen.verbs.offered import nets_of, verbs_of
 
 

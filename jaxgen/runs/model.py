@@ -19,9 +19,9 @@ import numpy as np
 
 from jaxgen import config as configs
 from jaxgen import weights
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.runs.card import model_card
-from jaxgen.task import Prompt
 from jaxgen.verbs.generate.use import GeneratingModel
 from jaxgen.verbs.offered import check_fit, nets_of, verbs_of
 from jaxgen.weights.places import (

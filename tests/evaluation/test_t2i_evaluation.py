@@ -6,9 +6,10 @@ import pytest
 
 from jaxgen import config as configs
 from jaxgen.data.captioned import section as captioned
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.evaluation.captions import evaluate
-from jaxgen.task import Generate, Prompt
+from jaxgen.task import Generate
 
 SIZE = 32
 

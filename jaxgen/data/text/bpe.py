@@ -12,9 +12,9 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import SPECIAL, fill
 from jaxgen.errors import UserError
-from jaxgen.task import Prompt
 
 
 def train(texts: Iterable[str], size: int) -> str:

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
-from jaxgen.task import Prompt
 
 # The first three ids. Every prompt begins with <start>; the empty prompt is <start> alone.
 SPECIAL = ("<pad>", "<start>", "<unk>")

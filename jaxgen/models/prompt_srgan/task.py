@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxgen import weights
 from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial
@@ -26,7 +27,7 @@ from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
 from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
-from jaxgen.task import Prompt, PromptedUpscale, Task
+from jaxgen.task import PromptedUpscale, Task
 from jaxgen.tasks.sr import task as sr
 
 

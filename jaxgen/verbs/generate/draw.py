@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
-from jaxgen.task import Generate, Prompt, PyTree
+from jaxgen.task import Generate, PyTree
 
 # Normal noise is cut off here where it is truncated (BigGAN, Brock et al. 2019, section 3.1).
 CUT = 2.0

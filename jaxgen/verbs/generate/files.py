@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.data.picture_files import read_image, write_image
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.runs.model import Model
-from jaxgen.task import Prompt
 from jaxgen.verbs.upscale.files import FORMATS
 
 COLUMNS, MASKED_COLUMNS = 8, 2  # pictures of one text in a row of the sheet

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.runs.base import BaseModel
-from jaxgen.task import Generate, Prompt
+from jaxgen.task import Generate
 from jaxgen.verbs.offered import traced_masks
 
 
