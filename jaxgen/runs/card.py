@@ -7,13 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-# What a text-to-image model of each data source can be asked for.
-EXAMPLES = {
-    "shapes": "a large red circle",
-    "emoji": "grinning face",
-    "cub": "this bird is red with white and has a very short beak",
-    "coco": "a man riding a wave on top of a surfboard",
-}
+from jaxgen.data.captioned.source import find_source
+from jaxgen.errors import UserError
 
 
 def model_card(
@@ -44,7 +39,7 @@ def model_card(
         if "scale" in facts:
             lines.append("large = model.upscale(array)  # uint8 (h, w, 3)")
         if "size" in facts:
-            prompt = EXAMPLES.get(_source(config), "a text")
+            prompt = _example(config)
             side = facts["size"]
             lines.append(
                 f'pictures = model.generate("{prompt}", n=8)  # uint8 (8, {side}, {side}, 3)'
@@ -77,6 +72,14 @@ def _summary(config: ConfigDict, facts: Mapping[str, str]) -> str:
 def _source(config: ConfigDict) -> str:
     source: Any = config.get("data", {}).get("source", "")
     return source if isinstance(source, str) else ""
+
+
+def _example(config: ConfigDict) -> str:
+    """What the model can be asked for, by what it was trained on."""
+    try:
+        return find_source(_source(config)).EXAMPLE
+    except UserError:  # converted weights, or a source of elsewhere
+        return "a text"
 
 
 def sizes_text(sizes: Mapping[str, Any]) -> str:
