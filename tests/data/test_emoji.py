@@ -9,6 +9,7 @@ from PIL import features
 
 from jaxgen.data.builders import emoji as builder
 from jaxgen.data.captioned import emoji, examples, section, tokenizers
+from jaxgen.data.tfds import prepare_tfds
 from jaxgen.errors import UserError
 
 
@@ -216,7 +217,7 @@ def _config():
 def test_tfds_builder(font, tmp_path, monkeypatch, sources):
     few = tuple(emoji.drawable(font)[i] for i in range(0, 3600, 90))
     monkeypatch.setattr(emoji, "drawable", lambda font: few)
-    builder.prepare(tmp_path, 16)
+    prepare_tfds("emoji/16", tmp_path)
     ready = builder.builder(tmp_path, 16)
     assert ready.info.splits["train"].num_examples == 36
     records = ready.as_data_source("validation")

@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 from jaxgen.data.captioned.folder import read_lines
 from jaxgen.data.captioned.pictures import CaptionedPictures, named, refuse_empty
 from jaxgen.data.picture_files import read_image
-from jaxgen.data.sr.sources import open_tfds
-from jaxgen.data.tfds import tfds_builder
+from jaxgen.data.tfds import open_tfds, tfds_builder
 from jaxgen.errors import UserError
 
 EXAMPLE = "this bird is red with white and has a very short beak"
