@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.captioned.shapes import parse
 from jaxgen.evaluation.captions import evaluate
 from jaxgen.grid import captioned_grid, enlarge
@@ -89,12 +89,12 @@ def measure_data(model: runs.Model, count: int) -> dict[str, float]:
     """The same of the scenes themselves: what the reader can reach."""
     found: dict[str, list[float]] = {}
     for prefix, split in (("", "validation"), ("held_out_", "held_out")):
-        records = captioned.validation_data(model.config.data, split)
+        records = validation_data(model.config.data, split)
         for i in range(min(count, len(records))):
             record = records[i]
             for key, right in judge(record["image"], parse(record["_captions"][0])).items():
                 found.setdefault(prefix + key, []).append(float(right))
-    scenes = captioned.validation_data(model.config.data)
+    scenes = validation_data(model.config.data)
     by_meaning: dict[int, list[np.ndarray]] = {}
     for i in range(len(scenes)):
         by_meaning.setdefault(scenes[i]["meaning"], []).append(scenes[i]["image"])

@@ -22,14 +22,14 @@ Expected: mean Y-PSNR on unseen scenes 37.0 dB with the right prompt, 20.5 with 
 """
 
 from jaxgen import config as configs
-from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.scenes import examples as scenes
 from jaxgen.tasks.sr.config import sr_loss
 
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
     config = configs.base("prompt_srgan")
-    config.data = prompted.defaults()
+    config.data = scenes.defaults()
     config.model = {
         "generator": {
             "features": 24,

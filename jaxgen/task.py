@@ -22,7 +22,7 @@ Nets = Mapping[str, Mapping[str, PyTree]]
 # `params` and `mutable` are dicts keyed by net name, of all nets; `mutable` holds each net's
 # non-parameter collections ({"g": {"batch_stats": ...}}). The returned `mutable` may leave out
 # nets that did not change. `loss` is a float32 scalar, `metrics` a flat dict of scalars.
-LossFn = Callable[..., tuple["jax.Array", tuple[Mapping[str, PyTree], Mapping[str, "jax.Array"]]]]
+LossFn = Callable[..., "tuple[jax.Array, tuple[Mapping[str, PyTree], Mapping[str, jax.Array]]]"]
 
 
 class Lazy(NamedTuple):

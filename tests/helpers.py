@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxgen import config as configs
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import section
 from jaxgen.train import loop
 from jaxgen.train.checkpoint import FOLDER
 
@@ -165,7 +165,7 @@ def conv_tensors(seed=0) -> dict[str, np.ndarray]:
 
 def captioned_settings(source="folder", **changes) -> ConfigDict:
     """Captioned data of 8 pixels, none held out, changed as told."""
-    data = captioned.defaults()
+    data = section.defaults()
     data.update({"source": source, "size": 8, "holdout": 0.0, **changes})
     return data
 

@@ -10,7 +10,7 @@ from helpers import REPOSITORY, TINY, command
 
 from jaxgen import config as configs
 from jaxgen.data.captioned import section as captioned
-from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.scenes import examples as scenes
 from jaxgen.data.sr import section as data
 from jaxgen.errors import UserError
 from jaxgen.log import log
@@ -38,7 +38,7 @@ def test_variants_load_pass_the_checks_and_are_described(name, doc):
     if "tokenizer" in config.data:
         section = captioned
     else:
-        section = prompted if config.data.source == "scenes" else data
+        section = scenes if config.data.source == "scenes" else data
     section.check(config.data)
     variant = name.partition(":")[2]
     assert not variant or re.search(rf"^  {variant} ", doc, re.MULTILINE), "not in the docstring"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -68,3 +69,12 @@ def test_the_test_command_is_where_ci_looks_for_it():
     command = block[1]
     assert "pip install -c constraints.txt" in command
     assert command.rstrip().endswith("pytest -n auto")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_python_names_exist(page: Path):
+    text = page.read_text()
+    for line in re.findall(r"^(?:from|import) jaxgen.*$", text, re.MULTILINE):
+        exec(line, {})
+    for name in set(re.findall(r"`(jaxgen(?:\.\w+)+)", text)):
+        pkgutil.resolve_name(name)

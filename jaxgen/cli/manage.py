@@ -89,9 +89,9 @@ def prepare(
         return
     if config or model or out or set_:
         raise UserError("--config, --set, --model and --out are for `jaxgen prepare embeddings`")
-    from jaxgen.data.tfds import prepare as prepare_dataset
+    from jaxgen.data.tfds import prepare_tfds
 
-    print(f"prepared: {prepare_dataset(name, data_dir or '')}")
+    print(f"prepared: {prepare_tfds(name, data_dir or '')}")
 
 
 def _prepare_embeddings(config: str, overrides: dict[str, Any], model: str, out: Path) -> None:

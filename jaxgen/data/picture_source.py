@@ -96,11 +96,6 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._reader)
 
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes of pictures held now."""
-        return self._held
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         count = len(self)
         index = range(count)[index]  # negative indices and IndexError as of a list

@@ -1,4 +1,4 @@
-"""TFDS datasets without TensorFlow: finding a builder, and downloading and preparing it.
+"""TFDS datasets without TensorFlow: finding a builder, preparing its dataset, and opening it.
 
 Always as ArrayRecord, which is read at random without TensorFlow; TFDS's default, TFRecord, is not.
 """
@@ -6,6 +6,7 @@ Always as ArrayRecord, which is read at random without TensorFlow; TFDS's defaul
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shlex
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 
 from jaxgen.errors import UserError
 
-# Datasets that jaxgen draws itself: TFDS knows them once their module is imported.
-DRAWN = ("captioned_shapes", "emoji")
+# A module for each dataset that jaxgen makes itself, with `named(config, data_dir)` -> builder.
+_OWN = "jaxgen.data.builders"
 
 
 def command(name: str, data_dir: str | os.PathLike) -> str:
@@ -25,24 +26,23 @@ def command(name: str, data_dir: str | os.PathLike) -> str:
 def tfds_builder(name: str, data_dir: str = "") -> Any:
     """The builder of a TFDS name such as "div2k/bicubic_x4". Nothing is downloaded.
 
-    Also "photos", and of `DRAWN` any config that their modules can name, such as "emoji/96".
+    A module of `jaxgen.data.builders` comes before TFDS's dataset of its name, and takes any config
+    that it can name, such as "emoji/96".
+
+    Args:
+      data_dir: root of TFDS datasets; "": the dataset's default, which is TFDS's but for "photos".
 
     Raises:
       UserError: unknown dataset or config, or one whose code needs TensorFlow.
     """
     import tensorflow_datasets as tfds
 
-    if name == "photos":
-        from jaxgen.data.builders import photos
-
-        return photos.builder(data_dir or None)
-    folder = os.path.expanduser(data_dir) if data_dir else None
+    folder = os.path.expanduser(data_dir)
     dataset, _, config = name.partition("/")
-    if dataset in DRAWN:
-        module = importlib.import_module(f"jaxgen.data.builders.{dataset}")
-        return module.named(config, folder or tfds.core.constants.DATA_DIR)
+    if dataset.isidentifier() and importlib.util.find_spec(f"{_OWN}.{dataset}"):
+        return importlib.import_module(f"{_OWN}.{dataset}").named(config, folder)
     try:
-        return tfds.builder(name, data_dir=folder)
+        return tfds.builder(name, data_dir=folder or None)
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
             f"TFDS has no dataset {name!r}; see tensorflow.org/datasets/catalog for the names"
@@ -56,23 +56,20 @@ def tfds_builder(name: str, data_dir: str = "") -> Any:
         raise UserError(f"TFDS cannot make {name!r}: {_first_line(error)}") from None
 
 
-def prepare(name: str, data_dir: str | os.PathLike = "") -> Path:
+def prepare_tfds(name: str, data_dir: str | os.PathLike = "") -> Path:
     """Downloads and prepares a dataset as ArrayRecord; returns its folder. Done before: returns.
 
     Args:
-      name: TFDS name; or "photos" or one of `DRAWN` (offline).
-      data_dir: root of TFDS datasets; "": TFDS's default, ~/tensorflow_datasets (for "photos":
-        the user's cache).
+      name, data_dir: as of `tfds_builder`. TFDS's default is ~/tensorflow_datasets, that of
+        "photos" the user's cache.
 
     Raises:
       UserError: unknown name, no network, a dataset to be downloaded by hand, no disk space.
     """
-    builder = tfds_builder(name, os.fspath(data_dir))
-    if name == "photos":
-        return Path(builder.data_dir)
     import tensorflow_datasets as tfds
     from requests.exceptions import RequestException
 
+    builder = tfds_builder(name, os.fspath(data_dir))
     try:
         builder.download_and_prepare(file_format="array_record")
     except (RequestException, ConnectionError, tfds.download.DownloadError) as error:
@@ -92,6 +89,30 @@ def prepare(name: str, data_dir: str | os.PathLike = "") -> Path:
             f"cannot write {builder.data_dir_root}: {error.strerror or _first_line(error)}"
         ) from None
     return Path(builder.data_dir)
+
+
+def open_tfds(builder: Any, spec: str, name: str, data_dir: str, **options: Any) -> Any:
+    """The data source of a TFDS split such as "train+test".
+
+    Args:
+      name: what `jaxgen prepare` calls the dataset. data_dir: its root, "" for TFDS's default.
+      options: of `as_data_source`.
+
+    Raises:
+      UserError: not prepared, or prepared as TFRecord; with the command that prepares it.
+    """
+    try:
+        return builder.as_data_source(spec, **options)
+    except Exception as error:
+        if builder.is_prepared() and "file format" in str(error):
+            raise UserError(
+                f"{builder.data_dir} holds TFRecords, which need TensorFlow; prepare it again "
+                f"elsewhere: {command(name, 'OTHER_FOLDER')}"
+            ) from None
+        if not builder.is_prepared():
+            folder = data_dir or builder.data_dir_root
+            raise UserError(f"{name} is not prepared; run: {command(name, folder)}") from None
+        raise
 
 
 def _first_line(error: BaseException) -> str:

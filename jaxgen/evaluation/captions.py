@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.captioned.shapes import parse
 from jaxgen.errors import UserError
 from jaxgen.grid import enlarge
@@ -68,7 +68,7 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
 
 def _share(config: ConfigDict, split: str) -> list[tuple[int, str, np.ndarray]]:
     """(number, caption, picture) of the split's records that this host draws."""
-    records = captioned.validation_data(config.data, split)
+    records = validation_data(config.data, split)
     hosts, host = jax.process_count(), jax.process_index()
     share = []
     for i in range(host, min(config.eval.captions, len(records)), hosts):

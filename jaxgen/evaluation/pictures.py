@@ -78,7 +78,7 @@ def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[st
       UserError: the model's data are not there, or a setting out of range.
     """
     from jaxgen import cache
-    from jaxgen.data.captioned import section as captioned
+    from jaxgen.data.captioned.records import validation_data
     from jaxgen.evaluation import sets as generation
     from jaxgen.metrics.features import measure
     from jaxgen.verbs.generate.draw import check_draws
@@ -87,7 +87,7 @@ def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[st
     model.generate.check({"truncation": options.truncation})
     cache.enable()
     config = model.config.data
-    records = captioned.validation_data(config)
+    records = validation_data(config)
     if len(records) == 0:
         raise UserError(f"{model.name}: its data have no validation captions (data.holdout)")
     count = options.n or min(len(records), MOST)
@@ -113,7 +113,7 @@ def evaluate_model(model: Model, data: Path | None, options: Options) -> dict[st
     report = {"model": model.name, "step": model.step, **report}
     if config.source == "shapes":
         report["caption_accuracy"] = _means(shown)
-        held_out, shown = captioned.validation_data(config, "held_out"), []
+        held_out, shown = validation_data(config, "held_out"), []
         for _ in _drawn(model, held_out, min(count, len(held_out)), options, shown):
             pass
         report["held_out_accuracy"] = _means(shown)

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
+from jaxgen.data.captioned.source import find_source
+from jaxgen.errors import UserError
+
 if TYPE_CHECKING:
     from jaxgen.runs.model import Model
-
-# What a text-to-image model of each data source can be asked for.
-EXAMPLES = {
-    "shapes": "a large red circle",
-    "emoji": "grinning face",
-    "cub": "this bird is red with white and has a very short beak",
-    "coco": "a man riding a wave on top of a surfboard",
-}
 
 
 def model_card(name: str, model: Model) -> str:
@@ -26,7 +21,7 @@ def model_card(name: str, model: Model) -> str:
       name: of the exported folder.
       model: what is exported; a config with `origin` is of converted weights.
     """
-    config, prompt = model.config, EXAMPLES.get(_source(model.config), "a text")
+    config, prompt = model.config, _example(model.config)
     lines = [f"# {name}", "", _summary(model), ""]
     if model.metrics:
         lines += ["| evaluation | value |", "|---|---|"]
@@ -64,6 +59,14 @@ def _summary(model: Model) -> str:
 def _source(config: ConfigDict) -> str:
     source: Any = config.get("data", {}).get("source", "")
     return source if isinstance(source, str) else ""
+
+
+def _example(config: ConfigDict) -> str:
+    """What the model can be asked for, by what it was trained on."""
+    try:
+        return find_source(_source(config)).EXAMPLE
+    except UserError:  # converted weights, or a source of elsewhere
+        return "a text"
 
 
 def sizes_text(sizes: Mapping[str, Any]) -> str:

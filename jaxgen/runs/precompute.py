@@ -27,7 +27,7 @@ class TextTower:
 
     encode: up to `BATCH` texts -> (words float (tokens, w), sentence float (e,)) of each, words
     without padding. about: what the file says of it, as JSON; with "tokenizer" and what that is
-    made of (`captioned.about_tokenizer`) a run trained from the file reads prompts by it.
+    made of (`tokenizers.about_tokenizer`) a run trained from the file reads prompts by it.
     """
 
     encode: Callable[[Sequence[str]], Sequence[tuple[np.ndarray, np.ndarray]]]
@@ -44,7 +44,7 @@ def of_model(source: str | Path) -> TextTower:
     import jax.numpy as jnp
 
     from jaxgen import cache
-    from jaxgen.data.captioned import section as captioned
+    from jaxgen.data.captioned import tokenizers
     from jaxgen.tasks.t2i.task import make_text_encoder
     from jaxgen.weights.nets import load_nets
 
@@ -56,7 +56,7 @@ def of_model(source: str | Path) -> TextTower:
     nets = load_nets(folder, ("text",))
     if "text" not in nets:
         raise problem
-    tokenizer = captioned.make_tokenizer(config.data)
+    tokenizer = tokenizers.make_tokenizer(config.data)
     encoder = make_text_encoder(config).clone(dtype=jnp.float32)
     cache.enable()
     variables = jax.device_put(nets["text"])
@@ -71,11 +71,11 @@ def of_model(source: str | Path) -> TextTower:
         words, sentence = np.asarray(text.words), np.asarray(text.sentence)
         return [(words[i][mask[i]], sentence[i]) for i in range(len(texts))]
 
-    filled = captioned.resolve(config).data
+    filled = tokenizers.resolve(config).data
     about = {
         "encoder": f"net text of {folder.name} ({config.family})",
         "length": tokenizer.length,
-        **captioned.about_tokenizer(filled),
+        **tokenizers.about_tokenizer(filled),
     }
     return TextTower(encode, about)
 
@@ -96,13 +96,14 @@ def write(
     Raises:
       UserError: a config of other data, captions that cannot be read, a file that can't be written.
     """
-    from jaxgen.data.captioned import section as captioned
+    from jaxgen.data.captioned import section
+    from jaxgen.data.captioned.records import open_records
     from jaxgen.data.text import features as embeddings
 
     if "tokenizer" not in config.data:
         raise UserError(f"the config's family {config.family} has no captions to encode")
-    captioned.check(config.data)
-    records = captioned.open_records(config.data, "train")
+    section.check(config.data)
+    records = open_records(config.data, "train")
     # Equal ones once; the same order gives the same file.
     texts = list(dict.fromkeys(text for captions in records.captions() for text in captions))
 

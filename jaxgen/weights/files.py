@@ -18,10 +18,9 @@ import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax import traverse_util
 
 from jaxgen.errors import UserError
-from jaxgen.weights.keymap import Tensors, Tree, flatten
+from jaxgen.weights.keymap import Tensors, Tree, flatten, unflatten
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 # What training scripts wrap a state dict in, the best first: an average beats the raw weights.
@@ -88,7 +87,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     paths = {tuple(key.split("/")) for key in flat}
     if any(key[:i] in paths for key in paths for i in range(1, len(key))):
         raise UserError(f"{path}: a tensor's name is another one's folder; not a jaxgen file")
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return unflatten(flat)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

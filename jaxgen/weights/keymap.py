@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import traverse_util
 
 from jaxgen.errors import UserError
 
@@ -25,7 +24,25 @@ Tensors = dict[str, np.ndarray]
 
 def flatten(tree: Tree) -> dict[str, Any]:
     """{"g": {"params": {"kernel": a}}} -> {"g/params/kernel": a}; empty dicts are left out."""
-    return traverse_util.flatten_dict(dict(tree), sep="/")
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{path}": leaf for path, leaf in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"g/params/kernel": a} -> {"g": {"params": {"kernel": a}}}: the inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *parents, last = path.split("/")
+        node = tree
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = leaf
+    return tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +124,7 @@ def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: 
     """
     found, problems = _fit(tensors, rules, expected)
     _report("weights do not fit", **problems)
-    return traverse_util.unflatten_dict({p: found[p] for p in flatten(expected)}, sep="/")
+    return unflatten({path: found[path] for path in flatten(expected)})
 
 
 def misfits(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: Tree) -> int:

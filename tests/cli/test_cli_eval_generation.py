@@ -9,7 +9,8 @@ from support.fake_family import SIZE, daubs, daubs_family
 from support.tiny_model import tiny_model
 
 from jaxgen import weights
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import section
+from jaxgen.data.captioned.records import validation_data
 from jaxgen.encoders import inception
 from jaxgen.evaluation import sets as generation
 from jaxgen.metrics import features, frechet
@@ -104,7 +105,7 @@ def test_inceptions_numbers_and_statistics_kept(jaxgen_command, folders, weights
 def test_a_model_on_its_own_captions(jaxgen_command, daubs_family, tmp_path):
     model = daubs()
     with model.config.unlocked():
-        model.config.data = captioned.defaults()
+        model.config.data = section.defaults()
         model.config.data.size = SIZE
     model.export(tmp_path / "model")
     command = ("eval", "--model", "model", "-n", 6, "--seed", 3, "--truncation", 0.5)
@@ -120,7 +121,7 @@ def test_a_model_on_its_own_captions(jaxgen_command, daubs_family, tmp_path):
         assert {"valid", "shape", "colour", "size", "place"} <= set(result[key])
     assert result["scores"][f"fd_{LABEL}"] > 0
     # Diversity is of four pictures of a caption; a generator without noise has none.
-    records = captioned.validation_data(model.config.data)
+    records = validation_data(model.config.data)
     texts = [records[i]["_captions"][0] for i in range(16)]
     drawn = model.generate(texts, 4, seed=3, truncation=0.5).astype(np.float64) / 255
     i, j = np.triu_indices(4, 1)

@@ -29,7 +29,7 @@ def pictures(tmp_path):
 
 def opened(folder, split="train", **changes):
     """{name: (captions, meaning)} of a split."""
-    records = caption_files.open_folder(settings(path=str(folder), **changes), split)
+    records = caption_files.open_records(settings(path=str(folder), **changes), split)
     found = {
         r["_name"]: (r["_captions"], r["meaning"])
         for r in map(records.__getitem__, range(len(records)))
@@ -57,7 +57,7 @@ def test_json_lines(pictures):
         "c.png": ("gray",),
         "sub/d.png": ("light gray",),
     }
-    records = caption_files.open_folder(settings(path=str(pictures)), "train")
+    records = caption_files.open_records(settings(path=str(pictures)), "train")
     assert {r["_name"]: int(r["image"].mean()) for r in map(records.__getitem__, range(4))} == {
         "a.png": 0, "b.png": 40, "c.png": 80, "sub/d.png": 120,
     }  # fmt: skip
@@ -171,7 +171,7 @@ def test_no_captions_no_pictures_no_folder(pictures, tmp_path):
     with pytest.raises(UserError, match=r"holds no captions: put captions\.jsonl"):
         opened(pictures)
     with pytest.raises(UserError, match=r"needs data\.path"):
-        caption_files.open_folder(settings(), "train")
+        caption_files.open_records(settings(), "train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures"):
         opened(tmp_path / "empty")
@@ -214,7 +214,7 @@ def test_damaged_pictures(pictures, caplog):
     picture(pictures / "a.png", 255, size=(64, 64))
     whole = (pictures / "a.png").read_bytes()
     (pictures / "a.png").write_bytes(whole[: len(whole) - 40])
-    records = caption_files.open_folder(settings(path=str(pictures)), "train")
+    records = caption_files.open_records(settings(path=str(pictures)), "train")
     assert len(records) == 2
     assert records[0]["_captions"] == ("b",)
     assert int(records[0]["image"].mean()) == 40
@@ -253,7 +253,7 @@ def coco_data(tmp_path):
 
 def test_coco(coco_data, caplog):
     with caplog.at_level("WARNING", logger="absl"):
-        train = coco.open_coco(coco_data, "train")
+        train = coco.open_records(coco_data, "train")
     assert "1 of 4 pictures are not in" in said(caplog)
     found = {r["_name"][-6:-4]: r for r in map(train.__getitem__, range(len(train)))}
     assert list(found) == ["09", "25", "34"]
@@ -264,21 +264,21 @@ def test_coco(coco_data, caplog):
         "34": 34,
     }
     assert {name: r["meaning"] for name, r in found.items()} == {"09": 9, "25": 25, "34": 9}
-    held = coco.open_coco(coco_data, "validation")
+    held = coco.open_records(coco_data, "validation")
     assert [held[0]["meaning"], len(held)] == [42, 1]
     coco_data.on_bad = "error"
     with pytest.raises(UserError, match=r"are not in .*000030"):
-        coco.open_coco(coco_data, "train")
+        coco.open_records(coco_data, "train")
 
 
 def test_coco_mistakes(coco_data, tmp_path):
     with pytest.raises(UserError, match=r"needs data\.path"):
-        coco.open_coco(settings("coco"), "train")
+        coco.open_records(settings("coco"), "train")
     (tmp_path / "none").mkdir()
     coco_data.captions = str(tmp_path / "none")
     with pytest.raises(UserError, match=r"holds no captions_train2014\.json"):
-        coco.open_coco(coco_data, "train")
+        coco.open_records(coco_data, "train")
     for text in ("{", "[]", '{"images": []}', '{"images": [3], "annotations": []}'):
         (tmp_path / "none" / "captions_train2014.json").write_text(text)
         with pytest.raises(UserError, match="is not a COCO captions file"):
-            coco.open_coco(coco_data, "train")
+            coco.open_records(coco_data, "train")

@@ -8,21 +8,21 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxgen.data import pipeline
-from jaxgen.data.captioned import section as captioned
-from jaxgen.data.captioned import shapes
+from jaxgen.data.captioned import examples, section, shapes, tokenizers
+from jaxgen.data.captioned.records import center, open_records, validation_data
 from jaxgen.data.text import features as embeddings
 from jaxgen.data.text.tokens import PAD, SPECIAL, START, UNKNOWN
 from jaxgen.errors import UserError
 
 
 def settings(**changes) -> ConfigDict:
-    data = captioned.defaults()
+    data = section.defaults()
     data.update(changes)
     return data
 
 
 def resolved(**changes) -> ConfigDict:
-    return captioned.resolve(ConfigDict({"data": settings(**changes)})).data
+    return tokenizers.resolve(ConfigDict({"data": settings(**changes)})).data
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def batch_of(data, count=64, seed=0):
-    records, transform = captioned.train_data(data)
+    records, transform = examples.train_data(data)
     return pipeline.train_dataset(records, transform, batch_size=count, seed=seed)[0]
 
 
@@ -47,7 +47,13 @@ def batch_of(data, count=64, seed=0):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"source": "photos"}, r"data\.source must be one of shapes, emoji, folder, cub, coco"),
+        (
+            {"source": "photos"},
+            r"one of coco, cub, emoji, folder, shapes, not 'photos'$",
+        ),
+        ({"source": "foldr"}, r"not 'foldr'; did you mean folder\?"),
+        ({"source": "../shapes"}, r"data\.source must be one of"),
+        ({"source": "pictures"}, r"data\.source must be one of"),  # beside the sources, and none
         ({"crop": "left"}, r"data\.crop must be one of"),
         ({"tokenizer": "letters"}, r"data\.tokenizer must be one of words, bpe"),
         ({"size": 4}, r"data\.size must be at least 8"),
@@ -55,7 +61,7 @@ def batch_of(data, count=64, seed=0):
         ({"holdout": 1.0}, r"data\.holdout=1\.0"),
         ({"objects": (2, 1)}, r"data\.objects"),
         ({"enlarge": 1.2, "source": "folder"}, r"data\.enlarge=1\.2 needs data\.crop=random"),
-        ({"crop": "bbox", "source": "folder"}, r"data\.crop=bbox is for data\.source=cub"),
+        ({"crop": "bbox", "source": "folder"}, r"data\.source=folder have no boxes"),
         ({"flip": True}, "captions say where things are"),
         ({"captions_per_example": 4}, r"needs data\.embeddings"),
         ({"tokenizer": "bpe", "vocabulary_size": 100}, "259 ids"),
@@ -63,19 +69,19 @@ def batch_of(data, count=64, seed=0):
 )
 def test_impossible_settings_are_refused(changes, says):
     with pytest.raises(UserError, match=says):
-        captioned.check(settings(**changes))
+        section.check(settings(**changes))
 
 
 def test_unknown_and_missing_keys_are_named():
-    captioned.check(captioned.defaults())
+    section.check(section.defaults())
     data = settings()
     data.flipp = True
     with pytest.raises(UserError, match=r"data\.flipp; did you mean flip\?"):
-        captioned.check(data)
+        section.check(data)
     data = settings()
     del data.holdout
     with pytest.raises(UserError, match=r"data\.holdout is missing; start from jaxgen\.data\.capt"):
-        captioned.check(data)
+        section.check(data)
 
 
 # ---- tokenizers ----------------------------------------------------------------------------------
@@ -87,7 +93,7 @@ def test_shapes_are_read_with_or_without_resolving(tokenizer):
     full = resolved(tokenizer=tokenizer, count=50)
     assert bool(full.vocabulary) == (tokenizer == "words")
     assert bool(full.tokenizer_json) == (tokenizer == "bpe")
-    one, two = captioned.make_tokenizer(data), captioned.make_tokenizer(full)
+    one, two = tokenizers.make_tokenizer(data), tokenizers.make_tokenizer(full)
     assert one.size == two.size
     for i in range(20):
         for text in shapes.Shapes("validation", 20, 16)[i]["_captions"]:
@@ -100,32 +106,32 @@ def test_shapes_are_read_with_or_without_resolving(tokenizer):
 def test_resolving_changes_a_copy_and_only_once(folder):
     config = ConfigDict({"data": settings(source="folder", path=str(folder)), "family": "x"})
     config.lock()
-    full = captioned.resolve(config)
+    full = tokenizers.resolve(config)
     assert config.data.vocabulary == ()
     assert full.is_locked
     # The most frequent words first, equal ones by the alphabet.
     assert full.data.vocabulary[:6] == (",", "gray", "number", "one", "picture", "the")
-    assert captioned.resolve(full).to_json() == full.to_json()
-    assert captioned.resolve(config).to_json() == full.to_json()
+    assert tokenizers.resolve(full).to_json() == full.to_json()
+    assert tokenizers.resolve(config).to_json() == full.to_json()
     full.data.vocabulary = ("gray",)
-    assert captioned.resolve(full).data.vocabulary == ("gray",)
+    assert tokenizers.resolve(full).data.vocabulary == ("gray",)
 
 
 def test_prompts_of_an_unresolved_config_are_refused(folder):
     with pytest.raises(UserError, match=r"data\.vocabulary is empty"):
-        captioned.make_tokenizer(settings(source="folder", path=str(folder)))
+        tokenizers.make_tokenizer(settings(source="folder", path=str(folder)))
 
 
 def test_words_outside_a_cut_vocabulary_and_long_captions_are_reported(folder, caplog):
     data = resolved(source="folder", path=str(folder), vocabulary_size=6, length=4)
-    tokenizer = captioned.make_tokenizer(data)
+    tokenizer = tokenizers.make_tokenizer(data)
     assert len(data.vocabulary) == 6
-    report = captioned.report(["picture of gray", "the gray one , number"], tokenizer)
+    report = tokenizers.report(["picture of gray", "the gray one , number"], tokenizer)
     assert "12.50% of the training captions' words" in report
     assert "1 of 2 captions are longer than data.length=4" in report
-    assert captioned.report(["gray number"], tokenizer) == ""
+    assert tokenizers.report(["gray number"], tokenizer) == ""
     with caplog.at_level("WARNING", logger="absl"):
-        captioned.train_data(data)
+        examples.train_data(data)
     said = [r.getMessage() for r in caplog.records if "<unk>" in r.getMessage()]
     assert len(said) == 1
     assert "18 of 36 captions are longer" in said[0]
@@ -161,9 +167,9 @@ def test_examples_of_shapes():
 @pytest.mark.parametrize("split", ["validation", "held_out"])
 def test_validation_shapes_have_captions_and_no_chance(split):
     data = settings(size=16)
-    records = captioned.validation_data(data, split)
-    assert captioned.validation_data(settings(size=16), split) is records  # for each evaluation
-    one, again = records[3], captioned.open_records(data, split)[3]
+    records = validation_data(data, split)
+    assert validation_data(settings(size=16), split) is records  # for each evaluation
+    one, again = records[3], open_records(data, split)[3]
     assert one["image"].shape == (16, 16, 3)
     np.testing.assert_array_equal(one["image"], again["image"])
     assert one["_captions"] == again["_captions"]
@@ -173,7 +179,7 @@ def test_validation_shapes_have_captions_and_no_chance(split):
 
 def test_only_shapes_are_held_out_by_pairs(folder):
     with pytest.raises(UserError, match="no split held_out"):
-        captioned.validation_data(settings(source="folder", path=str(folder)), "held_out")
+        validation_data(settings(source="folder", path=str(folder)), "held_out")
 
 
 def test_crops_and_flips_of_a_folder(folder):
@@ -202,26 +208,26 @@ def test_crops_and_flips_of_a_folder(folder):
 
 def test_a_picture_of_the_right_size_is_not_touched():
     image = np.zeros((8, 8, 3), np.uint8)
-    assert captioned.center(image, 8).base is image
-    assert np.shares_memory(captioned.center(image, 8), image)
+    assert center(image, 8).base is image
+    assert np.shares_memory(center(image, 8), image)
 
 
 def test_validation_pictures_of_a_folder(folder):
     data = resolved(source="folder", path=str(folder), size=8, holdout=0.25)
-    records = captioned.validation_data(data)
+    records = validation_data(data)
     assert len(records) == 5
     assert {r["image"].shape for r in records} == {(8, 8, 3)}
-    training = {r["_name"] for r in captioned.open_records(data, "train")}
+    training = {r["_name"] for r in open_records(data, "train")}
     assert not training & {r["_name"] for r in records}
     assert len(training) == 15
 
 
 def test_transforms_travel_to_workers(folder):
     data = resolved(source="folder", path=str(folder), size=8, tokenizer="bpe", length=12)
-    make = pickle.loads(pickle.dumps(captioned.MakeExample(data)))
-    record = pickle.loads(pickle.dumps(captioned.open_records(data, "train")))[0]
+    make = pickle.loads(pickle.dumps(examples.MakeExample(data)))
+    record = pickle.loads(pickle.dumps(open_records(data, "train")))[0]
     one = make(record, np.random.default_rng(1))
-    two = captioned.MakeExample(data)(record, np.random.default_rng(1))
+    two = examples.MakeExample(data)(record, np.random.default_rng(1))
     for key, value in two.items():
         np.testing.assert_array_equal(one[key], value)
 

@@ -9,8 +9,8 @@ from helpers import said
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxgen.data.captioned import cub
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import cub, examples, tokenizers
+from jaxgen.data.captioned.records import validation_data
 from jaxgen.errors import UserError
 
 # Pictures of each of the 200 classes of CUB-200-2011: 60, but for these.
@@ -93,10 +93,10 @@ def birds(tmp_path, monkeypatch):
 
 def test_birds_are_split_by_class_and_cut_by_box(birds, caplog):
     with caplog.at_level("WARNING", logger="absl"):
-        train = cub.open_cub(birds, "train")
+        train = cub.open_records(birds, "train")
     assert "1 birds have no captions in" in said(caplog)
     assert "Bird_0007_1" in said(caplog)
-    held = cub.open_cub(birds, "validation")
+    held = cub.open_records(birds, "validation")
     assert sorted(train[i]["meaning"] for i in range(len(train))) == [2, 3, 5]
     assert sorted(held[i]["meaning"] for i in range(len(held))) == [1, 4]
     for record in map(train.__getitem__, range(3)):
@@ -107,31 +107,31 @@ def test_birds_are_split_by_class_and_cut_by_box(birds, caplog):
         assert record["image"].shape == (8, 8, 3)
         assert abs(int(record["image"][4, 4, 0]) - 20 * number) < 12
     birds.crop = "center"
-    assert cub.open_cub(birds, "train")[0]["image"].shape == (8, 11, 3)
+    assert cub.open_records(birds, "train")[0]["image"].shape == (8, 11, 3)
     birds.on_bad = "error"
     with pytest.raises(UserError, match="1 birds have no captions"):
-        cub.open_cub(birds, "train")
+        cub.open_records(birds, "train")
 
 
 def test_birds_as_training_data(birds):
     from jaxgen.data import pipeline
 
     birds.enlarge, birds.flip = 76 / 64, True
-    data = captioned.resolve(ConfigDict({"data": birds})).data
+    data = tokenizers.resolve(ConfigDict({"data": birds})).data
     assert data.vocabulary[:4] == ("bird", "has", "line", "2")
-    records, transform = captioned.train_data(data)
+    records, transform = examples.train_data(data)
     assert records[0]["image"].shape == (10, 10, 3)  # 8 * 76 / 64, rounded
     batch = pipeline.train_dataset(records, transform, batch_size=8, seed=0)[0]
     assert batch["image"].shape == (8, 8, 8, 3)
     assert set(batch["meaning"].tolist()) <= {2, 3, 5}
-    assert captioned.validation_data(data)[0]["image"].shape == (8, 8, 3)
+    assert validation_data(data)[0]["image"].shape == (8, 8, 3)
 
 
 def test_birds_that_are_not_prepared_or_have_no_texts(tmp_path):
     with pytest.raises(UserError, match=r"needs data\.captions"):
-        cub.open_cub(settings("cub"), "train")
+        cub.open_records(settings("cub"), "train")
     with pytest.raises(UserError, match="no such folder"):
-        cub.open_cub(settings("cub", captions=str(tmp_path / "none")), "train")
+        cub.open_records(settings("cub", captions=str(tmp_path / "none")), "train")
     data = settings("cub", captions=str(tmp_path), data_dir=str(tmp_path))
     with pytest.raises(UserError, match="not prepared; run: jaxgen prepare caltech_birds2011"):
-        cub.open_cub(data, "train")
+        cub.open_records(data, "train")

@@ -8,8 +8,8 @@ import pytest
 from PIL import features
 
 from jaxgen.data.builders import emoji as builder
-from jaxgen.data.captioned import emoji
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import emoji, examples, section, tokenizers
+from jaxgen.data.tfds import prepare_tfds
 from jaxgen.errors import UserError
 
 
@@ -26,7 +26,7 @@ def font() -> str:
 
 
 def settings(**changes):
-    data = captioned.defaults()
+    data = section.defaults()
     data.update({"source": "emoji", "size": 32, **changes})
     return data
 
@@ -198,9 +198,9 @@ def test_without_raqm_single_code_points_are_left(font, monkeypatch, caplog):
 
 
 def test_as_training_data(font):
-    config = captioned.resolve(_config())
+    config = tokenizers.resolve(_config())
     assert 500 < len(config.data.vocabulary) <= 1024
-    records, transform = captioned.train_data(config.data)
+    records, transform = examples.train_data(config.data)
     from jaxgen.data import pipeline
 
     batch = pipeline.train_dataset(records, transform, batch_size=16, seed=0)[0]
@@ -217,7 +217,7 @@ def _config():
 def test_tfds_builder(font, tmp_path, monkeypatch, sources):
     few = tuple(emoji.drawable(font)[i] for i in range(0, 3600, 90))
     monkeypatch.setattr(emoji, "drawable", lambda font: few)
-    builder.prepare(tmp_path, 16)
+    prepare_tfds("emoji/16", tmp_path)
     ready = builder.builder(tmp_path, 16)
     assert ready.info.splits["train"].num_examples == 36
     records = ready.as_data_source("validation")

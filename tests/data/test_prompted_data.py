@@ -5,7 +5,7 @@ import pytest
 
 from jaxgen.data import pipeline
 from jaxgen.data.resize import imresize
-from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.scenes import drawing, examples
 from jaxgen.data.text.tokens import (
     PAD,
     SPECIAL,
@@ -20,13 +20,13 @@ from jaxgen.errors import UserError
 
 
 def data(**changes):
-    config = prompted.defaults()
+    config = examples.defaults()
     config.update(changes)
     return config
 
 
 def shrunk(scene):
-    return imresize(prompted.draw(scene), scale=1 / 4).astype(int)
+    return imresize(drawing.draw(scene), scale=1 / 4).astype(int)
 
 
 @pytest.mark.parametrize("size", [48, 64, 100])
@@ -35,14 +35,14 @@ def test_low_resolution_does_not_tell_the_textures(size):
     rng = np.random.default_rng(0)
     far = []
     for index in range(12):
-        scene = prompted.make_scene("train", index, size)
+        scene = drawing.make_scene("train", index, size)
         count = len(scene.textures)
-        scenes = [prompted.other_textures(scene, rng) for _ in range(3)]
+        scenes = [drawing.other_textures(scene, rng) for _ in range(3)]
         # Every texture on every patch.
-        scenes += [prompted.Scene(scene.layout, (t,) * count) for t in prompted.TEXTURES]
+        scenes += [drawing.Scene(scene.layout, (t,) * count) for t in drawing.TEXTURES]
         low = np.stack([shrunk(s) for s in scenes])
         assert (low.max(axis=0) - low.min(axis=0)).max() <= 2
-        high = [prompted.draw(s).astype(float) for s in (scene, scenes[0])]
+        high = [drawing.draw(s).astype(float) for s in (scene, scenes[0])]
         far.append(np.sqrt(np.square(high[0] - high[1]).mean()))
     # Root mean square over the whole picture, ground included.
     assert min(far) > 15
@@ -50,8 +50,8 @@ def test_low_resolution_does_not_tell_the_textures(size):
 
 
 def test_low_resolution_shows_colours_and_places():
-    scene = prompted.make_scene("train", 0, 64)
-    other = prompted.make_scene("train", 1, 64)
+    scene = drawing.make_scene("train", 0, 64)
+    other = drawing.make_scene("train", 1, 64)
     assert np.abs(shrunk(scene) - shrunk(other)).max() > 30
     for patch in scene.layout.patches:
         assert len({p.colour for p in scene.layout.patches}) == len(scene.layout.patches)
@@ -62,33 +62,33 @@ def test_low_resolution_shows_colours_and_places():
 
 
 def test_textures_have_equal_mean_and_contrast():
-    for texture in prompted.TEXTURES:
-        tile = prompted.tile(texture)
+    for texture in drawing.TEXTURES:
+        tile = drawing.tile(texture)
         assert abs(tile.mean()) < 1e-12
         assert tile.std() == pytest.approx(0.0 if texture == "plain" else 1.0)
-    distinct = {prompted.tile(t).tobytes() for t in prompted.TEXTURES}
-    assert len(distinct) == len(prompted.TEXTURES)
+    distinct = {drawing.tile(t).tobytes() for t in drawing.TEXTURES}
+    assert len(distinct) == len(drawing.TEXTURES)
 
 
 def test_scenes_follow_from_their_index_and_splits_are_apart():
-    train = [prompted.make_scene("train", i, 64) for i in range(300)]
-    held = [prompted.make_scene("validation", i, 64) for i in range(100)]
-    assert train[7] == prompted.make_scene("train", 7, 64)
-    assert not any(prompted.held_out(s.layout.arrangement, s.textures) for s in train)
+    train = [drawing.make_scene("train", i, 64) for i in range(300)]
+    held = [drawing.make_scene("validation", i, 64) for i in range(100)]
+    assert train[7] == drawing.make_scene("train", 7, 64)
+    assert not any(drawing.held_out(s.layout.arrangement, s.textures) for s in train)
     several = [s for s in held if len(s.textures) > 1]
-    assert all(prompted.held_out(s.layout.arrangement, s.textures) for s in several)
+    assert all(drawing.held_out(s.layout.arrangement, s.textures) for s in several)
     shown = {(s.layout.arrangement, s.textures) for s in train}
     assert not shown & {(s.layout.arrangement, s.textures) for s in several}
     # Every arrangement comes, and every texture.
     assert len({s.layout.arrangement for s in train}) == 5
-    assert {t for s in train for t in s.textures} == set(prompted.TEXTURES)
+    assert {t for s in train for t in s.textures} == set(drawing.TEXTURES)
 
 
 def test_another_scene_of_the_same_layout_differs_in_every_texture():
     rng = np.random.default_rng(0)
     for index in range(30):
-        scene = prompted.make_scene("validation", index, 64)
-        other = prompted.other_textures(scene, rng)
+        scene = drawing.make_scene("validation", index, 64)
+        other = drawing.other_textures(scene, rng)
         assert other.layout == scene.layout
         assert not set(other.textures) & set(scene.textures)
 
@@ -99,10 +99,10 @@ def test_captions_are_made_of_known_words_and_fit():
     rng = np.random.default_rng(0)
     texts = set()
     for index in range(400):
-        scene = prompted.make_scene("train", index, 64)
-        text, named = prompted.caption(scene, rng, leave_out=0.5)
+        scene = drawing.make_scene("train", index, 64)
+        text, named = drawing.caption(scene, rng, leave_out=0.5)
         assert named <= set(scene.textures)
-        for said in (text, prompted.usual_caption(scene)):
+        for said in (text, drawing.usual_caption(scene)):
             prompt = tokenizer.encode(said)
             assert not prompt.unknown
             assert not prompt.cut
@@ -113,14 +113,14 @@ def test_captions_are_made_of_known_words_and_fit():
 def test_caption_says_which_texture_is_where():
     layout = next(
         s.layout
-        for s in (prompted.make_scene("train", i, 64) for i in range(50))
+        for s in (drawing.make_scene("train", i, 64) for i in range(50))
         if s.layout.arrangement == "columns"
     )
-    scene = prompted.Scene(layout, ("dots", "checks"))
-    assert prompted.usual_caption(scene) == "dots on the left, checks on the right"
+    scene = drawing.Scene(layout, ("dots", "checks"))
+    assert drawing.usual_caption(scene) == "dots on the left, checks on the right"
     rng = np.random.default_rng(0)
     red = layout.patches[0].colour
-    said = {prompted.caption(scene, rng)[0] for _ in range(300)}
+    said = {drawing.caption(scene, rng)[0] for _ in range(300)}
     assert any("left: dots" in text for text in said)
     assert any(f"spots on the {red} patch" in text for text in said)
     assert any(text.startswith("right: checks") for text in said)
@@ -128,9 +128,7 @@ def test_caption_says_which_texture_is_where():
 
 def test_examples_take_prompts_away_as_often_as_told():
     config = data(count=64, prompt_dropout=0.25, hr_size=48)
-    dataset = pipeline.train_dataset(
-        prompted.train_source(config), prompted.train_transform(config), batch_size=256, seed=0
-    )
+    dataset = pipeline.train_dataset(*examples.train_data(config), batch_size=256, seed=0)
     batch = dataset[0]
     assert batch["lr"].shape == (256, 12, 12, 3)
     assert batch["hr"].shape == (256, 48, 48, 3)
@@ -142,27 +140,26 @@ def test_examples_take_prompts_away_as_often_as_told():
     tokens, mask = only_start(config.prompt_length)
     np.testing.assert_array_equal(batch["tokens"][empty], np.tile(tokens, (empty.sum(), 1)))
     np.testing.assert_array_equal(batch["mask"][empty], np.tile(mask, (empty.sum(), 1)))
-    again = pipeline.train_dataset(
-        prompted.train_source(config), prompted.train_transform(config), batch_size=256, seed=0
-    )[0]
+    again = pipeline.train_dataset(*examples.train_data(config), batch_size=256, seed=0)[0]
     for key, value in batch.items():
         np.testing.assert_array_equal(value, again[key], err_msg=key)
 
 
 def test_lr_of_an_example_is_its_shrunk_original():
-    record = prompted.train_source(data(count=4))[2]
+    records, _ = examples.train_data(data(count=4))
+    record = records[2]
     np.testing.assert_array_equal(record["lr"], imresize(record["hr"], scale=1 / 4))
 
 
 def test_equal_meaning_goes_with_equal_textures():
-    make = prompted.MakeExample(data(prompt_dropout=0.0, partial=0.0))
-    record = {"lr": 0, "hr": 0, "_scene": prompted.make_scene("train", 3, 64)}
+    make = examples.MakeExample(data(prompt_dropout=0.0, partial=0.0))
+    record = {"lr": 0, "hr": 0, "_scene": drawing.make_scene("train", 3, 64)}
     rng = np.random.default_rng(0)
-    examples = [make(record, rng) for _ in range(20)]
-    assert len({bytes(e["tokens"]) for e in examples}) > 5  # phrasings
-    assert len({int(e["meaning"]) for e in examples}) == 1
-    other = {**record, "_scene": prompted.other_textures(record["_scene"], rng)}
-    assert make(other, rng)["meaning"] != examples[0]["meaning"]
+    made = [make(record, rng) for _ in range(20)]
+    assert len({bytes(e["tokens"]) for e in made}) > 5  # phrasings
+    assert len({int(e["meaning"]) for e in made}) == 1
+    other = {**record, "_scene": drawing.other_textures(record["_scene"], rng)}
+    assert make(other, rng)["meaning"] != made[0]["meaning"]
 
 
 @pytest.mark.parametrize(
@@ -174,11 +171,12 @@ def test_equal_meaning_goes_with_equal_textures():
         ({"hr_size": 40}, "48 or more"),
         ({"count": 0}, "data.count"),
         ({"partial": 1.5}, "data.partial"),
+        ({"workers": -1}, "data.workers must be at least 0"),
     ],
 )
 def test_impossible_settings_are_named(change, said):
     with pytest.raises(UserError, match=said):
-        prompted.check(data(**change))
+        examples.check(data(**change))
 
 
 def test_unknown_key_is_named_with_the_nearest():
@@ -186,7 +184,14 @@ def test_unknown_key_is_named_with_the_nearest():
     with config.unlocked():
         config.prompt_lenght = 3
     with pytest.raises(UserError, match="did you mean prompt_length"):
-        prompted.check(config)
+        examples.check(config)
+
+
+def test_missing_key_is_named():
+    config = data()
+    del config.partial
+    with pytest.raises(UserError, match=r"data\.partial is missing; start from jaxgen"):
+        examples.check(config)
 
 
 # ---- the tokenizer -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from jaxgen.data.captioned.shape_captions import captions as captions_of
 from jaxgen.data.captioned.shape_captions import meaning as meaning_of
 from jaxgen.data.captioned.shapes import Claim, Thing
 from jaxgen.data.text.tokens import WordTokenizer, split_words
+from jaxgen.data.tfds import prepare_tfds
 from jaxgen.errors import UserError
 
 RED = Thing("circle", "red", "large")
@@ -267,7 +268,7 @@ def test_impossible_sources(arguments, message):
 def test_builder(tmp_path):
     from jaxgen.data.builders import captioned_shapes
 
-    folder = captioned_shapes.prepare(tmp_path, 32, (1, 3), count=6)
+    folder = prepare_tfds("captioned_shapes/32_three_6", tmp_path)
     assert folder.parent.name == "32_three_6"
     builder = captioned_shapes.builder(tmp_path, 32, (1, 3), count=6)
     records = builder.as_data_source("held_out")
@@ -295,8 +296,8 @@ def test_builder_knows_its_configs(tmp_path):
     assert captioned_shapes.builder(tmp_path, 64, (1, 3)).builder_config.name == "64_three"
     assert captioned_shapes.builder(tmp_path, 48, (2, 3)).builder_config.name == "48_2to3"
     with pytest.raises(UserError, match="from 1 to 3"):
-        captioned_shapes.prepare(tmp_path, 32, (1, 9))
+        captioned_shapes.builder(tmp_path, 32, (1, 9))
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        captioned_shapes.prepare(file, 32, count=2)
+        prepare_tfds("captioned_shapes/32_one_2", file)

@@ -17,6 +17,7 @@ from jaxgen.data.sr import section as data_lib
 from jaxgen.data.sr import sources
 from jaxgen.data.sr.examples import folder_pairs, validation_pairs
 from jaxgen.data.sr.sources import open_source
+from jaxgen.data.tfds import prepare_tfds, tfds_builder
 from jaxgen.errors import UserError
 
 __all__ = ["warnings"]
@@ -174,6 +175,11 @@ def test_unusable_folders_have_clear_messages(tmp_path):
     refused("only the validation", path=folder, path_validation=folder)
 
 
+def _cached(source):
+    """Bytes of pictures that are held."""
+    return sum(image.nbytes for _, image in source._cache.values())
+
+
 def test_cache_is_bounded_and_not_pickled(tmp_path):
     _fill(tmp_path, 5, height=600, width=600)  # 1.03 MiB each
     data = _settings(source="folder", path=str(tmp_path), holdout=0, cache_mb=3)
@@ -182,8 +188,8 @@ def test_cache_is_bounded_and_not_pickled(tmp_path):
     assert source[0]["image"] is first
     for i in range(5):
         assert source[i]["image"].shape == (600, 600, 3)
-        assert source.cached_bytes <= 3 * 2**20
-    assert source.cached_bytes == 2 * first.nbytes
+        assert _cached(source) <= 3 * 2**20
+    assert _cached(source) == 2 * first.nbytes
     assert source[0]["image"] is not first  # dropped, read anew
     assert not first.flags.writeable
     packed = pickle.dumps(source)
@@ -192,7 +198,7 @@ def test_cache_is_bounded_and_not_pickled(tmp_path):
     data.cache_mb = 0
     uncached = open_source(data, "train")
     np.testing.assert_array_equal(uncached[2]["image"], source[2]["image"])
-    assert uncached.cached_bytes == 0
+    assert _cached(uncached) == 0
 
 
 def test_resize_crop_gives_whole_pictures_of_hr_size(tmp_path):
@@ -272,6 +278,9 @@ def test_dataset_not_prepared_gets_the_exact_command(tmp_path):
         ("div2k/bicubic_x5", "bicubic_x5"),
         ("", "data.name"),
         ("coco_captions", "not installed"),
+        ("photos/64", "the photos have no configs"),
+        ("emoji/big", "give the side"),
+        ("captioned_shapes/9", "give side and objects"),
     ],
 )
 def test_unusable_tfds_names_are_refused(name, says, tmp_path):
@@ -284,7 +293,7 @@ def test_unusable_tfds_names_are_refused(name, says, tmp_path):
 
 
 def test_prepared_dataset_is_read_and_splits_fall_back(tmp_path):
-    folder = sources.prepare("photos", tmp_path)
+    folder = prepare_tfds("photos", tmp_path)
     assert folder == tmp_path / "photos" / "1.0.0"
     data = _settings(source="tfds", name="photos", data_dir=str(tmp_path))
     assert _names(open_source(data, "validation")) == {"astronaut", "chelsea"}
@@ -294,6 +303,13 @@ def test_prepared_dataset_is_read_and_splits_fall_back(tmp_path):
     assert split({"train": 1}, "train", 8) == "train[:-8]"
     with pytest.raises(UserError, match="holdout"):
         split({"train": 1}, "validation", 0)
+
+
+@pytest.mark.parametrize("name", ["captioned_shapes", "emoji"])
+def test_drawn_datasets_lie_beside_those_of_tfds(name):
+    builder = tfds_builder(name)
+    assert builder.data_dir_root == tfds_builder("celeb_a").data_dir_root
+    assert Path(builder.data_dir).parents[1].name == name
 
 
 def test_preparing_without_network_says_so(tmp_path, monkeypatch):
@@ -306,7 +322,7 @@ def test_preparing_without_network_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", offline)
     with pytest.raises(UserError, match=r"no network.*jaxgen prepare celeb_a --data-dir"):
-        sources.prepare("celeb_a", tmp_path)
+        prepare_tfds("celeb_a", tmp_path)
 
 
 # ---- settings and benchmark folders -------------------------------------------------------------

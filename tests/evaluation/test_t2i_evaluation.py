@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxgen import config as configs
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.evaluation.captions import evaluate
@@ -27,7 +27,7 @@ def painter(config, right=lambda split, i: True, spread=0.0, masks=()):
     places: dict[str, int] = {}
     pictures = []
     for split in ("validation", "held_out"):
-        records = captioned.validation_data(config.data, split)
+        records = validation_data(config.data, split)
         for i in range(config.eval.captions):
             record = records[i]
             other = i if right(split, i) else (i + 1) % config.eval.captions

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import examples, section
+from jaxgen.data.captioned.tokenizers import make_tokenizer
 from jaxgen.data.pipeline import train_dataset
 from jaxgen.errors import UserError
 from jaxgen.losses import matching
@@ -133,11 +134,11 @@ def test_picture_encoder_has_at_most_64_regions(size, parameters):
 def test_matching_learns_captioned_shapes_in_100_steps():
     """In-batch accuracy on fresh scenes; chance is 1/16; 0.51 was seen, and 0.68 after
     150 steps."""
-    data = captioned.defaults()
+    data = section.defaults()
     data.update(size=16, count=4000, length=14)
-    tokenizer = captioned.make_tokenizer(data)
+    tokenizer = make_tokenizer(data)
     text, match = LSTMEncoder(tokenizer.size, 32, 32, dropout=0.0), MatchEncoder(8, 32)
-    records, transform = captioned.train_data(data)
+    records, transform = examples.train_data(data)
     batches = train_dataset(records, transform, batch_size=16, seed=0)
     optimizer = optax.chain(optax.clip_by_global_norm(0.25), optax.adam(4e-3))
 

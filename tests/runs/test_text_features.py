@@ -8,7 +8,8 @@ from helpers import REPOSITORY
 import jaxgen
 from jaxgen import config as configs
 from jaxgen.data import pipeline
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import tokenizers
+from jaxgen.data.captioned.records import open_records
 from jaxgen.data.text import features as embeddings
 from jaxgen.errors import UserError
 from jaxgen.runs import precompute as text_features
@@ -26,7 +27,7 @@ FIXED = {"model.text.trained_by": "none", "model.damsm_steps": 0}
 def first(tmp_path_factory):
     """An exported model, as it was before training: that would take longer and change nothing."""
     # Unlike the order of shapes' own words, so that only the file can tell it.
-    vocabulary = tuple(reversed(captioned.resolve(configs.load(CONFIG)).data.vocabulary))
+    vocabulary = tuple(reversed(tokenizers.resolve(configs.load(CONFIG)).data.vocabulary))
     config = resolve(configs.load(CONFIG, {**SHORT, "data.vocabulary": vocabulary}))
     task = load_task(config)
     params, state = jax.jit(task.init)(jax.random.key(3), _batch(task))
@@ -74,7 +75,7 @@ def test_from_the_encoder_to_pictures(first, tmp_path, jaxgen_command):
 def test_features_are_those_of_the_encoder(first, features):
     from jaxgen.tasks.t2i.task import make_text_encoder
 
-    records = captioned.open_records(configs.load(CONFIG, SHORT).data, "train")
+    records = open_records(configs.load(CONFIG, SHORT).data, "train")
     texts = {text for captions in records.captions() for text in captions}
     assert texts == {text for i in range(16) for text in records[i]["_captions"]}
     file = embeddings.Embeddings(features)
@@ -82,7 +83,7 @@ def test_features_are_those_of_the_encoder(first, features):
     config = configs.from_json(first / "config.json")
     variables = load_nets(first, ("text",))["text"]
     for text in sorted(texts)[:3]:
-        prompt = captioned.make_tokenizer(config.data).encode(text)
+        prompt = tokenizers.make_tokenizer(config.data).encode(text)
         own = make_text_encoder(config).apply(variables, prompt.tokens[None], prompt.mask[None])
         words, sentence = file.read(text)
         np.testing.assert_allclose(sentence, own.sentence[0], atol=2e-3)

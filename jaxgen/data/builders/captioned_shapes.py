@@ -13,7 +13,6 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -128,17 +127,22 @@ def _objects(scene: Scene) -> list[dict]:
 
 
 def builder(
-    data_dir: str | os.PathLike,
+    data_dir: str | os.PathLike = "",
     size: int = 32,
     objects: tuple[int, int] = (1, 1),
     count: int = 20_000,
 ) -> CaptionedShapes:
     """The builder, perhaps not prepared; ArrayRecord files, which need no TensorFlow.
 
+    Args:
+      data_dir: root of TFDS datasets; "": TFDS's default.
+      size, objects, count: as of `jaxgen.data.captioned.shapes.Shapes`; validation and held_out
+        get `count` scenes too, but `HELD` at most.
+
     Raises:
       UserError: an impossible number.
     """
-    root = os.fspath(Path(data_dir).expanduser())
+    root = os.path.expanduser(data_dir) or None
     own = config(size, objects, count)
     # TFDS wants its own configs by name.
     known = own.name in CaptionedShapes.builder_configs
@@ -163,27 +167,3 @@ def named(name: str, data_dir: str | os.PathLike) -> CaptionedShapes:
     words = {word: objects for objects, word in _NUMBERS.items()}
     objects = words[number] if number else (int(low), int(high))
     return builder(data_dir, int(size), objects, int(count or 20_000))
-
-
-def prepare(
-    data_dir: str | os.PathLike,
-    size: int = 32,
-    objects: tuple[int, int] = (1, 1),
-    count: int = 20_000,
-) -> Path:
-    """Draws and writes the dataset; returns its folder. Done before: returns.
-
-    Args:
-      data_dir: root of TFDS datasets.
-      size, objects, count: as of `jaxgen.data.captioned.shapes.Shapes`; validation and held_out
-        get `count` scenes too, but `HELD` at most.
-
-    Raises:
-      UserError: an impossible number, or a folder that can't be written.
-    """
-    ready = builder(data_dir, size, objects, count)
-    try:
-        ready.download_and_prepare(file_format="array_record")
-    except OSError as error:
-        raise UserError(f"cannot write {data_dir}: {error.strerror or error}") from None
-    return Path(ready.data_dir)

@@ -86,9 +86,16 @@ class Emoji(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def builder(data_dir: str | os.PathLike, size: int = 64, font: str = emoji.FONT) -> Emoji:
-    """The builder, perhaps not prepared; ArrayRecord files, which need no TensorFlow."""
-    root = os.fspath(Path(data_dir).expanduser())
+def builder(data_dir: str | os.PathLike = "", size: int = 64, font: str = emoji.FONT) -> Emoji:
+    """The builder, perhaps not prepared; ArrayRecord files, which need no TensorFlow.
+
+    Args:
+      data_dir: root of TFDS datasets; "": TFDS's default.
+
+    Raises:
+      UserError: an impossible size.
+    """
+    root = os.path.expanduser(data_dir) or None
     own = config(size, font)
     # TFDS wants the very object that the class lists, where one has the same name.
     own = next((listed for listed in Emoji.BUILDER_CONFIGS if listed.name == own.name), own)
@@ -104,17 +111,3 @@ def named(name: str, data_dir: str | os.PathLike) -> Emoji:
     if name and not name.isdecimal():
         raise UserError(f"emoji/{name}: give the side of the pictures in pixels, as in emoji/64")
     return builder(data_dir, int(name or 64))
-
-
-def prepare(data_dir: str | os.PathLike, size: int = 64, font: str = emoji.FONT) -> Path:
-    """Draws and writes the dataset; returns its folder. Done before: returns.
-
-    Raises:
-      UserError: no such font, an impossible size, or a folder that can't be written.
-    """
-    ready = builder(data_dir, size, font)
-    try:
-        ready.download_and_prepare(file_format="array_record")
-    except OSError as error:
-        raise UserError(f"cannot write {data_dir}: {error.strerror or error}") from None
-    return Path(ready.data_dir)

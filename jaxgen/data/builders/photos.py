@@ -96,8 +96,8 @@ class Photos(tfds.core.GeneratorBasedBuilder):
             yield name, {"image": png, "name": name}
 
 
-def builder(data_dir: str | os.PathLike | None = None) -> Photos:
-    """The builder, prepared; `data_dir` defaults to `tfds` in the user's cache.
+def builder(data_dir: str | os.PathLike = "") -> Photos:
+    """The builder, prepared; `data_dir` "" is `tfds` in the user's cache.
 
     Two processes that start at once each prepare in a folder of their own; the first to finish
     renames its folder to the final place, the other one takes what it finds there.
@@ -119,7 +119,7 @@ def builder(data_dir: str | os.PathLike | None = None) -> Photos:
         ) from None
     try:
         logging.info("preparing the embedded photos in %s", root)
-        _prepare(scratch)
+        _write(scratch)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(scratch / target.relative_to(root), target)
@@ -135,7 +135,14 @@ def builder(data_dir: str | os.PathLike | None = None) -> Photos:
     return Photos(data_dir=str(root), file_format="array_record")
 
 
-def _prepare(folder: Path) -> None:
+def named(config: str, data_dir: str | os.PathLike) -> Photos:
+    """The builder, prepared, of the one config, which is "". Raises UserError as `builder`."""
+    if config:
+        raise UserError(f"photos/{config}: the photos have no configs; give photos")
+    return builder(data_dir)
+
+
+def _write(folder: Path) -> None:
     """Writes the dataset into `folder`; TFDS's progress bars and prints are kept quiet."""
     tfds.disable_progress_bar()
     try:

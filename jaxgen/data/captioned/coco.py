@@ -18,10 +18,11 @@ from jaxgen.data.captioned.pictures import CaptionedPictures, named, refuse_empt
 from jaxgen.data.picture_source import usable
 from jaxgen.errors import UserError
 
+EXAMPLE = "a man riding a wave on top of a surfboard"
 _PARTS = {"train": "train2014", "validation": "val2014"}
 
 
-def open_coco(data: ConfigDict, split: str) -> CaptionedPictures:
+def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
     """Pictures and captions of a split.
 
     The meaning is COCO's number of the picture; pictures that share an equal caption have that of

@@ -18,10 +18,11 @@ from ml_collections import ConfigDict
 from jaxgen.data.captioned.folder import read_lines
 from jaxgen.data.captioned.pictures import CaptionedPictures, named, refuse_empty
 from jaxgen.data.picture_files import read_image
-from jaxgen.data.sr.sources import open_tfds
-from jaxgen.data.tfds import tfds_builder
+from jaxgen.data.tfds import open_tfds, tfds_builder
 from jaxgen.errors import UserError
 
+EXAMPLE = "this bird is red with white and has a very short beak"
+BOXES = True
 NAME = "caltech_birds2011"
 # Numbers of the test classes as CUB counts them, from 1 (Reed et al. 2016).
 TEST_CLASSES = frozenset(
@@ -68,7 +69,7 @@ def around(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return cut if cut.size else image
 
 
-def open_cub(data: ConfigDict, split: str) -> CaptionedPictures:
+def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
     """The birds of the training or the test classes ("validation"); meaning is the class, from 1.
 
     Raises:

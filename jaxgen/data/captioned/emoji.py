@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from jaxgen.data.captioned.pictures import fit, hold_out, normalised, shared_meanings
 from jaxgen.errors import UserError
 
+EXAMPLE = "grinning face"
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 # The one size at which the font has bitmaps, and the box that holds one.
 _STRIKE = 109
@@ -123,6 +124,11 @@ class Emoji:
     def captions(self) -> Iterator[tuple[str, ...]]:
         """Every emoji's captions; draws nothing."""
         return (emoji.captions for emoji in self._emoji)
+
+
+def open_records(data: ConfigDict, split: str) -> Emoji:
+    """The emoji of a split. Raises UserError where the font is absent or draws none."""
+    return Emoji(data, split)
 
 
 def divide(font: str, split: str, holdout: float) -> tuple[tuple[Named, ...], tuple[int, ...]]:

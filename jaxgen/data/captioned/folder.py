@@ -28,6 +28,7 @@ from jaxgen.data.picture_files import list_images
 from jaxgen.data.picture_source import usable
 from jaxgen.errors import UserError
 
+EXAMPLE = "a text"
 # Looked for in the pictures' folder, in this order.
 USUAL = ("captions.jsonl", "metadata.jsonl", "captions.csv", "metadata.csv", "captions.tsv")
 _FILE_KEYS = ("file", "file_name", "filename", "image", "path", "img")
@@ -48,7 +49,7 @@ class Row:
     where: str
 
 
-def open_folder(data: ConfigDict, split: str) -> CaptionedPictures:
+def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
     """The captioned pictures of `data.path`, for "train" or "validation".
 
     Pictures that share an equal caption have the same meaning. Validation pictures are those whose

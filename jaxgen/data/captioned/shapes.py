@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import shape_captions
 from jaxgen.data.captioned.shape_captions import (
@@ -35,12 +36,16 @@ from jaxgen.data.captioned.shape_captions import (
 from jaxgen.errors import UserError
 
 __all__ = [
-    "ATTRIBUTES", "COLOURS", "HELD_OUT", "PLACES", "SHAPES", "SIZES", "SPLITS", "Claim", "Scene",
-    "Shapes", "Spot", "Thing", "captions", "coverage", "draw", "make_scene", "meaning", "parse",
-    "true_of", "vocabulary",
+    "ATTRIBUTES", "COLOURS", "EXAMPLE", "HELD_OUT", "PLACES", "SHAPES", "SIZES", "SPLITS",
+    "TOKENIZED", "Claim", "Scene", "Shapes", "Spot", "Thing", "captions", "check", "coverage",
+    "draw", "make_scene", "meaning", "open_records", "parse", "true_of", "vocabulary",
 ]  # fmt: skip
 
+EXAMPLE = "a large red circle"
 SPLITS = ("train", "validation", "held_out")
+VALIDATION_SCENES = 1000  # and as many held-out ones
+# Scenes are made of a few words: a tokenizer has seen enough after so many.
+TOKENIZED = 2000
 HELD_OUT = (("red", "triangle"), ("green", "circle"), ("purple", "square"), ("cyan", "triangle"))
 SEEN = tuple((c, s) for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT)
 PALETTE = {
@@ -203,6 +208,21 @@ def draw(scene: Scene, size: int) -> np.ndarray:
 
 
 # ---- records -------------------------------------------------------------------------------------
+
+
+def check(data: ConfigDict) -> None:
+    """Refuses settings under which captions would no longer be true. Raises UserError."""
+    if data.flip or data.enlarge > 1:
+        raise UserError(
+            "data.source=shapes: captions say where things are, so data.flip must be False and "
+            "data.enlarge 1"
+        )
+
+
+def open_records(data: ConfigDict, split: str) -> Shapes:
+    """The scenes of a split: `data.count` to train on. Raises UserError as `Shapes`."""
+    count = data.count if split == "train" else VALIDATION_SCENES
+    return Shapes(split, count, data.size, tuple(data.objects), data.cache_mb)
 
 
 class Shapes:

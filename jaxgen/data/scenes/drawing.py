@@ -15,18 +15,14 @@ the validation scenes of more than one patch show only those.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxgen.data.resize import imresize
-from jaxgen.data.text.tokens import COMMA, WordTokenizer, only_start
-from jaxgen.errors import UserError
+from jaxgen.data.text.tokens import COMMA
 
 SCALE = 4
 # Standard deviation of a texture, in levels; the brightest dot is sqrt(3) times as far from its
@@ -93,52 +89,6 @@ _PLACES = {
 }
 _HELD_OUT = 8  # one combination of textures in so many
 _SPLITS = {"train": 0, "validation": 1}
-
-
-def defaults() -> ConfigDict:
-    """The section `data` of a prompted family's config."""
-    return ConfigDict(
-        {
-            "source": "scenes",
-            "scale": SCALE,
-            "hr_size": 64,  # side of the scenes; a multiple of 4, at least 48
-            "count": 4096,  # training scenes; captions are drawn anew each time
-            "prompt_length": 28,  # tokens, the start included
-            "prompt_dropout": 0.1,  # share of examples whose prompt is taken away
-            "partial": 0.15,  # share of captions that leave a patch out
-            "vocabulary": vocabulary(),  # travels with the run: its order gives the words' ids
-            "workers": 0,  # worker processes; 0: threads of this process only
-            "threads": 2,  # reading threads per process
-        }
-    )
-
-
-def check(data: ConfigDict) -> None:
-    """Refuses unknown keys and impossible values.
-
-    Raises:
-      UserError: naming the key.
-    """
-    known = defaults()
-    for key in data:
-        if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"unknown config key data.{key}{hint}")
-    if data.source != "scenes":
-        raise UserError(
-            f"data.source={data.source!r}: prompts come with the source 'scenes' only; captioned "
-            "pictures of your own need a source that gives a caption with each picture"
-        )
-    if data.scale != SCALE:
-        raise UserError(f"data.scale={data.scale}: the scenes' textures vanish at 4 only")
-    if data.hr_size % SCALE or data.hr_size < 48:
-        raise UserError(f"data.hr_size={data.hr_size} must be a multiple of 4, 48 or more")
-    if data.count < 1:
-        raise UserError(f"data.count must be at least 1, not {data.count}")
-    for key in ("prompt_dropout", "partial"):
-        if not 0 <= data[key] <= 1:
-            raise UserError(f"data.{key} is a probability, not {data[key]}")
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -311,69 +261,3 @@ def make_scene(split: str, index: int, size: int) -> Scene:
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
-
-
-# ---- training examples ---------------------------------------------------------------------------
-
-
-class Scenes:
-    """Random-access records {"_scene", "lr", "hr"}; a scene is drawn at its first use and kept."""
-
-    def __init__(self, data: ConfigDict, split: str, count: int):
-        check(data)
-        self._split, self._size, self._count = split, data.hr_size, count
-        self._drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        index = range(self._count)[index]
-        scene = make_scene(self._split, index, self._size)
-        if index not in self._drawn:
-            hr = draw(scene)
-            self._drawn[index] = imresize(hr, scale=1 / SCALE), hr
-        lr, hr = self._drawn[index]
-        return {"_scene": scene, "lr": lr, "hr": hr}
-
-
-class MakeExample:
-    """One record -> one training example; a class because Grain pickles it into its workers.
-
-    Gives lr (n/4, n/4, 3) and hr (n, n, 3), uint8; tokens (t,) int32 and mask (t,) bool of a newly
-    drawn caption, or of the empty prompt; and meaning, () int32: 0 for the empty prompt, else equal
-    for captions of which one may be true of the other's scene.
-    """
-
-    def __init__(self, data: ConfigDict):
-        check(data)
-        self.tokenizer = WordTokenizer(data.vocabulary, data.prompt_length)
-        self.dropout, self.partial = data.prompt_dropout, data.partial
-
-    def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        text, named = caption(record["_scene"], rng, self.partial)
-        if rng.random() < self.dropout:
-            tokens, mask = only_start(self.tokenizer.length)
-            meaning = 0
-        else:
-            prompt = self.tokenizer.encode(text)
-            tokens, mask = prompt.tokens, prompt.mask
-            meaning = sum(1 << TEXTURES.index(texture) for texture in named)
-        return {
-            "lr": record["lr"],
-            "hr": record["hr"],
-            "tokens": tokens,
-            "mask": mask,
-            "meaning": np.int32(meaning),
-        }
-
-
-def train_source(data: ConfigDict) -> Scenes:
-    """The training records."""
-    return Scenes(data, "train", data.count)
-
-
-def train_transform(data: ConfigDict) -> Callable[[Any], Any]:
-    """The Grain transform of a `data` section: MapDataset of records -> MapDataset of examples."""
-    make = MakeExample(data)
-    return lambda dataset: dataset.random_map(make)

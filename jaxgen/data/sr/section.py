@@ -1,8 +1,6 @@
-"""Data: sources of pictures, degradations and the Grain pipeline. Host side, NumPy, no TensorFlow.
+"""The `data` section of super-resolution configs: its keys with their defaults, and their check.
 
-`defaults()` is the `data` section of every config, and `check` refuses impossible values in one.
-The work is in `sources` (where records come from), `sr` (examples of LR and HR), `pipeline`
-(shuffled, sharded, resumable batches), `degrade`, `blind` and `resize` (the pictures' arithmetic).
+Where records come from: `sources`; what becomes of one: `examples`, `degrade` and `blind`.
 """
 
 from __future__ import annotations
@@ -99,13 +97,11 @@ def check(data: ConfigDict) -> None:
     """
     check_keys(data, defaults(), "data", start="jaxgen.data.sr.section.defaults()")
     check_choices(data, _CHOICES)
-    check_least(data, {"scale": 1, "hr_size": 1, "holdout": 0, "cache_mb": 0})
+    least = {"scale": 1, "hr_size": 1, "holdout": 0, "cache_mb": 0, "workers": 0, "threads": 0}
+    check_least(data, least)
     low, high = data.rescale
     if not 0 < low <= high <= 1:
         raise UserError(f"data.rescale={data.rescale} must be a range (low, high) in (0, 1]")
-    for key in ("workers", "threads"):
-        if data[key] < 0:
-            raise UserError(f"data.{key} can't be negative, but is {data[key]}")
     if data.hr_size % data.scale:
         raise UserError(
             f"data.hr_size={data.hr_size} must be a multiple of data.scale={data.scale}; "

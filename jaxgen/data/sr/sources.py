@@ -19,10 +19,8 @@ from ml_collections import ConfigDict
 from jaxgen.data.picture_files import list_images, read_image
 from jaxgen.data.picture_source import Files, Pictures, Reader, usable
 from jaxgen.data.sr.section import check
-from jaxgen.data.tfds import command, prepare, tfds_builder
+from jaxgen.data.tfds import open_tfds, tfds_builder
 from jaxgen.errors import UserError
-
-__all__ = ["Pictures", "open_source", "prepare"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +93,9 @@ def open_source(data: ConfigDict, split: str) -> Pictures:
 def _photos(split: str) -> TfdsReader:
     import tensorflow_datasets as tfds
 
-    from jaxgen.data.builders import photos
-
     # Decoded by `read_image`: TFDS's own decoder warns that OpenCV is missing.
     decoders = {"image": tfds.decode.SkipDecoding()}
-    records = photos.builder().as_data_source(split, decoders=decoders)
+    records = open_tfds(tfds_builder("photos"), split, "photos", "", decoders=decoders)
     return TfdsReader(records, "image", "photos")
 
 
@@ -111,30 +107,6 @@ def _tfds(data: ConfigDict, split: str) -> TfdsReader:
     spec = _tfds_split(builder.info.splits, split, data.holdout)
     records = open_tfds(builder, spec, data.name, data.data_dir)
     return TfdsReader(records, key, f"{data.name}:{spec}")
-
-
-def open_tfds(builder: Any, spec: str, name: str, data_dir: str, **options: Any) -> Any:
-    """The data source of a TFDS split such as "train+test".
-
-    Args:
-      name: what `jaxgen prepare` calls the dataset. data_dir: its root, "" for TFDS's default.
-      options: of `as_data_source`.
-
-    Raises:
-      UserError: not prepared, or prepared as TFRecord; with the command that prepares it.
-    """
-    try:
-        return builder.as_data_source(spec, **options)
-    except Exception as error:
-        if builder.is_prepared() and "file format" in str(error):
-            raise UserError(
-                f"{builder.data_dir} holds TFRecords, which need TensorFlow; prepare it again "
-                f"elsewhere: {command(name, 'OTHER_FOLDER')}"
-            ) from None
-        if not builder.is_prepared():
-            folder = data_dir or builder.data_dir_root
-            raise UserError(f"{name} is not prepared; run: {command(name, folder)}") from None
-        raise
 
 
 def _tfds_split(splits: Any, split: str, holdout: int) -> str:

@@ -1,4 +1,4 @@
-"""A text as a model reads it."""
+"""A text as numbers: what every tokenizer gives and every model that reads takes."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.resize import imresize
-from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.scenes.drawing import draw, make_scene, other_textures, usual_caption
 from jaxgen.metrics.psnr_ssim import psnr, rgb_to_y
 from jaxgen.task import Evaluation
 from jaxgen.verbs.upscale.contract import Upscale
@@ -33,14 +33,14 @@ def evaluate(config: ConfigDict, verb: Upscale, nets, frozen, step) -> Evaluatio
     totals: dict[str, list[float]] = {}
     rows: list[list[tuple[str, np.ndarray]]] = []
     for index in range(config.eval.images):
-        scene = prompted.make_scene("validation", index, config.data.hr_size)
-        wrong = prompted.other_textures(scene, np.random.default_rng(index))
+        scene = make_scene("validation", index, config.data.hr_size)
+        wrong = other_textures(scene, np.random.default_rng(index))
         texts = {
-            "right": prompted.usual_caption(scene),
+            "right": usual_caption(scene),
             "empty": "",
-            "shuffled": prompted.usual_caption(wrong),
+            "shuffled": usual_caption(wrong),
         }
-        high = prompted.draw(scene)
+        high = draw(scene)
         low = imresize(high, scale=1 / config.data.scale)
         results = {}
         for kind, text in texts.items():

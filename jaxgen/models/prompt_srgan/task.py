@@ -19,7 +19,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from jaxgen import weights
-from jaxgen.data.scenes import drawing as prompted
+from jaxgen.data.scenes import examples as scenes
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
@@ -90,7 +90,7 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
 
 def make_task(config: ConfigDict) -> Task:
     """The Task of this config; see `jaxgen.task`."""
-    prompted.check(config.data)
+    scenes.check(config.data)
     losses = PromptLosses(
         make_generator(config),
         sr.make_module(
@@ -104,10 +104,7 @@ def make_task(config: ConfigDict) -> Task:
     return dataclasses.replace(
         task,
         frozen={"perceptual": task.frozen["perceptual"]},
-        train_data=lambda: (
-            prompted.train_source(config.data),
-            prompted.train_transform(config.data),
-        ),
+        train_data=lambda: scenes.train_data(config.data),
         evaluate=partial(evaluate, config, upscale),
     )
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.errors import UserError
 from jaxgen.evaluation.captions import evaluate
 from jaxgen.losses import adversarial, cutmix, diff_augment, matching, mode_seeking
@@ -39,7 +39,7 @@ TRAINED_BY = ("g", "d", "both", "damsm", "none")
 
 def resolve(config: ConfigDict) -> ConfigDict:
     """The config with what the captions decide filled in: the tokenizer. See `jaxgen.config`."""
-    return captioned.resolve(config)
+    return tokenizers.resolve(config)
 
 
 def make_text_encoder(config: ConfigDict) -> Any:
@@ -47,7 +47,7 @@ def make_text_encoder(config: ConfigDict) -> Any:
     settings = config.model.text.to_dict()
     module = choose(ENCODERS, settings.pop("kind"), "model.text.kind")
     settings.pop("trained_by")
-    tokenizer = captioned.make_tokenizer(config.data)
+    tokenizer = tokenizers.make_tokenizer(config.data)
     if module is TransformerEncoder:
         settings["length"] = tokenizer.length
     known = {field.name for field in dataclasses.fields(module)}
@@ -85,7 +85,7 @@ def generate_verb(config: ConfigDict, encoder: Any, generator: Any) -> Generate:
         nets=("text", "g"),
         size=config.data.size,
         noise=tuple(generator.noise),
-        read=captioned.make_tokenizer(config.data).encode,
+        read=tokenizers.make_tokenizer(config.data).encode,
         embed=embed,
         draw=draw,
         options={"truncation": TRUNCATION},
@@ -111,7 +111,7 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
       losses: of the family's networks.
       verb: its `generate`, by which it is evaluated.
     """
-    captioned.check(config.data)
+    section.check(config.data)
     loss, trained_by = config.model.loss, config.model.text.trained_by
     choose(dict.fromkeys(TRAINED_BY), trained_by, "model.text.trained_by")
     t2i_features.check(config)
@@ -132,7 +132,7 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
     return Task(
         init=losses.init,
         phases=tuple(phases),
-        train_data=lambda: captioned.train_data(config.data),
+        train_data=lambda: examples.train_data(config.data),
         ema=dict.fromkeys(averaged, ema) if ema else {},
         evaluate=partial(evaluate, config, verb),
         eval_nets=verb.nets,

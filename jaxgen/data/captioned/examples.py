@@ -1,0 +1,91 @@
+"""Training examples of captioned pictures.
+
+An example is {"image": uint8 (n, n, 3), "tokens": int32 (t,), "mask": bool (t,), "meaning": int32
+()}, n = `data.size`; with `data.embeddings` it holds "words": float32 (t, w) and "sentence":
+float32 (e,), and no tokens. For its meaning see `jaxgen.data.captioned.source.Records`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from jaxgen.data.captioned.records import center, open_records
+from jaxgen.data.captioned.section import check
+from jaxgen.data.captioned.source import Records, find_source
+from jaxgen.data.captioned.tokenizers import make_tokenizer, report
+from jaxgen.data.text.tokens import Tokenizer, fill
+
+
+class ReadTokens:
+    """Draws one of a record's captions: {"tokens": int32 (t,), "mask": bool (t,)}."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+
+    def __call__(
+        self, captions: tuple[str, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        caption = captions[int(rng.integers(len(captions)))]
+        tokens, mask = fill(self.tokenizer.ids(caption), self.tokenizer.length)
+        return {"tokens": tokens, "mask": mask}
+
+
+class MakeExample:
+    """One record -> one training example; a class because Grain pickles it into its workers.
+
+    Draws, in this order, one of the record's captions, the crop's place, and the flip.
+
+    Raises:
+      UserError: a caption that `data.embeddings` does not hold.
+    """
+
+    def __init__(self, data: ConfigDict):
+        check(data)
+        self.size, self.crop, self.flip = data.size, data.crop, data.flip
+        self.read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
+        if data.embeddings:
+            from jaxgen.data.text.features import ReadFeatures
+
+            self.read = ReadFeatures(data.embeddings, data.length, data.captions_per_example)
+        else:
+            self.read = ReadTokens(make_tokenizer(data))
+
+    def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        text = self.read(record["_captions"], rng)
+        image = record["image"]
+        height, width = image.shape[:2]
+        if self.crop == "center":
+            image = center(image, self.size)
+        elif (height, width) != (self.size, self.size):
+            top = int(rng.integers(height - self.size + 1))
+            left = int(rng.integers(width - self.size + 1))
+            image = image[top : top + self.size, left : left + self.size]
+        if self.flip and rng.random() < 0.5:
+            image = image[:, ::-1]
+        return {
+            "image": np.ascontiguousarray(image),
+            **text,
+            "meaning": np.int32(record["meaning"]),
+        }
+
+
+def train_data(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
+    """(records, transform) for `jaxgen.task.Task.train_data`.
+
+    What the tokenizer leaves out of the training captions is logged once, here.
+
+    Raises:
+      UserError: impossible settings, or nothing to train on.
+    """
+    make = MakeExample(data)
+    records = open_records(data, "train")
+    if isinstance(make.read, ReadTokens) and find_source(data.source).vocabulary is None:
+        texts = (text for captions in records.captions() for text in captions)
+        if said := report(texts, make.read.tokenizer):
+            logging.warning("%s", said)
+    return records, lambda dataset: dataset.random_map(make)

@@ -1,0 +1,88 @@
+"""What a source of captioned pictures is: a module of this package, found by its name.
+
+`data.source` is the module's name, and what the module offers stands in `Source`: a new source is a
+new file here, and edits no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError
+
+_PACKAGE = "jaxgen.data.captioned"
+
+
+class Records(Protocol):
+    """Random access to captioned pictures; pickled into Grain's workers.
+
+    A record is {"image": uint8 (h, w, 3), "_captions": tuple of texts, "meaning": int} and more,
+    h and w being `data.size` or more. Where two records' meanings differ, no caption of one is true
+    of the other's picture.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    def captions(self) -> Iterator[tuple[str, ...]]:
+        """The records' captions in their order; reads no picture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The names that a source's module holds; those with a default here may be left out.
+
+    open_records: (data, split) -> `Records`; raises UserError where nothing usable is there.
+    EXAMPLE: a text that a model trained on it can be asked for.
+    SPLITS: that there are. "held_out" is of combinations that are never trained on.
+    BOXES: whether it can cut a picture around what it shows, as `data.crop=bbox` wants.
+    TOKENIZED: so many training records' captions make a tokenizer; None: all.
+    vocabulary: () -> every word of its captions in a fixed order, where captions follow from the
+      config alone: prompts are then read before any captions are.
+    check: (data) -> None; raises UserError for settings that it cannot work with.
+    """
+
+    open_records: Callable[[ConfigDict, str], Records]
+    EXAMPLE: str
+    SPLITS: tuple[str, ...] = ("train", "validation")
+    BOXES: bool = False
+    TOKENIZED: int | None = None
+    vocabulary: Callable[[], tuple[str, ...]] | None = None
+    check: Callable[[ConfigDict], None] | None = None
+
+
+def find_source(name: str) -> Source:
+    """The source that `data.source` names.
+
+    Raises:
+      UserError: there is none of this name; lists those that there are.
+    """
+    module = f"{_PACKAGE}.{name}"
+    try:
+        held = vars(importlib.import_module(module)) if name.isidentifier() else {}
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        held = {}
+    if "EXAMPLE" not in held:
+        known = source_names()
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"data.source must be one of {', '.join(known)}, not {name!r}{hint}")
+    names = [field.name for field in dataclasses.fields(Source)]
+    return Source(**{key: held[key] for key in names if key in held})
+
+
+def source_names() -> list[str]:
+    """The names of the sources that come with jaxgen."""
+    package = importlib.import_module(_PACKAGE)
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [n for n in names if hasattr(importlib.import_module(f"{_PACKAGE}.{n}"), "EXAMPLE")]
