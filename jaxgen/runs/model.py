@@ -24,15 +24,9 @@ from jaxgen.runs.card import model_card
 from jaxgen.task import Prompt
 from jaxgen.verbs.generate.use import GeneratingModel
 from jaxgen.verbs.offered import check_fit, nets_of, verbs_of
-from jaxgen.weights.places import (
-    CARD,
-    CONFIG,
-    WEIGHTS,
-    is_export,
-    read_metrics,
-    read_number,
-    resolve,
-)
+from jaxgen.weights.files import parse_metrics as read_metrics
+from jaxgen.weights.files import parse_number as read_number
+from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, resolve
 
 
 class Model(GeneratingModel):
@@ -213,8 +207,8 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
         facts = weights.read_metadata(folder / WEIGHTS)
         found, metrics = read_number(facts.get("step")), read_metrics(facts.get("metrics"))
     else:
-        from jaxgen.train.checkpoint import load_for_use
-        from jaxgen.train.writers import read_metrics as read_log
+        from jaxgen.weights.checkpoints import load_for_use
+        from jaxgen.weights.checkpoints import read_metrics as read_log
 
         tree, found = load_for_use(folder, step=step, best=best, nets=nets_of(verbs))
         metrics = _evaluated(read_log(folder), found)

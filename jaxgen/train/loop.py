@@ -27,7 +27,7 @@ from jaxgen.log import log
 from jaxgen.task import Due, Evaluation, Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
-from jaxgen.train.checkpoint import Checkpoints, load_for_use
+from jaxgen.train.checkpoint import Checkpoints
 from jaxgen.train.compiled import CompiledStep, compile_step
 from jaxgen.train.family import load_task, resolve
 from jaxgen.train.meter import Meter
@@ -42,6 +42,9 @@ from jaxgen.train.state import (
 )
 from jaxgen.train.step import Tally
 from jaxgen.train.tally import read_tally
+from jaxgen.weights.checkpoints import load_for_use
+from jaxgen.weights.nets import open_nets
+from jaxgen.weights.places import CONFIG
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
 # waiting batches don't fill its memory.
@@ -306,18 +309,14 @@ def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
 
 def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainState:
     """Puts in the nets that `train.init_from` takes from other runs or weight files."""
-    from jaxgen.weights.nets import load_nets
-
     nets: dict[str, Any] = {}
     for net, source in sources.items():
         if not source:
             continue
-        found = load_nets(source)
-        if net not in found:
-            raise UserError(
-                f"train.init_from.{net}: {source} has no net '{net}', only {list(found)}"
-            )
-        nets[net] = found[net]
+        try:
+            nets[net] = open_nets(source, (net,)).nets[net]
+        except UserError as error:
+            raise UserError(f"train.init_from.{net}: {error}") from None
         log.info("net %s starts from %s", net, source)
     if not nets:
         return state
@@ -335,7 +334,7 @@ def _open_workdir(config: ConfigDict, workdir: Path) -> None:
         raise UserError(
             f"can't make {workdir}: {error.strerror}; choose another --workdir"
         ) from None
-    saved = workdir / "config.json"
+    saved = workdir / CONFIG
     if saved.exists():
         before = configs.from_json(saved)
         changed = configs.differences(before, config)

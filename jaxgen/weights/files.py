@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax import traverse_util
 
 from jaxgen.errors import UserError
 from jaxgen.weights.keymap import Tensors, Tree, flatten
@@ -88,7 +88,14 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     paths = {tuple(key.split("/")) for key in flat}
     if any(key[:i] in paths for key in paths for i in range(1, len(key))):
         raise UserError(f"{path}: a tensor's name is another one's folder; not a jaxgen file")
-    return traverse_util.unflatten_dict(flat, sep="/")
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *folders, name = key.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = value
+    return tree
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -104,6 +111,19 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def parse_metrics(text: str | None) -> dict[str, float]:
+    """The metrics in a weights file's metadata; {} where there are none."""
+    try:
+        return dict(json.loads(text or "{}"))
+    except (json.JSONDecodeError, TypeError, ValueError):
+        return {}
+
+
+def parse_number(text: str | None) -> int:
+    """A count in a weights file's metadata; 0 where there is none."""
+    return int(text) if text and text.isdigit() else 0
 
 
 def _check_is_file(path: Path) -> None:

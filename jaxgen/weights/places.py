@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
+from jaxgen.weights.files import parse_metrics, parse_number
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
@@ -68,28 +68,15 @@ def list_models() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "family": facts.get("family", configs.from_json(folder / CONFIG).family),
-                "scale": read_number(facts["scale"]) if "scale" in facts else None,
-                "size": read_number(facts["size"]) if "size" in facts else None,
-                "parameters": read_number(facts.get("parameters")),
-                "step": read_number(facts.get("step")),
-                "metrics": read_metrics(facts.get("metrics")),
+                "scale": parse_number(facts["scale"]) if "scale" in facts else None,
+                "size": parse_number(facts["size"]) if "size" in facts else None,
+                "parameters": parse_number(facts.get("parameters")),
+                "step": parse_number(facts.get("step")),
+                "metrics": parse_metrics(facts.get("metrics")),
                 "headline": _headline(folder / CARD),
             }
         )
     return rows
-
-
-def read_metrics(text: str | None) -> dict[str, float]:
-    """The metrics in a weights file's header; {} where there are none."""
-    try:
-        return dict(json.loads(text or "{}"))
-    except (json.JSONDecodeError, TypeError, ValueError):
-        return {}
-
-
-def read_number(text: str | None) -> int:
-    """A count in a weights file's header; 0 where there is none."""
-    return int(text) if text and text.isdigit() else 0
 
 
 def _headline(card: Path) -> str:
