@@ -11,7 +11,7 @@ from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.weights import checkpoints
 from jaxgen.weights.files import parse_metrics, parse_number, read_metadata, read_tree
-from jaxgen.weights.places import BUNDLED, CHECKPOINTS, CONFIG, WEIGHTS, bundled_names
+from jaxgen.weights.places import BUNDLED, CHECKPOINTS, CONFIG, WEIGHTS, bundled_names, is_export
 
 
 class Opened(NamedTuple):
@@ -48,9 +48,7 @@ def open_nets(
     Raises:
       UserError: nothing of this kind is there, it is damaged, or it lacks one of the nets.
     """
-    path = Path(source).expanduser()
-    if not path.exists() and str(source) in bundled_names():
-        path = BUNDLED / str(source)
+    path = locate(source)
     config = configs.from_json(path / CONFIG) if (path / CONFIG).is_file() else None
     file = path / WEIGHTS if path.is_dir() else path
     # An exported folder is one that has weights of its own, whatever else lies there.
@@ -72,6 +70,17 @@ def open_nets(
         facts.get("family") or _family(config),
         config,
     )
+
+
+def locate(source: str | Path) -> Path:
+    """The folder or the file that a source means; it need not be there.
+
+    `weights.safetensors` and `config.json` of an exported folder mean the folder.
+    """
+    path = Path(source).expanduser()
+    if not path.exists() and str(source) in bundled_names():
+        return BUNDLED / str(source)
+    return path.parent if path.name in (WEIGHTS, CONFIG) and is_export(path.parent) else path
 
 
 def _read_own(file: Path) -> dict[str, Any]:
