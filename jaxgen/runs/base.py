@@ -12,6 +12,7 @@ from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.task import Prompt, PromptedUpscale
 from jaxgen.verbs.offered import nets_of, verbs_of
+from jaxgen.weights import parts
 
 
 class BaseModel:
@@ -26,6 +27,8 @@ class BaseModel:
       metrics: of the evaluation at `step`, {} if there was none.
       verbs: what the family offers, by name; each is also a method here. Weights without one can
         be exported and trained from.
+      made_of: the trained models that it is made of, by name (`jaxgen.weights.parts`); their nets
+        are among `nets` as "first_stage/decoder".
     """
 
     def __init__(
@@ -36,12 +39,15 @@ class BaseModel:
         step: int,
         metrics: Mapping[str, float] | None = None,
         verbs: Mapping[str, Any] | None = None,
+        made_of: Mapping[str, parts.Part] | None = None,
     ):
         self.name = name
         self.config = config
         self.step = step
         self.metrics = dict(metrics or {})
-        self.verbs = dict(verbs_of(config) if verbs is None else verbs)
+        self.made_of = dict(made_of or {})
+        self.verbs = dict(verbs_of(config, self.made_of) if verbs is None else verbs)
+        nets = {**nets, **parts.named(parts.arrays(self.made_of))}
         # Only what the verbs need: no discriminator.
         self.nets = {net: nets[net] for net in nets_of(self.verbs) or nets}
         self._placed: dict[str, Any] = {}

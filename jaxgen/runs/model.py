@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,10 @@ from jaxgen.errors import UserError
 from jaxgen.runs.card import model_card
 from jaxgen.task import Prompt
 from jaxgen.verbs.generate.use import GeneratingModel
-from jaxgen.verbs.offered import check_fit, nets_of, verbs_of
-from jaxgen.weights.files import parse_metrics as read_metrics
-from jaxgen.weights.files import parse_number as read_number
+from jaxgen.verbs.offered import check_fit, nets_of, verbs_of, wanted_parts
+from jaxgen.weights import parts
+from jaxgen.weights.files import whole_folder
+from jaxgen.weights.nets import open_nets
 from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, resolve
 
 
@@ -151,28 +150,13 @@ class Model(GeneratingModel):
         if occupied and not (overwrite and is_export(folder)):
             hint = "; pass overwrite to replace it" if is_export(folder) else ""
             raise UserError(f"{folder} exists and is not empty: choose another folder{hint}")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        try:
-            partial.mkdir(parents=True)
+        with whole_folder(folder) as partial:
             (partial / CONFIG).write_text(configs.to_json(self.config))
-            weights.write_safetensors(partial / WEIGHTS, self.nets, self._facts())
+            own = {net: tree for net, tree in self.nets.items() if "/" not in net}
+            weights.write_safetensors(partial / WEIGHTS, own, self._facts())
             card = model_card(folder.name, self.config, self._facts(), self.metrics)
             (partial / CARD).write_text(card)
-            if occupied:
-                folder.rename(old)
-            elif folder.is_dir():
-                folder.rmdir()
-            partial.rename(folder)
-        except OSError as error:
-            if occupied and old.exists() and not folder.exists():
-                old.rename(folder)
-            raise UserError(
-                f"cannot write {folder}: {error.strerror or error}; choose another folder"
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            parts.keep(self.made_of, partial)
         return folder
 
     def _facts(self) -> dict[str, str]:
@@ -199,27 +183,9 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     """
     folder = resolve(name_or_path)
     config = configs.from_json(folder / CONFIG)
-    verbs = verbs_of(config)
-    if (folder / WEIGHTS).is_file():
-        if step is not None or best:
-            raise UserError(f"{folder} is an exported model: it has one step only")
-        tree = weights.read_tree(folder / WEIGHTS)
-        facts = weights.read_metadata(folder / WEIGHTS)
-        found, metrics = read_number(facts.get("step")), read_metrics(facts.get("metrics"))
-    else:
-        from jaxgen.weights.checkpoints import load_for_use
-        from jaxgen.weights.checkpoints import read_metrics as read_log
-
-        tree, found = load_for_use(folder, step=step, best=best, nets=nets_of(verbs))
-        metrics = _evaluated(read_log(folder), found)
-    check_fit(folder, verbs, tree)
-    return Model(folder.name, config, tree, found, metrics, verbs)
-
-
-def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
-    """Metrics of the evaluation at `step`, out of metrics.jsonl."""
-    found: dict[str, float] = {}
-    for line in lines:
-        if line.get("kind") == "eval" and line.get("step") == step:
-            found = {k: v for k, v in line.items() if isinstance(v, float)}
-    return found
+    made_of = parts.of_model(folder, config, wanted_parts(config))
+    verbs = verbs_of(config, made_of)
+    wanted = tuple(net for net in nets_of(verbs) if "/" not in net)
+    opened = open_nets(folder, wanted or None, step, best)
+    check_fit(folder, verbs, {**opened.nets, **parts.named(parts.arrays(made_of))})
+    return Model(folder.name, config, opened.nets, opened.step, opened.metrics, verbs, made_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,17 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.task import Generate, Upscale
+from jaxgen.weights.parts import Part, Wanted
 from jaxgen.weights.places import CONFIG
 
 
-def verbs_of(config: ConfigDict) -> dict[str, Any]:
+def verbs_of(
+    config: ConfigDict, made_of: Mapping[str, Part] = MappingProxyType({})
+) -> dict[str, Any]:
     """The verbs of a config's family by name; {} for converted weights to train from only.
+
+    Args:
+      made_of: the model's parts, for a family that takes some.
 
     Raises:
       UserError: there is no such family.
@@ -24,20 +31,35 @@ def verbs_of(config: ConfigDict) -> dict[str, Any]:
     origin = config.get("origin")
     if origin is not None and origin.net != "g":
         return {}
+    module = _family(config)
+    if origin is not None and hasattr(module, "resolve"):
+        return {}  # a text-to-image generator alone, without what reads the text
+    config = _for_this_machine(config)
+    return dict(module.verbs(config, made_of) if hasattr(module, "parts") else module.verbs(config))
+
+
+def wanted_parts(config: ConfigDict) -> dict[str, Wanted]:
+    """What trained models a config's family is made of, by name; {} for most families.
+
+    Raises:
+      UserError: there is no such family.
+    """
+    ask = getattr(_family(config), "parts", None)
+    return {} if ask is None else dict(ask(config))
+
+
+def _family(config: ConfigDict) -> Any:
     family = config.get("family")
     unknown = UserError(f"the config's family {family!r} is not part of this jaxgen")
     if not isinstance(family, str) or not family.isidentifier():
         raise unknown
     try:
-        module = importlib.import_module(f"jaxgen.models.{family}")
+        return importlib.import_module(f"jaxgen.models.{family}")
     except ModuleNotFoundError as error:
         # Only the family itself: a missing dependency of it is another problem.
         if error.name != f"jaxgen.models.{family}":
             raise
         raise unknown from None
-    if origin is not None and hasattr(module, "resolve"):
-        return {}  # a text-to-image generator alone, without what reads the text
-    return dict(module.verbs(_for_this_machine(config)))
 
 
 def nets_of(verbs: Mapping[str, Any]) -> tuple[str, ...]:
