@@ -74,7 +74,7 @@ class Part:
         for path, value in sorted(flatten(self.nets).items()):
             array = np.ascontiguousarray(value)
             digest.update(f"{path} {array.dtype} {np.shape(value)}\n".encode())
-            digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+            digest.update(array.reshape(-1).view(np.uint8).data)
         for name, part in sorted(self.parts.items()):
             digest.update(f"{name} {part.fingerprint}\n".encode())
         return digest.hexdigest()
