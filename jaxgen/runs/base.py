@@ -46,7 +46,7 @@ class BaseModel:
         self.step = step
         self.metrics = dict(metrics or {})
         self.made_of = dict(made_of or {})
-        self.verbs = dict(verbs_of(config, self.made_of) if verbs is None else verbs)
+        self.verbs = dict(verbs_of(parts.filled(config, self.made_of)) if verbs is None else verbs)
         nets = {**nets, **parts.named(parts.arrays(self.made_of))}
         # Only what the verbs need: no discriminator.
         self.nets = {net: nets[net] for net in nets_of(self.verbs) or nets}

@@ -152,7 +152,8 @@ class Model(GeneratingModel):
             raise UserError(f"{folder} exists and is not empty: choose another folder{hint}")
         with whole_folder(folder) as partial:
             (partial / CONFIG).write_text(configs.to_json(self.config))
-            own = {net: tree for net, tree in self.nets.items() if "/" not in net}
+            given = parts.named(parts.arrays(self.made_of))
+            own = {net: tree for net, tree in self.nets.items() if net not in given}
             weights.write_safetensors(partial / WEIGHTS, own, self._facts())
             card = model_card(folder.name, self.config, self._facts(), self.metrics)
             (partial / CARD).write_text(card)
@@ -184,8 +185,9 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     folder = resolve(name_or_path)
     config = configs.from_json(folder / CONFIG)
     made_of = parts.of_model(folder, config, wanted_parts(config))
-    verbs = verbs_of(config, made_of)
-    wanted = tuple(net for net in nets_of(verbs) if "/" not in net)
-    opened = open_nets(folder, wanted or None, step, best)
-    check_fit(folder, verbs, {**opened.nets, **parts.named(parts.arrays(made_of))})
+    verbs = verbs_of(parts.filled(config, made_of))
+    given = parts.named(parts.arrays(made_of))
+    own = tuple(net for net in nets_of(verbs) if net not in given)
+    opened = open_nets(folder, own or None, step, best)
+    check_fit(folder, verbs, {**opened.nets, **given})
     return Model(folder.name, config, opened.nets, opened.step, opened.metrics, verbs, made_of)

@@ -30,16 +30,22 @@ from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
 from jaxgen.train.checkpoint import Checkpoints
 from jaxgen.train.compiled import CompiledStep, compile_step
-from jaxgen.train.family import load_task, resolve, wanted_parts
+from jaxgen.train.family import load_task, resolve
 from jaxgen.train.meter import Meter
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.profile import Profiler
 from jaxgen.train.signals import StopSignal
-from jaxgen.train.start import fresh_state, init_from, keep_parts, log_sizes, open_workdir
+from jaxgen.train.start import (
+    find_parts,
+    fresh_state,
+    init_from,
+    keep_parts,
+    log_sizes,
+    open_workdir,
+)
 from jaxgen.train.state import TrainState, make_optimizers, variables
 from jaxgen.train.step import Tally
 from jaxgen.train.tally import read_tally
-from jaxgen.weights import parts
 from jaxgen.weights.checkpoints import load_for_use
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
@@ -95,7 +101,7 @@ def train(
     # ---- mesh, task, data -----------------------------------------------------------------------
     mesh = meshes.make_mesh(config.mesh, devices)
     meshes.check_batch(mesh, settings.batch_size, settings.accumulate)
-    made_of = parts.gather(config, workdir, wanted_parts(config))
+    made_of = find_parts(config, workdir)
     task = load_task(config, made_of)
     optimizers = make_optimizers(task, config)
     open_workdir(config, workdir)
@@ -302,7 +308,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
     workdir = Path(workdir).absolute()
     cache.enable(config.train.compilation_cache)
     config = resolve(config)
-    task = load_task(config, parts.gather(config, workdir, wanted_parts(config)))
+    task = load_task(config, find_parts(config, workdir))
     if task.evaluate is None:
         raise UserError(f"the family {config.family} has no evaluation; run it in training mode")
     nets, step = load_for_use(workdir, nets=task.eval_nets or None)

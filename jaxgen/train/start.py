@@ -1,4 +1,4 @@
-"""What a run begins with: its folder, the initial state, and nets that others have trained."""
+"""What a run begins with: its folder, its parts, the initial state, and nets of other runs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from jaxgen.log import log
 from jaxgen.task import Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
+from jaxgen.train.family import wanted_parts
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState, init_state, replace_nets
 from jaxgen.weights import parts
+from jaxgen.weights.checkpoints import complete_steps
 from jaxgen.weights.nets import open_nets
 from jaxgen.weights.places import CONFIG
 
@@ -57,18 +59,75 @@ def open_workdir(config: ConfigDict, workdir: Path) -> None:
         writers.write_text(workdir / "environment.json", about)
 
 
+def find_parts(config: ConfigDict, workdir: str | Path) -> dict[str, parts.Part]:
+    """The parts of a run that begins or goes on: its own copies, else what `config.parts` names.
+
+    Writes nothing; see `keep_parts`.
+
+    Raises:
+      UserError: a part that the family does not take, or needs and is not named; a source that is
+        not there, lacks a net or is of another family; a copy that was altered, or is gone from a
+        run that has begun.
+    """
+    wanted = wanted_parts(config)
+    sources = {name: source for name, source in config.get("parts", {}).items() if source}
+    if unknown := sorted(sources.keys() - wanted.keys()):
+        known = f"it takes {', '.join(wanted)}" if wanted else "it takes none"
+        raise UserError(f"the family {config.family} takes no part {unknown[0]!r}; {known}")
+    found = {}
+    for name, want in wanted.items():
+        if name not in sources:
+            if want.needed:
+                raise UserError(
+                    f"the family {config.family} needs a trained model as parts.{name}: give it a "
+                    "run, an exported folder, a bundled model's name or a weights file"
+                )
+            continue
+        part = parts.read(workdir, name)
+        if part is None and complete_steps(workdir):
+            raise UserError(
+                f"the run in {workdir} has checkpoints and no copy of its part in parts/{name}: "
+                "put that folder back, or use a new --workdir"
+            )
+        found[name] = part or parts.take(name, sources[name], want)
+        parts.check_kind(name, found[name], want)
+    return found
+
+
 def keep_parts(made_of: Mapping[str, parts.Part], workdir: Path) -> None:
     """Copies the run's parts into its folder, by the first host while the others wait.
+
+    Of those that are there it is logged if their source holds something else by now.
 
     Raises:
       UserError: the folder can't be written.
     """
+    if not made_of:
+        return
     if jax.process_index() == 0:
-        parts.keep(made_of, workdir)
-    if made_of and jax.process_count() > 1:
+        new = parts.keep(made_of, workdir)
+        for name, part in made_of.items():
+            kind = part.family or "weights"
+            log.info("part %s: %s at step %d, of %s", name, kind, part.step, part.source)
+            if name not in new:
+                _compare(name, part)
+    if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("parts are copied")
+
+
+def _compare(name: str, part: parts.Part) -> None:
+    """Logs it where the source has changed; a source that is gone is as good."""
+    try:
+        now = parts.take(name, part.source, parts.Wanted(nets=tuple(part.nets)))
+    except UserError:
+        return
+    if now.fingerprint != part.fingerprint:
+        log.info(
+            "part %s: %s has changed since (step %d, then %d); the run goes on with its own copy",
+            name, part.source, now.step, part.step,
+        )  # fmt: skip
 
 
 def fresh_state(

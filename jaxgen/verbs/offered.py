@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,15 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.task import Generate, Upscale
-from jaxgen.weights.parts import Part, Wanted
+from jaxgen.weights.parts import Wanted
 from jaxgen.weights.places import CONFIG
 
 
-def verbs_of(
-    config: ConfigDict, made_of: Mapping[str, Part] = MappingProxyType({})
-) -> dict[str, Any]:
+def verbs_of(config: ConfigDict) -> dict[str, Any]:
     """The verbs of a config's family by name; {} for converted weights to train from only.
 
     Args:
-      made_of: the model's parts, for a family that takes some.
+      config: of a model that is made of others, what `jaxgen.weights.parts.filled` gives.
 
     Raises:
       UserError: there is no such family.
@@ -34,8 +31,7 @@ def verbs_of(
     module = _family(config)
     if origin is not None and hasattr(module, "resolve"):
         return {}  # a text-to-image generator alone, without what reads the text
-    config = _for_this_machine(config)
-    return dict(module.verbs(config, made_of) if hasattr(module, "parts") else module.verbs(config))
+    return dict(module.verbs(_for_this_machine(config)))
 
 
 def wanted_parts(config: ConfigDict) -> dict[str, Wanted]:

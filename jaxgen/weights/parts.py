@@ -2,11 +2,12 @@
 
 With `config.parts.first_stage = "runs/vqgan"` a run copies that model at its start into
 `<run>/parts/first_stage/`, as an exported model with its fingerprint, and needs the source no
-more. Its task has the part's nets in `frozen["first_stage"]`, its verbs under
-"first_stage/<net>", and an exported model carries the folder along.
+more. The task has the part's nets in `frozen["first_stage"]`, the verbs have them under
+"first_stage/<net>", and an exported model carries the folder along. A part that has a net of its
+own name ("text" the net "text") gives the task this net, which is then neither trained nor saved.
 
-A part is what the trained model still uses as it was. Nets that training only begins with are not
-parts but `train.init_from`: afterwards they are in the run's own nets.
+A part is what the trained model goes on using as it was. Nets that training only begins with are
+`train.init_from`: afterwards they are in the run's own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,6 @@ from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
-from jaxgen.log import log
-from jaxgen.weights.checkpoints import complete_steps
 from jaxgen.weights.files import whole_folder, write_safetensors
 from jaxgen.weights.keymap import flatten
 from jaxgen.weights.nets import locate, open_nets
@@ -41,11 +40,13 @@ class Wanted(NamedTuple):
 
     families: that it may be of; empty: any, also a weights file that says nothing of its family.
     nets: that are copied; empty: all that the source has. needed: False where "" leaves it out.
+    fits: given the part's config (None if it has none), raises UserError for one that does not.
     """
 
     families: tuple[str, ...] = ()
     nets: tuple[str, ...] = ()
     needed: bool = True
+    fits: Callable[[ConfigDict | None], None] = lambda config: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,50 +81,10 @@ class Part:
         return digest.hexdigest()
 
 
-def gather(
-    config: ConfigDict, workdir: str | Path, wanted: Mapping[str, Wanted]
-) -> dict[str, Part]:
-    """The parts of a run that begins or goes on: its own copies, else what `config.parts` names.
-
-    Writes nothing; see `keep`.
-
-    Args:
-      wanted: what the config's family takes, by name.
-
-    Raises:
-      UserError: a part that the family does not take, or needs and is not named; a source that is
-        not there, lacks a net or is of another family; a copy that was altered, or is gone from a
-        run that has begun.
-    """
-    sources = {name: source for name, source in config.get(PARTS, {}).items() if source}
-    if unknown := sorted(sources.keys() - wanted.keys()):
-        known = f"it takes {', '.join(wanted)}" if wanted else "it takes none"
-        raise UserError(f"the family {config.family} takes no part {unknown[0]!r}; {known}")
-    found = {}
-    for name, want in wanted.items():
-        if name not in sources:
-            if want.needed:
-                raise UserError(
-                    f"the family {config.family} needs a trained model as parts.{name}: give it a "
-                    "run, an exported folder, a bundled model's name or a weights file"
-                )
-            continue
-        copy = Path(workdir) / PARTS / name
-        if not (copy / NOTE).is_file() and complete_steps(workdir):
-            raise UserError(
-                f"the run in {workdir} has checkpoints and no copy of its part in {copy}: put that "
-                "folder back, or use a new --workdir"
-            )
-        part = _read(copy) if (copy / NOTE).is_file() else _take(name, sources[name], want)
-        _check_kind(name, part, want)
-        found[name] = part
-    return found
-
-
-def keep(parts: Mapping[str, Part], folder: str | Path) -> None:
+def keep(parts: Mapping[str, Part], folder: str | Path) -> list[str]:
     """Writes each part that is not there yet into `<folder>/parts/<name>/`, whole or not at all.
 
-    Of those that are there it is logged if their source holds something else by now.
+    Returns: the names of those written.
 
     Raises:
       UserError: the folder can't be written.
@@ -131,13 +92,11 @@ def keep(parts: Mapping[str, Part], folder: str | Path) -> None:
     home = Path(folder) / PARTS
     for left in home.glob(".*.partial"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    for name, part in parts.items():
-        if (home / name / NOTE).is_file():
-            _compare(name, part)
-            continue
+    new = [name for name in parts if not (home / name / NOTE).is_file()]
+    for name in new:
         with whole_folder(home / name) as inside:
-            _write(part, inside)
-        log.info("part %s: %s at step %d, of %s", name, part.family, part.step, part.source)
+            _write(parts[name], inside)
+    return new
 
 
 def of_model(
@@ -152,16 +111,28 @@ def of_model(
     for name, source in config.get(PARTS, {}).items():
         if not source:
             continue
-        copy = Path(folder) / PARTS / name
-        if not (copy / NOTE).is_file():
+        part = read(folder, name)
+        if part is None:
             raise UserError(
-                f"{folder} lacks the model that it is made of in {copy} (once {source}): put that "
-                "folder back, or export the run again"
+                f"{folder} lacks the model that it is made of in {Path(folder) / PARTS / name} (it "
+                f"was {source}): put that folder back, or export the run again"
             )
-        found[name] = _read(copy)
-        if name in wanted:
-            _check_kind(name, found[name], wanted[name])
+        check_kind(name, part, wanted.get(name, Wanted()))
+        found[name] = part
     return found
+
+
+def filled(config: ConfigDict, made_of: Mapping[str, Part]) -> ConfigDict:
+    """The config as its family reads it: at `config.parts.<name>` the part's own config.
+
+    A part that brought none has an empty one.
+    """
+    if not made_of:
+        return config
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked():
+        changed.parts = {name: part.config or ConfigDict() for name, part in made_of.items()}
+    return changed
 
 
 def arrays(parts: Mapping[str, Part]) -> dict[str, dict[str, Any]]:
@@ -170,18 +141,27 @@ def arrays(parts: Mapping[str, Part]) -> dict[str, dict[str, Any]]:
 
 
 def named(nets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """{part: {net: variables}} -> {"part/net": variables}: as verbs name them."""
-    return {f"{part}/{net}": v for part, own in nets.items() for net, v in own.items()}
+    """{part: {net: variables}} -> {"part/net": variables}: as verbs name them; see `given`."""
+    return {f"{part}/{net}": v for part, own in nets.items() for net, v in own.items()} | given(
+        nets
+    )
 
 
-def _take(name: str, source: str, want: Wanted) -> Part:
-    """A part from where the config says."""
+def given(nets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """{net: variables} of the nets that have their part's name."""
+    return {part: own[part] for part, own in nets.items() if part in own}
+
+
+def take(name: str, source: str, want: Wanted) -> Part:
+    """A part from where the config says.
+
+    Raises:
+      UserError: nothing of this kind is there, or it lacks a net.
+    """
     try:
         opened = open_nets(source, want.nets or None)
         place = locate(source)
-        own: dict[str, Part] = {}
-        if opened.config is not None:
-            own = of_model(place, opened.config, {})
+        own = {} if opened.config is None else of_model(place, opened.config, {})
     except UserError as error:
         raise UserError(f"parts.{name}: {error}") from None
     card = place / CARD
@@ -195,6 +175,40 @@ def _take(name: str, source: str, want: Wanted) -> Part:
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
         parts=own,
     )
+
+
+def read(folder: str | Path, name: str) -> Part | None:
+    """A part as `keep` left it; None if there is none.
+
+    Raises:
+      UserError: it is damaged, or was altered.
+    """
+    copy = Path(folder) / PARTS / name
+    if not (copy / NOTE).is_file():
+        return None
+    part = take(name, str(copy), Wanted())
+    try:
+        note = json.loads((copy / NOTE).read_text())
+        part = dataclasses.replace(part, source=str(note["source"]))
+        unaltered = note["sha256"] == part.fingerprint
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        unaltered = False
+    if not unaltered:
+        raise UserError(
+            f"{copy} was altered since it was copied there (its {NOTE} has another fingerprint): "
+            "put the folder back as it was, or begin anew in a new folder"
+        )
+    return part
+
+
+def check_kind(name: str, part: Part, want: Wanted) -> None:
+    """Raises UserError if a part is not what the family asks for."""
+    if want.families and part.family not in want.families:
+        raise UserError(
+            f"parts.{name}={part.source} is of {part.family or 'no'} family, but must be of "
+            f"{' or '.join(want.families)}"
+        )
+    want.fits(part.config)
 
 
 def _write(part: Part, folder: Path) -> None:
@@ -216,41 +230,3 @@ def _write(part: Part, folder: Path) -> None:
         "sha256": part.fingerprint,
     }
     (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n")
-
-
-def _read(copy: Path) -> Part:
-    """A part as `_write` left it."""
-    part = _take(copy.name, str(copy), Wanted())
-    try:
-        note = json.loads((copy / NOTE).read_text())
-        part = dataclasses.replace(part, source=str(note["source"]))
-        unaltered = note["sha256"] == part.fingerprint
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        unaltered = False
-    if not unaltered:
-        raise UserError(
-            f"{copy} was altered since it was copied there (its {NOTE} has another fingerprint): "
-            "put the folder back as it was, or begin anew in a new folder"
-        )
-    return part
-
-
-def _check_kind(name: str, part: Part, want: Wanted) -> None:
-    if want.families and part.family not in want.families:
-        raise UserError(
-            f"parts.{name}={part.source} is of {part.family or 'no'} family, but must be of "
-            f"{' or '.join(want.families)}"
-        )
-
-
-def _compare(name: str, part: Part) -> None:
-    """Logs it where the source has changed; a source that is gone is as good."""
-    try:
-        now = _take(name, part.source, Wanted(nets=tuple(part.nets)))
-    except UserError:
-        return
-    if now.fingerprint != part.fingerprint:
-        log.info(
-            "part %s: %s has changed since (step %d, then %d); the run goes on with its own copy",
-            name, part.source, now.step, part.step,
-        )  # fmt: skip

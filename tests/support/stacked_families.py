@@ -89,8 +89,8 @@ def _wanted(config):
     return {"first_stage": parts.Wanted(families=(FIRST,), nets=("decoder",))}
 
 
-def _make_daubs(config, made_of):
-    assert made_of["first_stage"].config.family == FIRST
+def _make_daubs(config):
+    assert config.parts.first_stage.family == FIRST
 
     def init(rng, batch):
         del rng, batch
@@ -102,15 +102,14 @@ def _make_daubs(config, made_of):
         return jnp.square(params["g"]["w"] - hue.mean()).sum(), ({}, {"hue": hue.mean()})
 
     def evaluate(nets, frozen, step):
-        del nets, step
-        return Evaluation({"hue": float(frozen["first_stage"]["decoder"]["params"]["hue"].mean())})
+        del frozen, step
+        return Evaluation({"hue": float(nets["first_stage/decoder"]["params"]["hue"].mean())})
 
     return _task(init, "g", loss, evaluate=evaluate)
 
 
-def _daubs_verbs(config, made_of):
-    del config
-    assert made_of["first_stage"].config.model.hue == 0.75
+def _daubs_verbs(config):
+    assert config.parts.first_stage.model.hue == 0.75
 
     def draw(nets, text, z):
         del text

@@ -17,7 +17,7 @@ import jaxgen
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
-from jaxgen.train import loop
+from jaxgen.train import loop, start
 from jaxgen.weights import parts
 from jaxgen.weights.checkpoints import complete_steps, read_metrics
 
@@ -192,28 +192,25 @@ def test_the_run_is_evaluated_with_its_part(first, copy):
 
 def test_exports_files_and_models_that_are_made_of_models(first, second, tmp_path):
     exported = jaxgen.load(first).export(tmp_path / "hues")
-    wanted = {"x": parts.Wanted(nets=("decoder",))}
-    config = configs.base("any")
+    wanted = parts.Wanted(nets=("decoder",))
     found = {}
     lone = tmp_path / "lone.safetensors"
     shutil.copy(exported / "weights.safetensors", lone)
     for source in (first, exported, exported / "weights.safetensors", lone):
-        config.parts = {"x": str(source)}
-        found[source] = parts.gather(config, tmp_path / "new", wanted)["x"]
+        found[source] = parts.take("x", str(source), wanted)
         assert (found[source].family, found[source].step) == ("hues", 3)
     assert found[first].fingerprint == found[exported].fingerprint
     assert found[exported / "weights.safetensors"].card.startswith("# hues")
     assert found[lone].config is None
 
-    config.parts = {"x": str(second)}
-    made_of = parts.gather(config, tmp_path / "new", {"x": parts.Wanted()})
+    made_of = {"x": parts.take("x", str(second), parts.Wanted())}
     assert sorted(parts.named(parts.arrays(made_of))) == ["x/first_stage/decoder", "x/g"]
     parts.keep(made_of, tmp_path / "new")
-    again = parts.of_model(tmp_path / "new", config, {})["x"]
+    again = parts.read(tmp_path / "new", "x")
     assert again.fingerprint == made_of["x"].fingerprint
     alter_weights(tmp_path / "new" / "parts" / "x" / "parts" / "first_stage")
     with pytest.raises(UserError, match="altered"):
-        parts.of_model(tmp_path / "new", config, {})
+        parts.read(tmp_path / "new", "x")
 
 
 def test_old_configs_have_no_parts():
@@ -222,7 +219,7 @@ def test_old_configs_have_no_parts():
         del config["parts"]
     configs.check(config)
     assert parts.of_model("anywhere", config, {}) == {}
-    assert parts.gather(config, "anywhere", {}) == {}
+    assert start.find_parts(config, "anywhere") == {}
     with config.unlocked():
         config.parts = {"x": 3}
     with pytest.raises(UserError, match=r"parts\.x must name a run"):
