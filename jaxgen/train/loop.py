@@ -136,7 +136,7 @@ def train(
         log.info("resumed from checkpoint %d in %s", start, workdir)
     else:
         start = 0
-        state = init_from(state, config, mesh)
+        state = init_from(state, task, config, mesh)
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
     writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
     stream = stream_from(start)

@@ -21,10 +21,9 @@ from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
 from jaxgen.train.family import wanted_parts
 from jaxgen.train.optimizer import Optimizer
-from jaxgen.train.state import TrainState, init_state, replace_nets
+from jaxgen.train.state import TrainState, init_state, replace_nets, variables
 from jaxgen.weights import parts
 from jaxgen.weights.checkpoints import complete_steps
-from jaxgen.weights.nets import open_nets
 from jaxgen.weights.places import CONFIG
 
 
@@ -155,18 +154,18 @@ def fresh_state(
         return jax.jit(init, out_shardings=shardings).lower().compile(options)()
 
 
-def init_from(state: TrainState, config: ConfigDict, mesh: Mesh) -> TrainState:
-    """`state` with the nets that `train.init_from` takes from other runs or weights files.
+def init_from(state: TrainState, task: Task, config: ConfigDict, mesh: Mesh) -> TrainState:
+    """`state` with the nets that the task and `train.init_from` take from what others trained.
 
     Raises:
       UserError: a source that is not there, lacks the net, or has another network.
     """
-    nets: dict[str, Any] = {}
+    nets = dict(task.begin(variables(state, averaged=False))) if task.begin else {}
     for net, source in config.train.init_from.items():
         if not source:
             continue
         try:
-            nets[net] = open_nets(source, (net,)).nets[net]
+            nets[net] = parts.open_whole(source, (net,)).nets[net]
         except UserError as error:
             raise UserError(f"train.init_from.{net}: {error}") from None
         log.info("net %s starts from %s", net, source)

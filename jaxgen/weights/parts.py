@@ -28,7 +28,7 @@ from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.weights.files import whole_folder, write_safetensors
 from jaxgen.weights.keymap import flatten
-from jaxgen.weights.nets import locate, open_nets
+from jaxgen.weights.nets import Opened, locate, open_nets
 from jaxgen.weights.places import CARD, CONFIG, WEIGHTS
 
 PARTS = "parts"
@@ -159,12 +159,10 @@ def take(name: str, source: str, want: Wanted) -> Part:
       UserError: nothing of this kind is there, or it lacks a net.
     """
     try:
-        opened = open_nets(source, want.nets or None)
-        place = locate(source)
-        own = {} if opened.config is None else of_model(place, opened.config, {})
+        opened, own = _open(source, want.nets or None)
     except UserError as error:
         raise UserError(f"parts.{name}: {error}") from None
-    card = place / CARD
+    card = locate(source) / CARD
     return Part(
         source=str(source),
         family=opened.family,
@@ -199,6 +197,24 @@ def read(folder: str | Path, name: str) -> Part | None:
             "put the folder back as it was, or begin anew in a new folder"
         )
     return part
+
+
+def open_whole(source: str | Path, nets: tuple[str, ...] | None = None) -> Opened:
+    """As `open_nets` of the newest weights, with the nets that the model's parts give it.
+
+    Raises:
+      UserError: as `open_nets` and `of_model`.
+    """
+    return _open(source, nets)[0]
+
+
+def _open(source: str | Path, nets: tuple[str, ...] | None) -> tuple[Opened, dict[str, Part]]:
+    place = locate(source)
+    about = place / CONFIG
+    own = of_model(place, configs.from_json(about), {}) if about.is_file() else {}
+    more = {n: v for n, v in given(arrays(own)).items() if nets is None or n in nets}
+    opened = open_nets(source, None if nets is None else tuple(n for n in nets if n not in more))
+    return opened._replace(nets={**opened.nets, **more}), own
 
 
 def check_kind(name: str, part: Part, want: Wanted) -> None:
