@@ -129,14 +129,20 @@ def _module(family, **functions):
     return module
 
 
+def modules():
+    """The two families by the names under which jaxgen looks for them."""
+    found = (
+        _module(FIRST, make_task=_make_hues, verbs=_hues_verbs),
+        _module(SECOND, make_task=_make_daubs, verbs=_daubs_verbs, parts=_wanted),
+    )
+    return {module.__name__: module for module in found}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def stacked_families(tmp_path_factory):
     """The two families can be found by name."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (
-            _module(FIRST, make_task=_make_hues, verbs=_hues_verbs),
-            _module(SECOND, make_task=_make_daubs, verbs=_daubs_verbs, parts=_wanted),
-        ):
-            patch.setitem(sys.modules, module.__name__, module)
+        for name, module in modules().items():
+            patch.setitem(sys.modules, name, module)
         patch.setenv("JAXGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
