@@ -64,6 +64,24 @@ def test_others_find_the_encoder_in_it(runs, tmp_path):
     assert all(np.array_equal(chained.nets["text"]["params"][key], wanted[key]) for key in wanted)
 
 
+def test_a_second_stage_on_a_fixed_first(tmp_path):
+    tiny = f"{REPOSITORY}/configs/stackgan.py:tiny"
+    first = {"train.eval_every": -1, "train.steps": 2, "model.stages": (1,), "model.gan_stop": 0}
+    run(configs.load(tiny, first), tmp_path / "one")
+    source = str(tmp_path / "one")
+    second = {
+        "data.size": 32,
+        "model.stages": (2,),
+        "train.init_from.g": source,
+        "parts.text": source,
+    }
+    run(configs.load(tiny, {**first, **FIXED, **second}), tmp_path / "two")
+    nets = {key.split("/")[0] for key in checkpoint_arrays(tmp_path / "two", 2)}
+    assert {"net_g", "net_g2", "net_d2"} <= nets
+    assert "net_text" not in nets
+    assert jaxgen.load(tmp_path / "two").generate("a red circle").shape == (1, 32, 32, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,6 +1,7 @@
 """Nets from a run, an export, a bundled model or a file: the same numbers, the same refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -41,10 +42,12 @@ def test_a_run_gives_its_averages_its_step_and_its_metrics(run):
     assert open_nets(run, ("g",), step=8).step == 8
 
 
-def test_an_export_and_its_file_are_alike(export):
-    folder, file = open_nets(export), open_nets(export / "weights.safetensors")
+def test_an_export_and_its_file_are_alike(export, tmp_path):
+    lone = shutil.copy(export / "weights.safetensors", tmp_path / "lone.safetensors")
+    folder, file = open_nets(export), open_nets(lone)
     assert folder.config.family == "srgan"
     assert file.config is None
+    assert open_nets(export / "weights.safetensors").config == folder.config
     for found in (folder, file):
         assert (found.step, found.family, list(found.nets)) == (7, "srgan", ["g"])
         assert found.metrics == {"psnr_y": 25.5, "ssim_y": 0.75}
