@@ -15,7 +15,7 @@ Variants (`--config=configs/prompt_srgan.py:NAME`):
   paper  the paper's SRResNet (64 channels, 16 blocks) with attention after blocks 4, 8, 12 and 16
          to 512-wide text features, 2,141,255 parameters, and SRGAN's discriminator, on larger
          scenes: for a GPU. To start from a trained SRResNet of these sizes:
-         --config.model.trunk=EXPORTED_FOLDER.
+         --config.model.trunk=FOLDER.
 
 Expected: mean Y-PSNR on unseen scenes 37.0 dB with the right prompt, 20.5 with the empty one and
 17.5 with a wrong one (metrics psnr_*; gap_empty and gap_shuffled must be 8 dB or more).
@@ -45,7 +45,7 @@ def get_config(arg=""):
         },
         "text": {"width": 64},
         "discriminator": {"features": 16, "hidden": 64},
-        "trunk": "",  # an exported SRResNet to start from: a folder or its weights file
+        "trunk": "",  # a trained SRResNet to start from: a run, an exported folder, a weights file
         "mismatch": 0.5,  # weight of real pictures with wrong prompts in D's loss
         "pretrain_steps": 2500,  # then the GAN; 0: GAN at once; -1: no GAN
         "ema": 0.99,

@@ -49,6 +49,7 @@ def base(family: str) -> ConfigDict:
             "family": family,
             "model": {},  # the family's own
             "data": {},
+            "parts": {},  # name -> trained model that this one is made of; see jaxgen.weights.parts
             "optimizer": {},  # one `optimizer(...)` per phase
             "train": {
                 "steps": 1000,
@@ -174,6 +175,9 @@ def check(config: ConfigDict) -> None:
                 near = difflib.get_close_matches(key, list(known[section]), n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise UserError(f"unknown config key {section}.{key}{hint}")
+    for name, source in config.get("parts", {}).items():
+        if not isinstance(source, str):
+            raise UserError(f"parts.{name} must name a run, a model or a file, not {source!r}")
     train = config.train
     for key in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
         if train[key] < 1:

@@ -98,6 +98,8 @@ class Task:
     evaluate: (nets, frozen, step) -> Evaluation; gets averaged weights where there are such, as
       arrays on one local device; on several hosts each calls it on its share of the records.
     eval_nets: the nets that `evaluate` needs; empty: all.
+    begin: (the nets' initial variables) -> {net: variables} of those that begin with what others
+      have trained; called where a run begins, not where it goes on, before `train.init_from`.
     """
 
     init: Callable[[jax.Array, Mapping[str, Any]], tuple[dict[str, PyTree], dict[str, PyTree]]]
@@ -107,3 +109,4 @@ class Task:
     ema: Mapping[str, float] = dataclasses.field(default_factory=dict)
     evaluate: Callable[[Nets, PyTree, int], Evaluation] | None = None
     eval_nets: tuple[str, ...] = ()
+    begin: Callable[[Nets], Nets] | None = None

@@ -24,7 +24,7 @@ from PIL import Image
 from jaxgen import config as configs
 from jaxgen.data.captioned import section
 from jaxgen.train import loop
-from jaxgen.train.checkpoint import FOLDER
+from jaxgen.weights.places import CHECKPOINTS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = f"{REPOSITORY}/configs/srgan.py:tiny"
@@ -53,7 +53,7 @@ def run(config, workdir, devices: int = 1) -> loop.Result:
 def checkpoint_arrays(workdir, step: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint by item and path, optimizer states included."""
     arrays = {}
-    folder = Path(workdir) / FOLDER / str(step)
+    folder = Path(workdir) / CHECKPOINTS / str(step)
     with ocp.PyTreeCheckpointer() as reader:
         for item in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "meta"):
             meta = reader.metadata(item)

@@ -29,6 +29,7 @@ from jaxgen.verbs.offered import verbs_of
 from jaxgen.weights import Tree, places
 from jaxgen.weights.keymap import misfits
 from jaxgen.weights.layout import Layout, Sizes, Tensors
+from jaxgen.weights.nets import open_nets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,8 +272,6 @@ def _sizes_of(layout: Layout, tensors: Tensors) -> Sizes | None:
 
 
 def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
-    from jaxgen.weights.nets import load_nets
-
     if Path(source).expanduser().is_file() and Path(source).name not in (
         places.WEIGHTS,
         places.CONFIG,
@@ -280,7 +279,7 @@ def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
         converted = convert(source)
         return converted.config, {converted.layout.net: converted.variables}
     folder = places.resolve(source)
-    return configs.from_json(folder / places.CONFIG), load_nets(folder)
+    return configs.from_json(folder / places.CONFIG), open_nets(folder).nets
 
 
 def _check_not_ours(path: Path, tensors: Tensors) -> None:

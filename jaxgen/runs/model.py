@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import pkgutil
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +21,11 @@ from jaxgen import config as configs
 from jaxgen import verbs, weights
 from jaxgen.errors import UserError
 from jaxgen.runs.card import model_card
-from jaxgen.verbs.offered import check_fit, nets_of, verbs_of
-from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, read_json, read_number, resolve
+from jaxgen.verbs.offered import check_fit, nets_of, verbs_of, wanted_parts
+from jaxgen.weights import parts
+from jaxgen.weights.files import whole_folder
+from jaxgen.weights.nets import open_nets
+from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, resolve
 
 if TYPE_CHECKING:
     from jaxgen.verbs.generate.use import Drawer
@@ -45,6 +46,8 @@ class Model:
         training (EMA) where the run kept an average.
       metrics: of the evaluation at `step`, {} if there was none.
       verbs: what the family offers, by name. Weights without one can be exported and trained from.
+      made_of: the trained models that it is made of, by name (`jaxgen.weights.parts`); their nets
+        are among `nets` as "first_stage/decoder".
     """
 
     if TYPE_CHECKING:
@@ -59,12 +62,15 @@ class Model:
         step: int,
         metrics: Mapping[str, float] | None = None,
         verbs: Mapping[str, Any] | None = None,
+        made_of: Mapping[str, parts.Part] | None = None,
     ):
         self.name = name
         self.config = config
         self.step = step
         self.metrics = dict(metrics or {})
-        self.verbs = dict(verbs_of(config) if verbs is None else verbs)
+        self.made_of = dict(made_of or {})
+        self.verbs = dict(verbs_of(parts.filled(config, self.made_of)) if verbs is None else verbs)
+        nets = {**nets, **parts.named(parts.arrays(self.made_of))}
         # Only what the verbs need: no discriminator.
         self.nets = {net: nets[net] for net in nets_of(self.verbs) or nets}
         if not self.verbs:
@@ -120,27 +126,13 @@ class Model:
         if occupied and not (overwrite and is_export(folder)):
             hint = "; pass overwrite to replace it" if is_export(folder) else ""
             raise UserError(f"{folder} exists and is not empty: choose another folder{hint}")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        try:
-            partial.mkdir(parents=True)
+        with whole_folder(folder) as partial:
             (partial / CONFIG).write_text(configs.to_json(self.config))
-            weights.write_safetensors(partial / WEIGHTS, self.nets, self.facts())
+            given = parts.named(parts.arrays(self.made_of))
+            own = {net: tree for net, tree in self.nets.items() if net not in given}
+            weights.write_safetensors(partial / WEIGHTS, own, self.facts())
             (partial / CARD).write_text(model_card(folder.name, self))
-            if occupied:
-                folder.rename(old)
-            elif folder.is_dir():
-                folder.rmdir()
-            partial.rename(folder)
-        except OSError as error:
-            if occupied and old.exists() and not folder.exists():
-                old.rename(folder)
-            raise UserError(
-                f"cannot write {folder}: {error.strerror or error}; choose another folder"
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            parts.keep(self.made_of, partial)
         return folder
 
     def facts(self) -> dict[str, str]:
@@ -168,27 +160,10 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     """
     folder = resolve(name_or_path)
     config = configs.from_json(folder / CONFIG)
-    offered = verbs_of(config)
-    if (folder / WEIGHTS).is_file():
-        if step is not None or best:
-            raise UserError(f"{folder} is an exported model: it has one step only")
-        tree = weights.read_tree(folder / WEIGHTS)
-        facts = weights.read_metadata(folder / WEIGHTS)
-        found, metrics = read_number(facts.get("step")), read_json(facts.get("metrics"))
-    else:
-        from jaxgen.train.checkpoint import load_for_use
-        from jaxgen.train.writers import read_metrics as read_log
-
-        tree, found = load_for_use(folder, step=step, best=best, nets=nets_of(offered))
-        metrics = _evaluated(read_log(folder), found)
-    check_fit(folder, offered, tree)
-    return Model(folder.name, config, tree, found, metrics, offered)
-
-
-def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
-    """Metrics of the evaluation at `step`, out of metrics.jsonl."""
-    found: dict[str, float] = {}
-    for line in lines:
-        if line.get("kind") == "eval" and line.get("step") == step:
-            found = {k: v for k, v in line.items() if isinstance(v, float)}
-    return found
+    made_of = parts.of_model(folder, config, wanted_parts(config))
+    offered = verbs_of(parts.filled(config, made_of))
+    given = parts.named(parts.arrays(made_of))
+    own = tuple(net for net in nets_of(offered) if net not in given)
+    opened = open_nets(folder, own or None, step, best)
+    check_fit(folder, offered, {**opened.nets, **given})
+    return Model(folder.name, config, opened.nets, opened.step, opened.metrics, offered, made_of)

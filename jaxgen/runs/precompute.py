@@ -46,16 +46,13 @@ def of_model(source: str | Path) -> TextTower:
     from jaxgen import cache
     from jaxgen.data.captioned import tokenizers
     from jaxgen.tasks.t2i.task import make_text_encoder
-    from jaxgen.weights.nets import load_nets
+    from jaxgen.weights.parts import open_whole
 
     folder = resolve(source)
     config = configs.from_json(folder / CONFIG)
-    problem = UserError(f"{source} (family {config.family}) has no text encoder as net 'text'")
     if "text" not in config.model or "tokenizer" not in config.data:
-        raise problem
-    nets = load_nets(folder, ("text",))
-    if "text" not in nets:
-        raise problem
+        raise UserError(f"{source} (family {config.family}) has no text encoder as net 'text'")
+    nets = open_whole(folder, ("text",)).nets
     tokenizer = tokenizers.make_tokenizer(config.data)
     encoder = make_text_encoder(config).clone(dtype=jnp.float32)
     cache.enable()

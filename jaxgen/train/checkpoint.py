@@ -3,7 +3,8 @@
 `<workdir>/checkpoints/<step>/` holds `net_<name>` (parameters and mutable collections),
 `ema_<name>` (averages), `opt` (all phases) and `meta`. A model is used from `ema_<name>` alone.
 Orbax writes into a temporary folder and renames it, so that a save cut off at any moment leaves
-the earlier checkpoints as they were. All that depends on Orbax's interface stands in this file.
+the earlier checkpoints as they were. All that depends on Orbax's interface stands in this file and,
+for readers, in `jaxgen.weights.checkpoints`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,14 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
 from flax import serialization
 
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.train.state import TrainState
+from jaxgen.weights.checkpoints import BEST, complete_steps, read_best, tree_metadata
+from jaxgen.weights.places import CHECKPOINTS
 
-FOLDER = "checkpoints"
-BEST = "best.json"
 _LOOP_CLOSED = "Event loop is closed"  # asyncio's words
 
 
@@ -37,7 +37,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str | Path, *, keep: int = 3, keep_every: int = 0):
         self.workdir = Path(workdir).absolute()
-        self.folder = self.workdir / FOLDER
+        self.folder = self.workdir / CHECKPOINTS
         self.keep, self.keep_every = keep, keep_every
         with _storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ class Checkpoints:
             for key, tree in wanted.items():
                 if not (folder / key).is_dir():
                     raise FileNotFoundError(f"{folder / key} is missing")
-                have, want = _shapes(_tree_metadata(reader, folder / key)), _shapes(tree)
+                have, want = _shapes(tree_metadata(reader, folder / key)), _shapes(tree)
                 odd = sorted(k for k in have.keys() | want.keys() if have.get(k) != want.get(k))
                 if odd:
                     raise UserError(
@@ -186,86 +186,6 @@ class Checkpoints:
                 doomed = self.workdir / f".deleting-{step}"
                 (self.folder / str(step)).rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
-
-
-def read_best(workdir: str | Path) -> dict[str, Any] | None:
-    """{"step", "metric", "value"} of the best evaluation, None if none is recorded."""
-    try:
-        return json.loads((Path(workdir) / BEST).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-
-
-def complete_steps(workdir: str | Path) -> list[int]:
-    """Steps of the complete checkpoints in a run's folder, ascending; reads nothing else."""
-    folder = Path(workdir) / FOLDER
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
-
-
-def load_for_use(
-    workdir: str | Path,
-    step: int | None = None,
-    best: bool = False,
-    nets: tuple[str, ...] | None = None,
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """Variables of a run's nets as NumPy arrays, averaged ones where there are, and their step.
-
-    Reads only what it returns: no optimizer state, and no net that was not asked for.
-
-    Args:
-      step: which checkpoint; None: the newest, or the best evaluated one with `best=True`.
-      nets: names of the nets; None: all.
-
-    Raises:
-      UserError: no such checkpoint, or it can't be read.
-    """
-    workdir = Path(workdir).absolute()
-    steps = complete_steps(workdir)
-    if not steps:
-        raise UserError(f"{workdir} has no finished checkpoint yet; train it first")
-    if best and step is None and (noted := read_best(workdir)):
-        step = noted["step"]
-    candidates = [step] if step is not None else list(reversed(steps))
-    if candidates[0] not in steps:
-        raise UserError(f"{workdir} has no checkpoint of step {step}; it has {steps}")
-    for candidate in candidates:
-        try:
-            return _read_nets(workdir / FOLDER / str(candidate), nets), candidate
-        except UserError:
-            raise
-        except Exception as error:
-            log.warning("checkpoint %d is damaged and not used: %s", candidate, error)
-    raise UserError(f"the checkpoints {candidates} in {workdir / FOLDER} can't be read")
-
-
-def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str, Any]]:
-    have = {p.name for p in folder.iterdir() if p.is_dir()}
-    names = sorted(n.removeprefix("net_") for n in have if n.startswith("net_"))
-    if nets is not None and (unknown := set(nets) - set(names)):
-        raise UserError(f"{folder} has no net {', '.join(sorted(unknown))}; it has {names}")
-    result = {}
-    # Warnings of the reader about missing shardings don't concern NumPy arrays.
-    with ocp.PyTreeCheckpointer() as reader:
-        for name in names if nets is None else nets:
-            path = folder / (f"ema_{name}" if f"ema_{name}" in have else f"net_{name}")
-            tree = _tree_metadata(reader, path)
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            result[name] = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    return result
-
-
-def _tree_metadata(reader: ocp.PyTreeCheckpointer, path: Path) -> Any:
-    """The saved tree's structure with a shape and dtype at each leaf."""
-    # Orbax warns that an item has no metadata of its own; it stands in the step's folder.
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    try:
-        meta = reader.metadata(path)
-    finally:
-        absl_logging.set_verbosity(before)
-    return getattr(getattr(meta, "item_metadata", meta), "tree", meta)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

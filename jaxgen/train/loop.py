@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxgen import cache
@@ -24,28 +25,34 @@ from jaxgen import config as configs
 from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.log import log
-from jaxgen.task import Due, Evaluation, Task
+from jaxgen.task import Due, Evaluation, PyTree, Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
-from jaxgen.train.checkpoint import Checkpoints, load_for_use
+from jaxgen.train.checkpoint import Checkpoints
 from jaxgen.train.compiled import CompiledStep, compile_step
 from jaxgen.train.family import load_task, resolve
 from jaxgen.train.meter import Meter
+from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.profile import Profiler
 from jaxgen.train.signals import StopSignal
-from jaxgen.train.state import (
-    TrainState,
-    init_state,
-    make_optimizers,
-    replace_nets,
-    variables,
+from jaxgen.train.start import (
+    find_parts,
+    fresh_state,
+    init_from,
+    keep_parts,
+    log_sizes,
+    open_workdir,
 )
+from jaxgen.train.state import TrainState, make_optimizers, variables
 from jaxgen.train.step import Tally
 from jaxgen.train.tally import read_tally
+from jaxgen.weights.checkpoints import load_for_use
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
 # waiting batches don't fill its memory.
 STEPS_AHEAD = 2
+# (step, metrics of an evaluation) -> whether to go on.
+Watch = Callable[[int, Mapping[str, float]], bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +73,7 @@ def train(
     *,
     debug: bool = False,
     devices: Sequence[jax.Device] | None = None,
-    watch: Callable[[int, Mapping[str, float]], bool] | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Trains what `config` says and leaves a Run in `workdir`; resumes if there is one.
 
@@ -94,9 +101,11 @@ def train(
     # ---- mesh, task, data -----------------------------------------------------------------------
     mesh = meshes.make_mesh(config.mesh, devices)
     meshes.check_batch(mesh, settings.batch_size, settings.accumulate)
-    task = load_task(config)
+    made_of = find_parts(config, workdir)
+    task = load_task(config, made_of)
     optimizers = make_optimizers(task, config)
-    _open_workdir(config, workdir)
+    open_workdir(config, workdir)
+    keep_parts(made_of, workdir)
     records, transform = task.train_data()
     stream_from = lambda step: pipeline.train_iterator(  # noqa: E731
         records,
@@ -120,140 +129,174 @@ def train(
         for k, v in example.items()
     }
     state = fresh_state(task, optimizers, config, mesh, batch_shapes)
-    _log_sizes(state)
+    log_sizes(state)
     restored = checkpoints.restore_latest(state)
     if restored is not None:
         state, start = restored
         log.info("resumed from checkpoint %d in %s", start, workdir)
     else:
         start = 0
-        state = _init_from(state, settings.init_from, mesh, config)
+        state = init_from(state, task, config, mesh)
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
     writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
     stream = stream_from(start)
     try:
-        return _loop(
-            task, optimizers, config, workdir, mesh, state, start, frozen,
-            stream, checkpoints, writer, debug, watch,
-        )  # fmt: skip
+        return _Session(
+            task=task,
+            optimizers=optimizers,
+            config=config,
+            workdir=workdir,
+            mesh=mesh,
+            state=state,
+            step=start,
+            frozen=frozen,
+            batches=stream,
+            checkpoints=checkpoints,
+            writer=writer,
+            debug=debug,
+            watch=watch,
+        ).run()
     finally:
         pipeline.close(stream)
         writer.close()
 
 
-def _loop(
-    task,
-    optimizers,
-    config,
-    workdir,
-    mesh,
-    state,
-    start,
-    frozen,
-    batches,
-    checkpoints,
-    writer,
-    debug,
-    watch,
-) -> Result:
-    settings = config.train
-    phases = [p.name for p in task.phases]
-    profiler = Profiler(workdir / "profile", settings.profile_start, settings.profile_steps)
-    active: tuple[str, ...] | None = None  # phases in whose windows we are
-    programs: dict[Due, CompiledStep] = {}  # of these phases
-    tallies: dict[Due, Tally] = {}  # of the interval, one for each program that ran
-    ahead: deque[jax.Array] = deque()
-    pending: list[tuple[int, list[Tally]]] = []
-    meter = Meter()
-    metrics: Mapping[str, float] = {}
-    stopped = "done"
-    step = start
+@dataclasses.dataclass(kw_only=True)
+class _Session:
+    """A run in motion: what its steps read, and what they change.
 
-    def flush(upto: int = 0) -> None:
-        """Fetches closed log intervals, all but the last `upto`; raises on non-finite numbers."""
-        while len(pending) > upto:
-            at, closed = pending.pop(0)
-            values = read_tally(closed, phases, settings.max_skips, checkpoints)
+    state, step: after the last step. frozen: on the devices. batches: this host's part of each
+    step's batch. metrics: of the last evaluation.
+    """
+
+    task: Task
+    optimizers: Mapping[str, Optimizer]
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    state: TrainState
+    step: int
+    frozen: PyTree
+    batches: Iterator[Mapping[str, np.ndarray]]
+    checkpoints: Checkpoints
+    writer: writers.Writer
+    debug: bool
+    watch: Watch | None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.settings = settings = self.config.train
+        self.profiler = Profiler(
+            self.workdir / "profile", settings.profile_start, settings.profile_steps
+        )
+        self.meter = Meter()
+        self.active: tuple[str, ...] | None = None  # phases in whose windows we are
+        self.programs: dict[Due, CompiledStep] = {}  # of these phases
+        self.tallies: dict[Due, Tally] = {}  # of the interval, one for each program that ran
+        self.closed: list[tuple[int, list[Tally]]] = []  # intervals that are not read yet
+        self.ahead: deque[jax.Array] = deque()
+
+    def run(self) -> Result:
+        """Step, log, evaluate, save, until `train.steps`, a signal, or `watch` ends it."""
+        start, steps, stopped = self.step, self.settings.steps, "done"
+        with StopSignal() as stop:
+            try:
+                while self.step < steps:
+                    self._update()
+                    if self.step % self.settings.log_every == 0:
+                        self._close_interval()
+                        self._log(but=1)  # one interval late: the host waits for no step
+                    stopping = stop.asked() or self.checkpoints.reached_preemption(self.step)
+                    pruned = self._evaluate_and_save(stopping)
+                    if (stopping or pruned) and self.step < steps:
+                        stopped = "pruned" if pruned else stop.reason
+                        break
+                self.checkpoints.wait()  # an error of the last save is an error of the run
+            except BaseException:
+                # What was being saved is finished first, and can't hide the error that came before.
+                _finish_save(self.checkpoints)
+                raise
+            finally:
+                self.profiler.close()
+        if start >= steps:
+            self.writer.say(f"nothing to do: the run is at step {start} of {steps}")
+        self.writer.say(f"{stopped} at step {self.step}; the run is in {self.workdir}")
+        return Result(self.step, self.metrics, stopped)
+
+    def _update(self) -> None:
+        """One step, by the program of what is due at it."""
+        with self.meter.waiting():
+            batch = meshes.put_batch(next(self.batches), self.mesh)
+        step_fn, due = self._program(batch)
+        if due not in self.tallies:
+            self.tallies[due] = step_fn.empty_tally()
+        with self.profiler.step(self.step):
+            self.state, self.tallies[due], tick = step_fn(
+                self.state, self.tallies[due], batch, self.frozen
+            )
+        self.step += 1
+        self.meter.count(step_fn.flops)
+        self.writer.tick()
+        self.ahead.append(tick)
+        if len(self.ahead) > STEPS_AHEAD:
+            jax.block_until_ready(self.ahead.popleft())
+
+    def _program(self, batch: Mapping[str, jax.Array]) -> tuple[CompiledStep, Due]:
+        """The step's program and what is due at it; compiled where it is the first of its kind."""
+        active = tuple(p.name for p in self.task.phases if p.active(self.step))
+        if active != self.active:
+            self._close_interval()
+            self._log()
+            self.programs.clear()
+            self.active = active
+        due = Due.at(self.task.phases, self.step)
+        if due not in self.programs:
+            with self.meter.pause():
+                self.programs[due] = compile_step(
+                    self.task, self.optimizers, self.config, due, self.state, batch, self.frozen,
+                    self.mesh, debug=self.debug,
+                )  # fmt: skip
+                self.writer.say(self.programs[due].summary)
+        return self.programs[due], due
+
+    def _close_interval(self) -> None:
+        if self.meter.interval_steps:
+            self.closed.append((self.step, list(self.tallies.values())))
+            self.tallies.clear()
+            self.meter.close_interval(self.step, self.settings.batch_size)
+
+    def _log(self, but: int = 0) -> None:
+        """Fetches closed intervals, all but the last `but`; raises on non-finite numbers."""
+        phases = [p.name for p in self.task.phases]
+        while len(self.closed) > but:
+            at, tallies = self.closed.pop(0)
+            values = read_tally(tallies, phases, self.settings.max_skips, self.checkpoints)
             if values:
-                writer.scalars(at, "train", {**values, **meter.read(at)})
+                self.writer.scalars(at, "train", {**values, **self.meter.read(at)})
 
-    def close_interval() -> None:
-        if meter.interval_steps:
-            pending.append((step, list(tallies.values())))
-            tallies.clear()
-            meter.close_interval(step, settings.batch_size)
-
-    with StopSignal() as stop:
-        try:
-            while step < settings.steps:
-                # ---- one step -------------------------------------------------------------------
-                now = tuple(p.name for p in task.phases if p.active(step))
-                with meter.waiting():
-                    batch = meshes.put_batch(next(batches), mesh)
-                if now != active:
-                    close_interval()
-                    flush()
-                    programs.clear()
-                    active = now
-                due = Due.at(task.phases, step)
-                if due not in programs:
-                    with meter.pause():
-                        programs[due] = compile_step(
-                            task, optimizers, config, due, state, batch, frozen, mesh, debug=debug
-                        )
-                        writer.say(programs[due].summary)
-                step_fn = programs[due]
-                if due not in tallies:
-                    tallies[due] = step_fn.empty_tally()
-                with profiler.step(step):
-                    state, tallies[due], tick = step_fn(state, tallies[due], batch, frozen)
-                step += 1
-                meter.count(step_fn.flops)
-                writer.tick()
-                ahead.append(tick)
-                if len(ahead) > STEPS_AHEAD:
-                    jax.block_until_ready(ahead.popleft())
-
-                # ---- log, one interval late -----------------------------------------------------
-                if step % settings.log_every == 0:
-                    close_interval()
-                    flush(upto=1)
-
-                # ---- evaluate, save, stop -------------------------------------------------------
-                last = step == settings.steps
-                evaluate = settings.eval_every >= 0 and (
-                    last or (settings.eval_every > 0 and step % settings.eval_every == 0)
-                )
-                stopping = stop.asked() or checkpoints.reached_preemption(step)
-                pruned = False
-                save = last or stopping or step % settings.checkpoint_every == 0
-                if not (evaluate or save):
-                    continue
-                close_interval()
-                flush()  # before anything is kept: never save or praise a state that is not finite
-                with meter.pause():
-                    if evaluate and task.evaluate is not None and not (stopping and not last):
-                        result = run_evaluation(task, state, frozen, mesh, step)
-                        metrics = result.metrics
-                        writer.evaluation(step, result)
-                        save |= _is_best(checkpoints, settings, step, metrics)
-                        pruned = watch is not None and not watch(step, metrics)
-                    if save or pruned:
-                        checkpoints.save(step, state)
-                if (stopping or pruned) and not last:
-                    stopped = "pruned" if pruned else stop.reason
-                    break
-            checkpoints.wait()  # an error of the last save is an error of the run
-        except BaseException:
-            # What was being saved is finished first, and can't hide the error that came before.
-            _finish_save(checkpoints)
-            raise
-        finally:
-            profiler.close()
-    if step == start and start >= settings.steps:
-        writer.say(f"nothing to do: the run is at step {start} of {settings.steps}")
-    writer.say(f"{stopped} at step {step}; the run is in {workdir}")
-    return Result(step, metrics, stopped)
+    def _evaluate_and_save(self, stopping: bool) -> bool:
+        """What is due of both after this step; whether `watch` wants the run to end."""
+        settings, step = self.settings, self.step
+        last = step == settings.steps
+        evaluate = settings.eval_every >= 0 and (
+            last or (settings.eval_every > 0 and step % settings.eval_every == 0)
+        )
+        save = last or stopping or step % settings.checkpoint_every == 0
+        if not (evaluate or save):
+            return False
+        pruned = False
+        self._close_interval()
+        self._log()  # before anything is kept: never save or praise a state that is not finite
+        with self.meter.pause():
+            if evaluate and self.task.evaluate is not None and (last or not stopping):
+                result = run_evaluation(self.task, self.state, self.frozen, self.mesh, step)
+                self.metrics = result.metrics
+                self.writer.evaluation(step, result)
+                save |= _is_best(self.checkpoints, settings, step, self.metrics)
+                pruned = self.watch is not None and not self.watch(step, self.metrics)
+            if save or pruned:
+                self.checkpoints.save(step, self.state)
+        return pruned
 
 
 def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
@@ -265,7 +308,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
     workdir = Path(workdir).absolute()
     cache.enable(config.train.compilation_cache)
     config = resolve(config)
-    task = load_task(config)
+    task = load_task(config, find_parts(config, workdir))
     if task.evaluate is None:
         raise UserError(f"the family {config.family} has no evaluation; run it in training mode")
     nets, step = load_for_use(workdir, nets=task.eval_nets or None)
@@ -289,69 +332,6 @@ def run_evaluation(task: Task, state: TrainState, frozen: Any, mesh, step: int) 
     return task.evaluate(local_nets, local_frozen, step)
 
 
-def fresh_state(task, optimizers, config, mesh, batch_shapes) -> TrainState:
-    """The initial state, made on the devices where it stays."""
-
-    def init():
-        zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in batch_shapes.items()}
-        return init_state(task, optimizers, config.train.seed, zeros)
-
-    shardings = meshes.state_shardings(jax.eval_shape(init), mesh, config.mesh)
-    # It runs once: on CPUs, LLVM's optimisation takes 20 s for what then runs in milliseconds.
-    options: dict[str, str | bool] | None
-    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
-    with jax.disable_jit(False):
-        return jax.jit(init, out_shardings=shardings).lower().compile(options)()
-
-
-def _init_from(state: TrainState, sources: ConfigDict, mesh, config) -> TrainState:
-    """Puts in the nets that `train.init_from` takes from other runs or weight files."""
-    from jaxgen.weights.nets import load_nets
-
-    nets: dict[str, Any] = {}
-    for net, source in sources.items():
-        if not source:
-            continue
-        found = load_nets(source)
-        if net not in found:
-            raise UserError(
-                f"train.init_from.{net}: {source} has no net '{net}', only {list(found)}"
-            )
-        nets[net] = found[net]
-        log.info("net %s starts from %s", net, source)
-    if not nets:
-        return state
-    shardings = meshes.state_shardings(state, mesh, config.mesh)
-    return jax.device_put(replace_nets(state, nets), shardings)
-
-
-def _open_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Makes the folder; refuses to resume with a config that computes something else."""
-    if ":/" in str(workdir):
-        raise UserError(f"--workdir={workdir} is an address; mount the bucket and give its folder")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"can't make {workdir}: {error.strerror}; choose another --workdir"
-        ) from None
-    saved = workdir / "config.json"
-    if saved.exists():
-        before = configs.from_json(saved)
-        changed = configs.differences(before, config)
-        if changed:
-            raise UserError(
-                f"{workdir} was trained with another config ({'; '.join(changed)}); "
-                "use the same values to resume it, or another --workdir"
-            )
-        if new := configs.added(before, config):
-            log.info(f"the run began without the config keys {', '.join(new)}, which are new")
-    if jax.process_index() == 0:
-        writers.write_text(saved, configs.to_json(config))
-        about = json.dumps(writers.environment(), indent=2) + "\n"
-        writers.write_text(workdir / "environment.json", about)
-
-
 def _is_best(checkpoints: Checkpoints, settings: ConfigDict, step: int, metrics) -> bool:
     name = settings.best_metric
     if not name:
@@ -367,11 +347,3 @@ def _finish_save(checkpoints: Checkpoints) -> None:
         checkpoints.wait()
     except Exception as error:
         log.warning("the last checkpoint could not be finished: %s", error)
-
-
-def _log_sizes(state: TrainState) -> None:
-    for net, params in state.params.items():
-        leaves = jax.tree.leaves(params)
-        count = sum(x.size for x in leaves)
-        held = sum(np.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
-        log.info("net %s: %d parameters, %d on each device", net, count, held)

@@ -250,7 +250,7 @@ def _trial_folder(sweep: Sweep, values: Mapping[str, Any]) -> Path:
 
 
 def _logged(folder: Path, metric: str) -> float | None:
-    from jaxgen.train.writers import read_metrics
+    from jaxgen.weights.checkpoints import read_metrics
 
     found = [line[metric] for line in read_metrics(folder) if metric in line]
     return found[-1] if found else None

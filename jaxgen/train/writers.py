@@ -22,8 +22,8 @@ from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid
 from jaxgen.log import log
 from jaxgen.task import Evaluation
+from jaxgen.weights.checkpoints import METRICS, read_metrics
 
-METRICS = "metrics.jsonl"
 BASELINE = "bicubic_"  # prefix of evaluation metrics of the method to compare with
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "jaxgen")
 
@@ -110,21 +110,6 @@ class Writer:
         now = time.monotonic()
         self.marks.append((step, now))
         return (now - then) / max(step - first, 1) * max(self.total - step, 0)
-
-
-def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line cut off by a kill is left out."""
-    lines = []
-    try:
-        text = (Path(workdir) / METRICS).read_text()
-    except FileNotFoundError:
-        return []
-    for line in text.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return lines
 
 
 def _forget_after(path: Path, step: int) -> None:

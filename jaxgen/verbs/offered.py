@@ -11,11 +11,15 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.verbs import Verb
+from jaxgen.weights.parts import Wanted
 from jaxgen.weights.places import CONFIG
 
 
 def verbs_of(config: ConfigDict) -> dict[str, Verb]:
     """The verbs of a config's family by name; {} for converted weights to train from only.
+
+    Args:
+      config: of a model that is made of others, what `jaxgen.weights.parts.filled` gives.
 
     Raises:
       UserError: there is no such family.
@@ -23,20 +27,34 @@ def verbs_of(config: ConfigDict) -> dict[str, Verb]:
     origin = config.get("origin")
     if origin is not None and origin.net != "g":
         return {}
+    module = _family(config)
+    if origin is not None and hasattr(module, "resolve"):
+        return {}  # a text-to-image generator alone, without what reads the text
+    return dict(module.verbs(_for_this_machine(config)))
+
+
+def wanted_parts(config: ConfigDict) -> dict[str, Wanted]:
+    """What trained models a config's family is made of, by name; {} for most families.
+
+    Raises:
+      UserError: there is no such family.
+    """
+    ask = getattr(_family(config), "parts", None)
+    return {} if ask is None else dict(ask(config))
+
+
+def _family(config: ConfigDict) -> Any:
     family = config.get("family")
     unknown = UserError(f"the config's family {family!r} is not part of this jaxgen")
     if not isinstance(family, str) or not family.isidentifier():
         raise unknown
     try:
-        module = importlib.import_module(f"jaxgen.models.{family}")
+        return importlib.import_module(f"jaxgen.models.{family}")
     except ModuleNotFoundError as error:
         # Only the family itself: a missing dependency of it is another problem.
         if error.name != f"jaxgen.models.{family}":
             raise
         raise unknown from None
-    if origin is not None and hasattr(module, "resolve"):
-        return {}  # a text-to-image generator alone, without what reads the text
-    return dict(module.verbs(_for_this_machine(config)))
 
 
 def nets_of(verbs: Mapping[str, Verb]) -> tuple[str, ...]:

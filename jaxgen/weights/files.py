@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pickle
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,19 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def parse_json(text: str | None) -> dict[str, Any]:
+    """An object in a weights file's metadata: metrics, verbs; {} where there is none."""
+    try:
+        return dict(json.loads(text or "{}"))
+    except (json.JSONDecodeError, TypeError, ValueError):
+        return {}
+
+
+def parse_number(text: str | None) -> int:
+    """A count in a weights file's metadata; 0 where there is none."""
+    return int(text) if text and text.isdigit() else 0
 
 
 def _check_is_file(path: Path) -> None:
@@ -252,6 +267,34 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
     buffer = io.BytesIO()
     torch.save({key: torch.tensor(value) for key, value in tensors.items()}, buffer)
     _write_whole(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write in; at the end it becomes `folder`, whole or not at all.
+
+    What was there before is replaced, and survives any failure.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}; choose another folder"
+        ) from error
+    finally:  # also after Ctrl-C
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
+from jaxgen.weights.files import parse_json, parse_number
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
@@ -68,27 +68,14 @@ def list_models() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "family": facts.get("family", configs.from_json(folder / CONFIG).family),
-                "verbs": read_json(facts.get("verbs")),
-                "parameters": read_number(facts.get("parameters")),
-                "step": read_number(facts.get("step")),
-                "metrics": read_json(facts.get("metrics")),
+                "verbs": parse_json(facts.get("verbs")),
+                "parameters": parse_number(facts.get("parameters")),
+                "step": parse_number(facts.get("step")),
+                "metrics": parse_json(facts.get("metrics")),
                 "headline": _headline(folder / CARD),
             }
         )
     return rows
-
-
-def read_json(text: str | None) -> dict[str, Any]:
-    """An object in a weights file's header: its metrics, its verbs; {} where there are none."""
-    try:
-        return dict(json.loads(text or "{}"))
-    except (json.JSONDecodeError, TypeError, ValueError):
-        return {}
-
-
-def read_number(text: str | None) -> int:
-    """A count in a weights file's header; 0 where there is none."""
-    return int(text) if text and text.isdigit() else 0
 
 
 def _headline(card: Path) -> str:

@@ -14,7 +14,7 @@ from jaxgen.errors import UserError
 from jaxgen.nn.text import LSTMEncoder
 from jaxgen.runs import convert as convert_models
 from jaxgen.tasks.t2i import task as t2i
-from jaxgen.weights.nets import load_nets
+from jaxgen.weights.nets import open_nets
 
 
 def published(words=50, embedding=20, hidden=12, seed=0):
@@ -87,7 +87,7 @@ def test_converted_file_is_a_run_s_text_encoder(tmp_path):
         tmp_path / "text_encoder.safetensors", tmp_path / "t.safetensors"
     )
     assert "AttnGAN text encoder: text, 4,208 parameters" in said
-    nets = load_nets(tmp_path / "t.safetensors", ("text",))
+    nets = open_nets(tmp_path / "t.safetensors", ("text",)).nets
     config = configs.load(f"{REPOSITORY}/configs/ssagan.py:tiny")
     config.data.vocabulary = tuple(f"word{i}" for i in range(49))
     config.model.text.update(

@@ -20,7 +20,7 @@ from jaxgen.train import loop
 from jaxgen.train import mesh as meshes
 from jaxgen.train.state import make_optimizers
 from jaxgen.train.step import make_step
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import read_metrics
 
 FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
 GOLDEN = REPOSITORY / "tests" / "golden"

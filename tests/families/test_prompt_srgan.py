@@ -1,10 +1,12 @@
 """Prompt-guided super-resolution: counts, the prompt's way in, the verb, and what users see."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, run
 from PIL import Image
 from support.tiny_model import tiny_model
 
@@ -113,15 +115,30 @@ def test_before_training_the_prompt_changes_nothing(guidance, norm):
 
 
 def test_a_trained_srresnet_is_the_start(tmp_path):
-    """model.trunk: its exported weights are in their places, and misfits are listed."""
+    """model.trunk: its weights are in their places, misfits are listed, and no resume needs it."""
     plain = tiny_model(features=8, blocks=2, edge_kernel=3, norm=False, skip=True, tail="direct")
     folder = plain.export(tmp_path / "srresnet")
-    model = make_model(moved=False, model__trunk=str(folder))
+    # A learning rate of nothing: the run's weights are what it began with.
+    still = {f"optimizer__{name}__lr": 0.0 for name in ("pretrain", "g", "d")}
+    config = tiny_config(model__trunk=str(folder), train__steps=2, train__eval_every=-1, **still)
+    run(config, tmp_path / "run")
+    shutil.rmtree(folder)
+    model = load(tmp_path / "run")
     np.testing.assert_array_equal(model.upscale(picture(), prompt="dots"), plain.upscale(picture()))
-    with pytest.raises(UserError, match="block_2_conv_0"):
-        start(tiny_config(model__trunk=str(folder), model__generator__blocks=3))
-    with pytest.raises(UserError, match="jaxgen export"):
-        start(tiny_config(model__trunk=str(tmp_path / "nothing")))
+    config.train.steps = 3
+    assert run(config, tmp_path / "run").step == 3
+
+
+def test_a_trunk_that_cannot_be_the_start_is_one_line(tmp_path):
+    folder = tiny_model(features=8, blocks=2, edge_kernel=3, norm=False, skip=True, tail="direct")
+    folder = folder.export(tmp_path / "srresnet")
+    for changes, message in (
+        ({"model__trunk": str(folder), "model__generator__blocks": 3}, "block_2_conv_0"),
+        ({"model__trunk": str(tmp_path / "nothing")}, "model.trunk: .*neither a run"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(tiny_config(**changes), tmp_path / "run")
+        shutil.rmtree(tmp_path / "run")
 
 
 def test_padding_has_no_influence(model):

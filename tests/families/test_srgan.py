@@ -14,7 +14,7 @@ from jaxgen.models.srgan import task as srgan
 from jaxgen.models.srgan.discriminator import Discriminator
 from jaxgen.models.srgan.generator import FORMS, KerasGenerator, SRResNet
 from jaxgen.train import loop
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import read_metrics
 
 
 def count(module, shape):

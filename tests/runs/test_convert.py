@@ -17,7 +17,7 @@ from jaxgen.runs import convert
 from jaxgen.runs import model as run
 from jaxgen.train import loop
 from jaxgen.weights import keymap
-from jaxgen.weights.nets import load_nets
+from jaxgen.weights.nets import open_nets
 
 # Small sizes of every known layout: what is converted in these tests.
 SRGAN = {"features": 8, "blocks": 2, "edge_kernel": 9, "scale": 2}
@@ -221,7 +221,7 @@ def test_file_to_folder_to_file(jaxgen_command, file, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     assert model.upscale(image).shape == (12, 10, 3)
     # What train.init_from.g reads.
-    nets = load_nets(tmp_path / "run", ("g",))
+    nets = open_nets(tmp_path / "run", ("g",)).nets
     assert_same_bits(weights.flatten(nets["g"]), weights.flatten(model.nets["g"]))
 
     assert jaxgen_command("convert", "run", "--to-torch", "back.safetensors")[0] == 0
@@ -319,7 +319,7 @@ def test_a_discriminator_is_to_train_from(jaxgen_command, tmp_path):
     assert code == 0
     assert out.rstrip().endswith("parameters; for train.init_from.d")
     assert "`train.init_from.d`" in (tmp_path / "d" / "README.md").read_text()
-    assert set(load_nets(tmp_path / "d", ("d",))) == {"d"}
+    assert set(open_nets(tmp_path / "d", ("d",)).nets) == {"d"}
     with pytest.raises(UserError, match="does not upscale; it can: nothing"):
         run.load(tmp_path / "d").upscale(np.zeros((4, 4, 3), np.uint8))
     assert jaxgen_command("convert", "d", "--to-torch", "back.safetensors")[0] == 0
@@ -338,7 +338,7 @@ def test_converted_nets_fit_the_task_that_starts_from_them(jaxgen_command, tmp_p
     batch = {k: jax.ShapeDtypeStruct((1, n, n, 3), np.uint8) for k, n in sizes.items()}
     params, mutable = jax.eval_shape(loop.load_task(config).init, jax.random.key(0), batch)
     wanted = weights.flatten({"params": params["d"], **mutable["d"]})
-    found = weights.flatten(load_nets("d")["d"])
+    found = weights.flatten(open_nets("d").nets["d"])
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in wanted.items()}
 
 

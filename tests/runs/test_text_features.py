@@ -16,7 +16,7 @@ from jaxgen.runs import precompute as text_features
 from jaxgen.runs.model import Model
 from jaxgen.train import loop
 from jaxgen.train.family import load_task, resolve
-from jaxgen.weights.nets import load_nets
+from jaxgen.weights.nets import open_nets
 
 CONFIG = f"{REPOSITORY}/configs/gan_cls.py:tiny"
 SHORT = {"train.steps": 2, "train.eval_every": -1, "data.count": 16}
@@ -81,7 +81,7 @@ def test_features_are_those_of_the_encoder(first, features):
     file = embeddings.Embeddings(features)
     assert len(file) == len(texts)
     config = configs.from_json(first / "config.json")
-    variables = load_nets(first, ("text",))["text"]
+    variables = open_nets(first, ("text",)).nets["text"]
     for text in sorted(texts)[:3]:
         prompt = tokenizers.make_tokenizer(config.data).encode(text)
         own = make_text_encoder(config).apply(variables, prompt.tokens[None], prompt.mask[None])

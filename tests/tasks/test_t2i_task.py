@@ -21,7 +21,7 @@ from jaxgen.tasks.t2i import task as t2i
 from jaxgen.tasks.t2i.config import t2i_config, t2i_loss
 from jaxgen.train import loop
 from jaxgen.train.tally import NonFiniteError
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import read_metrics
 
 N, B, E = 16, 6, 4
 KEY = jax.random.key(0)

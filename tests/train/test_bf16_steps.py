@@ -11,7 +11,7 @@ from helpers import REPOSITORY, checkpoint_arrays
 
 from jaxgen import config as configs
 from jaxgen.train import loop
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import read_metrics
 
 COLUMNS = (
     "d/loss", "g/loss", "d/real", "d/fake", "d/magp", "d/input_norm/p10", "d/input_norm/p50",

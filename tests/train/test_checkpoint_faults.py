@@ -23,7 +23,7 @@ from helpers import (
 
 from jaxgen.errors import UserError
 from jaxgen.train import checkpoint
-from jaxgen.train.checkpoint import complete_steps, load_for_use
+from jaxgen.weights.checkpoints import complete_steps, load_for_use
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import resource
-from jaxgen import heap
+from jaxgen.train import heap
 if {keep}:
     assert heap.keep_freed_memory()
 import numpy as np

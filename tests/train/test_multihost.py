@@ -16,7 +16,7 @@ from helpers import (
     tiny,
 )
 
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import read_metrics
 
 CHANGES = {
     **STEADY,

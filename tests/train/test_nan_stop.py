@@ -9,9 +9,8 @@ import pytest
 from helpers import checkpoint_arrays, run, tiny
 
 from jaxgen.tasks.sr import task as srgan
-from jaxgen.train.checkpoint import complete_steps
 from jaxgen.train.tally import NonFiniteError
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import complete_steps, read_metrics
 
 
 def poison(monkeypatch, at: int, where: str = "pretrain", until: int | None = None):

@@ -8,8 +8,7 @@ import time
 import pytest
 from helpers import REPOSITORY, TINY, process_environment
 
-from jaxgen.train.checkpoint import complete_steps
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import complete_steps, read_metrics
 
 
 def start(workdir, *overrides):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from helpers import assert_bitwise, checkpoint_arrays, run, tiny
 
-from jaxgen.train.checkpoint import load_for_use
+from jaxgen.weights.checkpoints import load_for_use
 
 
 def test_eight_to_two_to_one(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from helpers import assert_bitwise, checkpoint_arrays, run, tiny
 
 from jaxgen.errors import UserError
-from jaxgen.train.writers import read_metrics
+from jaxgen.weights.checkpoints import read_metrics
 
 
 @pytest.mark.parametrize("cut", [3, 5], ids=["in pre-training", "in the GAN stage"])

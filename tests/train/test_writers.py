@@ -4,7 +4,8 @@ import json
 import math
 
 from jaxgen.train import writers
-from jaxgen.train.writers import METRICS, Writer, read_metrics
+from jaxgen.train.writers import Writer
+from jaxgen.weights.checkpoints import METRICS, read_metrics
 
 
 def test_time_left_follows_the_pace_of_the_last_lines(tmp_path, monkeypatch):

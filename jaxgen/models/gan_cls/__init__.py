@@ -1,5 +1,6 @@
 """GAN-CLS, GAN-INT and GAN-INT-CLS (Reed et al., ICML 2016): the first text-to-image GANs."""
 
 from jaxgen.models.gan_cls.task import make_task, resolve, verbs
+from jaxgen.tasks.t2i.text_part import parts
 
-__all__ = ["make_task", "resolve", "verbs"]
+__all__ = ["make_task", "parts", "resolve", "verbs"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,10 +27,12 @@ from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
 from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
-from jaxgen.task import Task
+from jaxgen.task import Nets, Task
 from jaxgen.tasks.sr import task as sr
 from jaxgen.verbs import Option
 from jaxgen.verbs.upscale.contract import Upscale
+from jaxgen.weights import Tree
+from jaxgen.weights.nets import open_nets
 
 STRENGTH = Option(
     1.0, "how much the prompt counts: 0 not at all, above 1 overstated: the result is "
@@ -106,6 +107,7 @@ def make_task(config: ConfigDict) -> Task:
         frozen={"perceptual": task.frozen["perceptual"]},
         train_data=lambda: scenes.train_data(config.data),
         evaluate=partial(evaluate, config, upscale),
+        begin=partial(from_trunk, config.model.trunk) if config.model.trunk else None,
     )
 
 
@@ -127,7 +129,6 @@ class PromptLosses(sr.SRLosses):
         if self.mismatch:
             kind = self.loss.adversarial_kind
             self.as_fakes = adversarial.as_fake(kind)
-        self.trunk = read_trunk(config.model.trunk) if config.model.trunk else None
 
     def init(self, rng, batch):
         """(params, mutable) of net g, text encoder included, and, in a GAN run, d."""
@@ -136,8 +137,6 @@ class PromptLosses(sr.SRLosses):
         encoder = self.encoder.init(t_rng, tokens, mask)
         text = self.encoder.apply(encoder, tokens, mask)
         g = self.generator.init(g_rng, sr.to_float(batch["lr"][:1]), text)
-        if self.trunk is not None:
-            g = _with_trunk(g, self.trunk)
         nets = {"g": {**g, "params": {**g["params"], "text": encoder["params"]}}}
         if self.adversarial:
             nets["d"] = self.discriminator.init(d_rng, sr.to_float(batch["hr"][:1]), text.sentence)
@@ -253,25 +252,25 @@ def _repeat(row, count: int) -> jax.Array:
 # ---- starting from an SRResNet -------------------------------------------------------------------
 
 
-def read_trunk(source: str) -> dict[str, Any]:
-    """The variables of net g of an exported SRResNet: a folder, or its weights file.
+def from_trunk(source: str, nets: Nets) -> dict[str, Any]:
+    """{"g": the initial variables with a trained SRResNet in its places}: `config.model.trunk`.
+
+    A start and no part (`jaxgen.weights.parts`): it is trained on, and net g holds it afterwards.
+
+    Args:
+      source: a run, an exported folder, a bundled model or a weights file, with a net "g".
 
     Raises:
-      UserError: nothing of this kind is there.
+      UserError: nothing of this kind is there, or it is of other sizes.
     """
-    path = Path(source).expanduser()
-    path = path / "weights.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(
-            f"model.trunk={source!r} is not an exported model; make one: jaxgen export RUN {source}"
-        )
-    tree = weights.read_tree(path)
-    if "g" not in tree:
-        raise UserError(f"model.trunk={source!r} holds no net 'g', only {', '.join(tree)}")
-    return tree["g"]
+    try:
+        trunk = open_nets(source, ("g",)).nets["g"]
+        return {"g": _with_trunk(nets["g"], trunk)}
+    except UserError as error:
+        raise UserError(f"model.trunk: {error}") from None
 
 
-def _with_trunk(variables: dict[str, Any], trunk: dict[str, Any]) -> dict[str, Any]:
+def _with_trunk(variables: Tree, trunk: Tree) -> dict[str, Any]:
     """`variables` with all arrays of `trunk` in their places; the guidance keeps its start."""
     ours, theirs = weights.flatten(variables), weights.flatten(trunk)
     guidance = ("params/guide_", "params/text/")
@@ -284,6 +283,6 @@ def _with_trunk(variables: dict[str, Any], trunk: dict[str, Any]) -> dict[str, A
         if theirs[k].shape != ours[k].shape
     ]
     if problems:
-        raise UserError(f"model.trunk does not fit model.generator: {'; '.join(problems[:8])}")
+        raise UserError(f"it does not fit model.generator: {'; '.join(problems[:8])}")
     merged = {**ours, **{k: jnp.asarray(theirs[k]) for k in wanted}}
     return traverse_util.unflatten_dict(merged, sep="/")

@@ -1,5 +1,6 @@
 """SSA-GAN (Liao et al., CVPR 2022): text to image through masks that the network finds itself."""
 
 from jaxgen.models.ssagan.task import make_task, resolve, verbs
+from jaxgen.tasks.t2i.text_part import parts
 
-__all__ = ["make_task", "resolve", "verbs"]
+__all__ = ["make_task", "parts", "resolve", "verbs"]

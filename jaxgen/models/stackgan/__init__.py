@@ -1,5 +1,6 @@
 """StackGAN (Zhang et al., ICCV 2017): a sketch, then a GAN that refines it."""
 
 from jaxgen.models.stackgan.task import make_task, resolve, verbs
+from jaxgen.tasks.t2i.text_part import parts
 
-__all__ = ["make_task", "resolve", "verbs"]
+__all__ = ["make_task", "parts", "resolve", "verbs"]

@@ -16,6 +16,7 @@ from jaxgen.models.stackgan.losses import StageOneLosses, StageTwoLosses, draw_l
 from jaxgen.task import Phase, Task
 from jaxgen.tasks.sr.task import choose, make_module
 from jaxgen.tasks.t2i import task as t2i
+from jaxgen.tasks.t2i import text_part
 from jaxgen.verbs.generate.contract import Generate
 
 resolve = t2i.resolve
@@ -147,10 +148,10 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
             f"train.steps={config.train.steps}, and above model.damsm_steps"
         )
     init_from = config.train.init_from
-    if not both and not (init_from.g and init_from.text):
+    if not both and not (init_from.g and (init_from.text or text_part.given(config))):
         raise UserError(
-            "model.stages=(2,) needs a trained stage I: give its run to train.init_from.g and "
-            "train.init_from.text"
+            "model.stages=(2,) needs a trained stage I: give its run to train.init_from.g and to "
+            "parts.text or train.init_from.text"
         )
     if view.model.loss.penalty_apart:
         raise UserError("model.loss.penalty_apart is for stage I alone: train model.stages=(1,)")

@@ -82,6 +82,7 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
         "loss": t2i_loss(),
         **model,
     }
+    config.parts = {"text": ""}  # a trained text encoder, to be used as it is
     config.optimizer = {
         "damsm": configs.optimizer(2e-3, clip_norm=0.25),
         "d": configs.optimizer(4e-4, b1=0.0, b2=0.9),

@@ -1,7 +1,7 @@
 """Training text-to-image GANs from text features computed beforehand (`data.embeddings`).
 
-The net "text" is made all the same: its weights come by `train.init_from.text`, and it reads the
-prompts of what is trained.
+The net "text" is made all the same: its weights come by `parts.text` or `train.init_from.text`,
+and it reads the prompts of what is trained.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxgen.data.text.tokens import only_start
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.nn.text import Text
+from jaxgen.tasks.t2i import text_part
 
 
 def check(config: ConfigDict) -> None:
@@ -32,10 +33,10 @@ def check(config: ConfigDict) -> None:
             "data.embeddings leaves no text encoder to train: set model.text.trained_by=none and "
             "model.damsm_steps=0"
         )
-    if not config.train.init_from.text:
+    if not (config.train.init_from.text or text_part.given(config)):
         log.warning(
-            "train.init_from.text is empty, so prompts will be read by an untrained encoder: give "
-            "it the run whose encoder made data.embeddings"
+            "parts.text and train.init_from.text are empty, so prompts will be read by an "
+            "untrained encoder: give parts.text the run whose encoder made data.embeddings"
         )
 
 

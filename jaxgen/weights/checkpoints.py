@@ -1,0 +1,127 @@
+"""What a run's folder holds, for its readers: checkpoints, the best of them, the metrics' log.
+
+`jaxgen.train.checkpoint` writes what is read here. Orbax and jax are imported where a checkpoint
+is opened: asking which there are needs neither.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxgen.errors import UserError
+from jaxgen.log import log
+from jaxgen.weights.places import CHECKPOINTS
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
+BEST = "best.json"
+METRICS = "metrics.jsonl"
+
+
+def read_best(workdir: str | Path) -> dict[str, Any] | None:
+    """{"step", "metric", "value"} of the best evaluation, None if none is recorded."""
+    try:
+        return json.loads((Path(workdir) / BEST).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def complete_steps(workdir: str | Path) -> list[int]:
+    """Steps of the complete checkpoints in a run's folder, ascending; reads nothing else."""
+    folder = Path(workdir) / CHECKPOINTS
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
+
+
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line cut off by a kill is left out."""
+    lines = []
+    try:
+        text = (Path(workdir) / METRICS).read_text()
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def load_for_use(
+    workdir: str | Path,
+    step: int | None = None,
+    best: bool = False,
+    nets: tuple[str, ...] | None = None,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Variables of a run's nets as NumPy arrays, averaged ones where there are, and their step.
+
+    Reads only what it returns: no optimizer state, and no net that was not asked for.
+
+    Args:
+      step: which checkpoint; None: the newest, or the best evaluated one with `best=True`.
+      nets: names of the nets; None: all.
+
+    Raises:
+      UserError: no such checkpoint, a net that it lacks, or it can't be read.
+    """
+    workdir = Path(workdir).absolute()
+    steps = complete_steps(workdir)
+    if not steps:
+        raise UserError(f"{workdir} has no finished checkpoint yet; train it first")
+    if best and step is None and (noted := read_best(workdir)):
+        step = noted["step"]
+    candidates = [step] if step is not None else list(reversed(steps))
+    if candidates[0] not in steps:
+        raise UserError(f"{workdir} has no checkpoint of step {step}; it has {steps}")
+    for candidate in candidates:
+        try:
+            return _read_nets(workdir / CHECKPOINTS / str(candidate), nets), candidate
+        except UserError:
+            raise
+        except Exception as error:
+            log.warning("checkpoint %d is damaged and not used: %s", candidate, error)
+    raise UserError(f"the checkpoints {candidates} in {workdir / CHECKPOINTS} can't be read")
+
+
+def check_nets(place: Path, nets: tuple[str, ...] | None, have: list[str]) -> None:
+    """Raises UserError if a net of `nets` (None: all that there are) is not among `have`."""
+    if missing := [name for name in nets or () if name not in have]:
+        raise UserError(f"{place} lacks the net '{missing[0]}'; it has {sorted(have)}")
+
+
+def tree_metadata(reader: ocp.PyTreeCheckpointer, path: Path) -> Any:
+    """The saved tree's structure with a shape and dtype at each leaf."""
+    from absl import logging as absl_logging
+
+    # Orbax warns that an item has no metadata of its own; it stands in the step's folder.
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        meta = reader.metadata(path)
+    finally:
+        absl_logging.set_verbosity(before)
+    return getattr(getattr(meta, "item_metadata", meta), "tree", meta)
+
+
+def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str, Any]]:
+    import jax
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    have = {p.name for p in folder.iterdir() if p.is_dir()}
+    names = sorted(n.removeprefix("net_") for n in have if n.startswith("net_"))
+    check_nets(folder, nets, names)
+    result = {}
+    # Warnings of the reader about missing shardings don't concern NumPy arrays.
+    with ocp.PyTreeCheckpointer() as reader:
+        for name in names if nets is None else nets:
+            path = folder / (f"ema_{name}" if f"ema_{name}" in have else f"net_{name}")
+            tree = tree_metadata(reader, path)
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            result[name] = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    return result
