@@ -116,10 +116,6 @@ class StageTwoLosses(t2i.T2ILosses):
         """What D sees of the text; see `condition`."""
         return condition(params, text, self.generator)
 
-    def text_drops(self) -> bool:
-        """No: the encoder is not trained in this stage."""
-        return False
-
 
 def condition(params, text: Text, generator: StageOne | StageTwo) -> jax.Array:
     """What a discriminator is given of the text, (b, e).

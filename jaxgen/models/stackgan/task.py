@@ -37,7 +37,7 @@ def stage_config(config: ConfigDict, stage: int) -> ConfigDict:
     """The config as one stage sees it: its picture size, networks and losses in the usual places.
 
     Stage II takes from `model.stage2` what is there, and the rest as it is; the matching loss is
-    for stage I alone.
+    for stage I alone, and the text encoder is fixed from stage II's first step on.
 
     Raises:
       UserError: sizes that cannot be.
@@ -62,6 +62,7 @@ def stage_config(config: ConfigDict, stage: int) -> ConfigDict:
         view.model.loss.update(own.loss.to_dict())
         view.model.loss.damsm = 0.0
         view.model.damsm_steps = 0
+        view.model.text.trained_by = "none"
     return view
 
 
