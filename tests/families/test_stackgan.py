@@ -11,6 +11,7 @@ from helpers import REPOSITORY
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
+from jaxgen.evaluation import captions
 from jaxgen.models.stackgan import convert as stackgan_convert
 from jaxgen.models.stackgan import losses, make_task, task, verbs
 from jaxgen.models.stackgan.discriminator import layers
@@ -18,6 +19,7 @@ from jaxgen.models.stackgan.generator import ConditioningAugmentation
 from jaxgen.nn.text import Text
 from jaxgen.runs import convert
 from jaxgen.tasks.t2i import task as t2i
+from jaxgen.tasks.t2i.losses import T2ILosses
 
 CONFIG = f"{REPOSITORY}/configs/stackgan.py"
 FIRST, WITHIN, SECOND, JUDGE, SECOND_JUDGE = stackgan_convert.LAYOUTS
@@ -257,7 +259,7 @@ def test_the_stage_that_was_trained_last_is_evaluated(monkeypatch):
     built = make_task(configs.load(f"{CONFIG}:tiny"))  # stage II from step 2 on
     seen = []
     monkeypatch.setattr(
-        t2i, "evaluate", lambda config, verb, *_: seen.append((config.data.size, verb.nets))
+        captions, "evaluate", lambda config, verb, *_: seen.append((config.data.size, verb.nets))
     )
     for step in (1, 2, 3):
         built.evaluate({}, {}, step)
@@ -331,7 +333,7 @@ def test_a_fixed_encoder_drops_nothing_in_stage_two(monkeypatch, trained_by):
         seen["text"] = text
         raise Seen
 
-    monkeypatch.setattr(t2i.T2ILosses, "draw", draw)
+    monkeypatch.setattr(T2ILosses, "draw", draw)
     monkeypatch.setattr(losses.StageTwoLosses, "draw", draw)
     for phase in built.phases:
         with pytest.raises(Seen):

@@ -27,7 +27,9 @@ from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
 from jaxgen.task import Prompt, PromptedUpscale, Task
+from jaxgen.tasks.common import make_module, to_float
 from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import SRLosses
 
 
 def make_generator(config: ConfigDict) -> PromptSRResNet:
@@ -47,13 +49,13 @@ def make_generator(config: ConfigDict) -> PromptSRResNet:
     if config.data.scale not in (2, 4, 8):
         raise UserError(f"data.scale={config.data.scale}: it upscales by 2, 4 or 8")
     settings["guided"] = guided
-    return sr.make_module(PromptSRResNet, "generator", config, scale=config.data.scale, **settings)
+    return make_module(PromptSRResNet, "generator", config, scale=config.data.scale, **settings)
 
 
 def make_text_encoder(config: ConfigDict) -> TextEncoder:
     """The text encoder module of `config.model.text`, for the config's vocabulary."""
     settings = config.model.text.to_dict()
-    return sr.make_module(TextEncoder, "text", config, size=make_tokenizer(config).size, **settings)
+    return make_module(TextEncoder, "text", config, size=make_tokenizer(config).size, **settings)
 
 
 def make_tokenizer(config: ConfigDict) -> WordTokenizer:
@@ -83,7 +85,7 @@ def make_task(config: ConfigDict) -> Task:
     prompted.check(config.data)
     losses = PromptLosses(
         make_generator(config),
-        sr.make_module(
+        make_module(
             PromptDiscriminator, "discriminator", config, **config.model.discriminator.to_dict()
         ),
         make_text_encoder(config),
@@ -102,7 +104,7 @@ def make_task(config: ConfigDict) -> Task:
     )
 
 
-class PromptLosses(sr.SRLosses):
+class PromptLosses(SRLosses):
     """The losses of `SRLosses`, with a prompt in the batch and for both networks.
 
     The discriminator also sees real pictures with another example's prompt, as fakes (GAN-CLS,
@@ -128,12 +130,12 @@ class PromptLosses(sr.SRLosses):
         tokens, mask = batch["tokens"][:1], batch["mask"][:1]
         encoder = self.encoder.init(t_rng, tokens, mask)
         text = self.encoder.apply(encoder, tokens, mask)
-        g = self.generator.init(g_rng, sr.to_float(batch["lr"][:1]), text)
+        g = self.generator.init(g_rng, to_float(batch["lr"][:1]), text)
         if self.trunk is not None:
             g = _with_trunk(g, self.trunk)
         nets = {"g": {**g, "params": {**g["params"], "text": encoder["params"]}}}
         if self.adversarial:
-            nets["d"] = self.discriminator.init(d_rng, sr.to_float(batch["hr"][:1]), text.sentence)
+            nets["d"] = self.discriminator.init(d_rng, to_float(batch["hr"][:1]), text.sentence)
         params = {n: v["params"] for n, v in nets.items()}
         rest = {n: {k: v[k] for k in v if k != "params"} for n, v in nets.items()}
         return params, {n: r for n, r in rest.items() if r}
@@ -147,7 +149,7 @@ class PromptLosses(sr.SRLosses):
         if not self.mismatch:
             return value, (mutable, metrics)
         wrong, weight = other_prompts(batch)
-        real = sr.to_float(batch["hr"])
+        real = to_float(batch["hr"])
         logits, mutable = self._judge(params, mutable, real, wrong, rng, 0, step)
         pairs = jnp.maximum(weight.sum(), 1.0)
         mismatch = (self.as_fakes(logits) * weight).sum() / pairs
@@ -160,7 +162,7 @@ class PromptLosses(sr.SRLosses):
         text = self.encoder.apply({"params": params["g"]["text"]}, batch["tokens"], batch["mask"])
         fake, changed = self.generator.apply(
             {"params": params["g"], **state},
-            sr.to_float(batch["lr"]),
+            to_float(batch["lr"]),
             text,
             train=True,
             mutable=list(state),

@@ -15,14 +15,14 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.stackgan.generator import ConditioningAugmentation, StageOne, StageTwo
 from jaxgen.nn.text import Text
-from jaxgen.tasks.sr.task import to_float
-from jaxgen.tasks.t2i import task as t2i
+from jaxgen.tasks.common import to_float
+from jaxgen.tasks.t2i.losses import T2ILosses
 
 # What stage II's losses, which are a GAN's like others, find under the usual names.
 STAGE_TWO = {"text": "text", "low": "g", "g": "g2", "d": "d2"}
 
 
-class StageOneLosses(t2i.T2ILosses):
+class StageOneLosses(T2ILosses):
     """Stage I: the shared GAN's losses on pictures of `size` pixels.
 
     Args: as of `T2ILosses`; config: stage I's view, see `task.stage_config`.
@@ -53,7 +53,7 @@ class StageOneLosses(t2i.T2ILosses):
         return {**batch, "image": shrink(batch["image"], self.config.data.size)}
 
 
-class StageTwoLosses(t2i.T2ILosses):
+class StageTwoLosses(T2ILosses):
     """Stage II: the shared GAN's losses with stage I's generator, fixed, in front of G.
 
     Args:

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.evaluation import captions
 from jaxgen.models.stackgan.discriminator import Discriminator
 from jaxgen.models.stackgan.generator import FORMS, StageOne, StageTwo
 from jaxgen.models.stackgan.losses import StageOneLosses, StageTwoLosses, draw_low
 from jaxgen.task import Generate, Phase, Task
-from jaxgen.tasks.sr.task import choose, make_module
+from jaxgen.tasks.common import choose, make_module
 from jaxgen.tasks.t2i import task as t2i
 
 resolve = t2i.resolve
@@ -168,8 +169,8 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
     def evaluate(nets, frozen, step):
         """Of the stage that was trained last: stage II's pictures say nothing before it began."""
         if step <= start:
-            return t2i.evaluate(small, sketch, nets, frozen, step)
-        return t2i.evaluate(config, verb, nets, frozen, step)
+            return captions.evaluate(small, sketch, nets, frozen, step)
+        return captions.evaluate(config, verb, nets, frozen, step)
 
     return dataclasses.replace(
         task,
