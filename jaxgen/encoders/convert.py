@@ -55,7 +55,7 @@ class Frozen:
     finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
 
 
-def recognise(tensors: State) -> Frozen | None:
+def kind_of(tensors: State) -> Frozen | None:
     """The kind of a published state dict, from keys and shapes; None: no such network."""
     return next((kind for kind in KINDS if kind.fits(tensors)), None)
 
@@ -66,7 +66,7 @@ def to_own(tensors: State) -> tuple[Frozen, dict[str, Any]] | None:
     Raises:
       UserError: names every missing, extra or misshapen key.
     """
-    kind = recognise(tensors)
+    kind = kind_of(tensors)
     if kind is None:
         return None
     tree = kind.read(tensors)
