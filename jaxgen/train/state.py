@@ -83,7 +83,7 @@ def replace_nets(state: TrainState, nets: Nets) -> TrainState:
         if name not in params:
             raise UserError(f"init_from: this model has no net {name!r}, only {', '.join(params)}")
         have = {"params": params[name], **mutable.get(name, {})}
-        _same_shapes(name, have, net)
+        check_shapes(f"init_from: net {name!r}", have, net)
         net = jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), have, dict(net))
         params[name] = net["params"]
         if name in mutable:
@@ -94,7 +94,9 @@ def replace_nets(state: TrainState, nets: Nets) -> TrainState:
     return state.replace(params=params, mutable=mutable, ema=ema)
 
 
-def _same_shapes(name: str, have: PyTree, given: PyTree) -> None:
+def check_shapes(what: str, have: PyTree, given: PyTree) -> None:
+    """Raises UserError, all differences named, if `given` has other keys or shapes than `have`."""
+
     def shapes(tree):
         leaves = jax.tree_util.tree_leaves_with_path(dict(tree))
         return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
@@ -104,4 +106,4 @@ def _same_shapes(name: str, have: PyTree, given: PyTree) -> None:
     problems += [f"unknown {k}" for k in sorted(b.keys() - a.keys())]
     problems += [f"{k} is {b[k]}, not {a[k]}" for k in sorted(a.keys() & b.keys()) if a[k] != b[k]]
     if problems:
-        raise UserError(f"init_from: net {name!r} does not fit this config: {'; '.join(problems)}")
+        raise UserError(f"{what} does not fit this config: {'; '.join(problems)}")

@@ -30,6 +30,7 @@ from jaxgen.task import Prompt, PromptedUpscale, Task
 from jaxgen.tasks.common import make_module, to_float
 from jaxgen.tasks.sr import task as sr
 from jaxgen.tasks.sr.losses import SRLosses
+from jaxgen.train.state import check_shapes
 
 
 def make_generator(config: ConfigDict) -> PromptSRResNet:
@@ -157,28 +158,16 @@ class PromptLosses(SRLosses):
         metrics = {**metrics, "mismatch": mismatch, "mismatch_accuracy": seen}
         return value + self.mismatch * mismatch, (mutable, metrics)
 
-    def _upscale(self, params, mutable, batch):
-        state = mutable.get("g", {})
+    def _upscale(self, params, mutable, batch, *given):
         text = self.encoder.apply({"params": params["g"]["text"]}, batch["tokens"], batch["mask"])
-        fake, changed = self.generator.apply(
-            {"params": params["g"], **state},
-            to_float(batch["lr"]),
-            text,
-            train=True,
-            mutable=list(state),
-        )
-        return fake, {**mutable, "g": changed} if changed else mutable
+        return super()._upscale(params, mutable, batch, text, *given)
 
     def _judge(self, params, mutable, images, batch, rng, stream, step):
         # D takes the prompts as the generator's encoder has them, and does not change that.
         text = self.encoder.apply(
             {"params": jax.lax.stop_gradient(params["g"]["text"])}, batch["tokens"], batch["mask"]
         )
-        if self.loss.instance_noise:
-            left = jnp.clip(1.0 - step / max(self.loss.instance_noise_steps, 1), 0.0, 1.0)
-            rng = jax.random.fold_in(rng, stream)
-            noise = jax.random.normal(rng, images.shape, images.dtype)
-            images = images + self.loss.instance_noise * left * noise
+        images = self.noisy(jax.random.fold_in(rng, stream), images, step)
         state = mutable.get("d", {})
         logits, changed = self.discriminator.apply(
             {"params": params["d"], **state}, images, text.sentence, train=True, mutable=list(state)
@@ -272,15 +261,8 @@ def _with_trunk(variables: dict[str, Any], trunk: dict[str, Any]) -> dict[str, A
     """`variables` with all arrays of `trunk` in their places; the guidance keeps its start."""
     ours, theirs = weights.flatten(variables), weights.flatten(trunk)
     guidance = ("params/guide_", "params/text/")
-    wanted = {k for k in ours if not k.startswith(guidance)}
-    problems = [f"missing {k}" for k in sorted(wanted - theirs.keys())]
-    problems += [f"unknown {k}" for k in sorted(theirs.keys() - wanted)]
-    problems += [
-        f"{k} is {theirs[k].shape}, not {ours[k].shape}"
-        for k in sorted(wanted & theirs.keys())
-        if theirs[k].shape != ours[k].shape
-    ]
-    if problems:
-        raise UserError(f"model.trunk does not fit model.generator: {'; '.join(problems[:8])}")
-    merged = {**ours, **{k: jnp.asarray(theirs[k]) for k in wanted}}
+    check_shapes(
+        "model.trunk", {k: a for k, a in ours.items() if not k.startswith(guidance)}, theirs
+    )
+    merged = {**ours, **{k: jnp.asarray(a) for k, a in theirs.items()}}
     return traverse_util.unflatten_dict(merged, sep="/")

@@ -114,10 +114,15 @@ class SRLosses:
             raise UserError("model.loss: all weights of the GAN stage are zero")
         return sum(parts.values()), (changed, parts)
 
-    def _upscale(self, params, mutable, batch):
+    def _upscale(self, params, mutable, batch, *given):
+        """(picture, mutable after it); `given`: what the generator takes beside the picture."""
         state = mutable.get("g", {})
         fake, changed = self.generator.apply(
-            {"params": params["g"], **state}, to_float(batch["lr"]), train=True, mutable=list(state)
+            {"params": params["g"], **state},
+            to_float(batch["lr"]),
+            *given,
+            train=True,
+            mutable=list(state),
         )
         return fake, {**mutable, "g": changed} if changed else mutable
 
@@ -125,19 +130,23 @@ class SRLosses:
         """Logits and D's new state; `stream` gives each batch its own noise and dropout."""
         del batch
         noise_rng, drop_rng = jax.random.split(jax.random.fold_in(rng, stream))
-        if self.loss.instance_noise:
-            left = jnp.clip(1.0 - step / max(self.loss.instance_noise_steps, 1), 0.0, 1.0)
-            noise = jax.random.normal(noise_rng, images.shape, images.dtype)
-            images = images + self.loss.instance_noise * left * noise
         state = mutable.get("d", {})
         logits, changed = self.discriminator.apply(
             {"params": params["d"], **state},
-            images,
+            self.noisy(noise_rng, images, step),
             train=True,
             mutable=list(state),
             rngs={"dropout": drop_rng},
         )
         return logits, {**mutable, "d": changed} if changed else mutable
+
+    def noisy(self, rng, images, step):
+        """Images with the instance noise of `step`, which fades to none."""
+        if not self.loss.instance_noise:
+            return images
+        left = jnp.clip(1.0 - step / max(self.loss.instance_noise_steps, 1), 0.0, 1.0)
+        noise = jax.random.normal(rng, images.shape, images.dtype)
+        return images + self.loss.instance_noise * left * noise
 
     def features(self, weights, images):
         """The perceptual network's features of images in [-1, 1]: {layer: array}."""
