@@ -2,4 +2,7 @@
 
 from jaxgen.models.ssagan.task import make_task, resolve, verbs
 
-__all__ = ["make_task", "resolve", "verbs"]
+__all__ = ["LIKE", "make_task", "resolve", "verbs"]
+
+# The family whose tests go through its losses and phases, too.
+LIKE = "dfgan"
