@@ -1,6 +1,7 @@
 """StackGAN: counts, parity with StackGAN-PyTorch's arrays, and how the two stages meet."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
+from jaxgen.losses import cutmix
 from jaxgen.models.stackgan import convert as stackgan_convert
 from jaxgen.models.stackgan import losses, make_task, task, verbs
 from jaxgen.models.stackgan.discriminator import layers
@@ -340,6 +342,24 @@ def test_a_fixed_encoder_drops_nothing_in_stage_two(monkeypatch, trained_by):
             phase.loss({"text": variables["params"]}, {}, {}, example, jax.random.key(1), 0)
         same = bool(jnp.array_equal(seen["text"].words, whole.words))
         assert same == (phase.name in ("d2", "g2")), phase.name
+
+
+def test_cutmix_warms_up_in_each_stage(monkeypatch):
+    """Counted from the stage's own first step."""
+    config = configs.load(f"{CONFIG}:unet")
+    built = make_task(config)
+    shapes = jax.eval_shape(built.init, jax.random.key(0), batch(config.data.size))
+    steps = []
+
+    def seen(rng, judge, real, fake, right, made, probability, warmup, step):
+        steps.append(step)
+        return jnp.zeros(()), {}
+
+    monkeypatch.setattr(cutmix, "losses", seen)
+    for phase in (p for p in built.phases if p.name in ("d", "d2")):
+        loss = partial(phase.loss, rng=jax.random.key(1), step=phase.start + 3)
+        jax.eval_shape(loss, *shapes, {}, batch(config.data.size))
+    assert steps == [3, 3]
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ class StageTwoLosses(T2ILosses):
       encoder, generator, discriminator: as of `T2ILosses`; the generator a `StageTwo`.
       config: stage II's view, see `task.stage_config`.
       first: stage I's losses.
+      begin: stage II's first step.
     """
 
     generator: StageTwo
@@ -71,9 +72,10 @@ class StageTwoLosses(T2ILosses):
         discriminator: Any,
         config: ConfigDict,
         first: StageOneLosses,
+        begin: int,
     ):
         super().__init__(encoder, generator, discriminator, config)
-        self.first = first
+        self.first, self.begin = first, begin
 
     def init(self, rng, batch):
         """(params, mutable) of all nets: stage I's, g2 and d2."""

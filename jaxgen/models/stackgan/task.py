@@ -154,10 +154,10 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
         )
     if view.model.loss.penalty_apart:
         raise UserError("model.loss.penalty_apart is for stage I alone: train model.stages=(1,)")
-    losses = StageTwoLosses(
-        first.encoder, make_second(config), make_discriminator(config, 2), view, first
-    )
     start = start if both else 0
+    losses = StageTwoLosses(
+        first.encoder, make_second(config), make_discriminator(config, 2), view, first, start
+    )
     phases = (
         t2i.d_phase("d2", ("d2",), losses, start),
         Phase("g2", ("g2",), losses.generate, view.model.loss.d_steps_per_g_step, start),

@@ -17,10 +17,16 @@ from ml_collections import ConfigDict
 from jaxgen.encoders import perceptual
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial, pixel
-from jaxgen.losses.perceptual import perceptual_loss
+from jaxgen.losses.perceptual import DISTANCES, perceptual_loss
 from jaxgen.tasks.common import choose, to_float
 
 PIXEL = {"mse": pixel.mse, "l1": pixel.l1, "charbonnier": pixel.charbonnier}
+KINDS = {
+    "pixel_kind": tuple(PIXEL),
+    "perceptual_kind": DISTANCES,
+    "adversarial_kind": adversarial.KINDS,
+    "label_smoothing_kind": ("one-sided", "uniform"),
+}
 
 
 class SRLosses:
@@ -39,7 +45,9 @@ class SRLosses:
     def __init__(self, generator: Any, discriminator: Any, config: ConfigDict):
         self.generator, self.discriminator = generator, discriminator
         self.loss = config.model.loss
-        choose(PIXEL, self.loss.pixel_kind, "model.loss.pixel_kind")
+        # Mistakes show now, not when the GAN stage begins.
+        for key, kinds in KINDS.items():
+            choose(dict.fromkeys(kinds), self.loss[key], f"model.loss.{key}")
         self.layers = dict(self.loss.perceptual_layers)
         self.adversarial = config.model.pretrain_steps >= 0
 

@@ -44,6 +44,7 @@ class T2ILosses:
     def __init__(self, encoder: Any, generator: Any, discriminator: Any, config: ConfigDict):
         self.encoder, self.generator, self.discriminator = encoder, generator, discriminator
         self.config, self.loss = config, config.model.loss
+        self.begin = config.model.damsm_steps  # the GAN's first step
         choose(dict.fromkeys(adversarial.KINDS), self.loss.kind, "model.loss.kind")
         self.augmentations = diff_augment.parse(self.loss.augment)
         matches = config.model.damsm_steps or self.loss.damsm
@@ -116,7 +117,7 @@ class T2ILosses:
             judge = lambda x: self.judge(params, before, x, (sentence,), rng)[0][0]  # noqa: E731
             part, more = cutmix.losses(
                 mix_rng, judge, real_seen, fake_seen, right, made, loss.cutmix_probability,
-                loss.cutmix_warmup, step - self.config.model.damsm_steps,
+                loss.cutmix_warmup, step - self.begin,
             )  # fmt: skip
             value, metrics = value + loss.cutmix * part, {**metrics, **more}
         if penalized and not loss.penalty_apart:
