@@ -318,11 +318,8 @@ def test_what_cannot_be_is_refused(changes, reason):
 @pytest.mark.parametrize("trained_by", ["g", "d", "both"])
 def test_a_fixed_encoder_drops_nothing_in_stage_two(monkeypatch, trained_by):
     """Stage I's phases, which train it, read with dropout; stage II's read the text as it is."""
-    changes = {
-        "model.text.kind": "lstm", "model.text.embedding": 8, "model.text.dropout": 0.5,
-        "model.text.trained_by": trained_by,
-    }  # fmt: skip
-    config = configs.load(f"{CONFIG}:tiny", changes)
+    config = configs.load(f"{CONFIG}:tiny")
+    config.model.text.update(kind="lstm", embedding=8, dropout=0.5, trained_by=trained_by)
     built = make_task(config)
     example = arrays(np.random.default_rng(0))
     whole, variables = t2i.make_text_encoder(config).init_with_output(
@@ -334,8 +331,8 @@ def test_a_fixed_encoder_drops_nothing_in_stage_two(monkeypatch, trained_by):
         seen["text"] = text
         raise StopIteration  # all that follows is of no interest
 
-    monkeypatch.setattr(T2ILosses, "draw", draw)
-    monkeypatch.setattr(losses.StageTwoLosses, "draw", draw)
+    for kind in (T2ILosses, losses.StageTwoLosses):
+        monkeypatch.setattr(kind, "draw", draw)
     for phase in built.phases:
         with pytest.raises(StopIteration):
             phase.loss({"text": variables["params"]}, {}, {}, example, jax.random.key(1), 0)
