@@ -21,7 +21,7 @@ Variants (`--config=configs/esrgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks.sr.config import sr_config, sr_loss
+from jaxgen.tasks.sr.config import VGG19_PERCEPTUAL, sr_config, sr_loss
 
 
 def get_config(arg=""):
@@ -71,11 +71,9 @@ def _paper(config):
     config.model.pretrain_steps = 1_000_000
     config.mesh.fsdp_min_size = 2**14  # its largest kernel has 110,592 elements
     config.model.loss.update(
+        VGG19_PERCEPTUAL,
         # The paper's 1e-2 counts pixels in [0, 1]; ours lie in [-1, 1], twice as far apart.
         pixel=0.5e-2,
-        perceptual_weights="file:vgg19.pth",
-        perceptual_width=1.0,
-        perceptual_layers=(("conv5_4", 1.0),),
         adversarial=5e-3,
     )
     config.optimizer.pretrain = configs.optimizer(

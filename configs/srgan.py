@@ -24,7 +24,7 @@ Variants (`--config=configs/srgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks.sr.config import sr_config
+from jaxgen.tasks.sr.config import SRGAN_PERCEPTUAL, sr_config
 
 
 def get_config(arg=""):
@@ -78,14 +78,9 @@ def _paper(config):
     config.model.discriminator.update(features=64, hidden=1024, head="dense")
     config.model.pretrain_steps = 1_000_000
     config.model.loss.update(
+        SRGAN_PERCEPTUAL,
         pixel=0.0,
         pixel_kind="mse",
-        perceptual_weights="file:vgg19.pth",
-        perceptual_width=1.0,
-        perceptual_layers=(("conv5_4", 1.0),),
-        perceptual_before_activation=False,
-        perceptual_input="caffe",
-        perceptual_kind="l2",
         perceptual_scale=1 / 12.75,
         adversarial=1e-3,
         label_smoothing=0.0,
@@ -118,14 +113,10 @@ def _seed004(config):
     )
     config.model.pretrain_steps = 0
     config.model.loss.update(
+        SRGAN_PERCEPTUAL,
         pixel=0.0,
         pixel_kind="mse",
-        perceptual_weights="file:vgg19.pth",
-        perceptual_width=1.0,
-        perceptual_layers=(("conv5_4", 1.0),),
-        perceptual_before_activation=False,
         perceptual_input="raw",
-        perceptual_kind="l2",
         adversarial=1e-3,
         label_smoothing=0.2,
         label_smoothing_kind="uniform",

@@ -13,7 +13,7 @@ Variants (`--config=configs/swift_srgan.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks.sr.config import sr_config
+from jaxgen.tasks.sr.config import SRGAN_PERCEPTUAL, sr_config
 
 
 def get_config(arg=""):
@@ -58,15 +58,10 @@ def _paper(config):
     config.model.pretrain_steps = 0
     # Our [-1, 1] doubles the differences of the original's [0, 1], and their squares fourfold.
     config.model.loss.update(
+        SRGAN_PERCEPTUAL,
         pixel=0.25,
         pixel_kind="mse",
         perceptual=6e-3,
-        perceptual_weights="file:vgg19.pth",
-        perceptual_width=1.0,
-        perceptual_layers=(("conv5_4", 1.0),),
-        perceptual_before_activation=False,
-        perceptual_input="caffe",
-        perceptual_kind="l2",
         adversarial=1e-3,
         total_variation=2e-8,
         label_smoothing=0.0,

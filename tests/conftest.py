@@ -1,5 +1,6 @@
 """Shared settings: eight fake CPU devices, strict rank promotion, paths of benchmark data."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -66,23 +67,22 @@ def jaxgen_command(monkeypatch, capsys, tmp_path):
     return call
 
 
-# The dearest checks of families whose losses and phases another family's tests go through, too.
+# The dearest checks: slow for a family whose losses and phases another's tests go through, too,
+# which it says itself by `LIKE`.
 _LONG_CHECKS = (
     "test_every_loss_falls_on_one_batch",
     "test_sharded_equals_single",
     "test_bfloat16_run_stays_finite_with_float32_weights",
 )
-_LIKE_ANOTHER = (
-    "esrgan", "gan_cls", "prompt_srgan", "rdn", "ssagan", "stackgan", "swift_srgan",
-)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Makes them slow ones: CI has 25 minutes. A file's tests share a worker, and what it made."""
+    """Marks these slow: CI has 25 minutes. A file's tests share a worker, and what it made."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        long = getattr(item, "originalname", "") in _LONG_CHECKS
-        if long and item.callspec.params.get("family") in _LIKE_ANOTHER:
-            item.add_marker(pytest.mark.slow)
+        if getattr(item, "originalname", "") in _LONG_CHECKS:
+            family = importlib.import_module(f"jaxgen.models.{item.callspec.params['family']}")
+            if hasattr(family, "LIKE"):
+                item.add_marker(pytest.mark.slow)

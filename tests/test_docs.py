@@ -15,6 +15,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tpu_scr
 MAIN_FLAGS = {"config", "workdir", "mode", "debug", "distributed"}
 
 
+# The package's own pages, and its modules: docstrings name others.
+TEXTS = sorted(
+    path
+    for pattern in ("jaxgen/**/*.md", "jaxgen/**/*.py", "configs/*.py", "benchmarks/*.py")
+    for path in ROOT.glob(pattern)
+)
+
+
 def _ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -34,6 +42,33 @@ def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_names_of_ours_exist():
+    """`jaxgen.room.module.name` in back-quotes, and what a page's program imports."""
+    unknown = []
+    for path in TEXTS:
+        text = path.read_text()
+        found = re.findall(r"`(jaxgen(?:\.\w+)+)[^`\n]*`", text)
+        if path.suffix == ".md":  # a program in a page
+            for module, names in re.findall(r"^\s*from (jaxgen[\w.]*) import (.+)$", text, re.M):
+                found += [f"{module}.{name.split()[0]}" for name in names.split(",")]
+        unknown += [f"{_ids(path)}: {name}" for name in set(found) if not _exists(name)]
+    assert not unknown, "\n".join(unknown)
+
+
+def _exists(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        # A dataclass's field without a default is no attribute of the class.
+        owner, _, field = name.rpartition(".")
+        return (
+            "." in owner
+            and _exists(owner)
+            and field in getattr(pkgutil.resolve_name(owner), "__annotations__", {})
+        )
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)

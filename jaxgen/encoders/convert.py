@@ -19,14 +19,14 @@ from jaxgen.encoders import (
     damsm,
     files,
     inception,
+    inception_layout,
     inception_resnet_v2,
+    inception_resnet_v2_layout,
     lpips,
     resnet,
     squeezenet,
     vgg,
 )
-from jaxgen.encoders import inception_layout as inception_fid_layout
-from jaxgen.encoders import inception_resnet_v2_layout as inception_layout
 from jaxgen.weights import Rule, Tensors, Tree, convert, to_torch
 
 State = Mapping[str, np.ndarray]
@@ -55,7 +55,7 @@ class Frozen:
     finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
 
 
-def recognise(tensors: State) -> Frozen | None:
+def kind_of(tensors: State) -> Frozen | None:
     """The kind of a published state dict, from keys and shapes; None: no such network."""
     return next((kind for kind in KINDS if kind.fits(tensors)), None)
 
@@ -66,7 +66,7 @@ def to_own(tensors: State) -> tuple[Frozen, dict[str, Any]] | None:
     Raises:
       UserError: names every missing, extra or misshapen key.
     """
-    kind = recognise(tensors)
+    kind = kind_of(tensors)
     if kind is None:
         return None
     tree = kind.read(tensors)
@@ -105,11 +105,11 @@ def _is_resnet(tensors: State) -> bool:
 
 
 def _is_inception(tensors: State) -> bool:
-    return "conv2d_1a.conv.weight" in tensors or inception_layout.is_keras(tensors)
+    return "conv2d_1a.conv.weight" in tensors or inception_resnet_v2_layout.is_keras(tensors)
 
 
 def _inception_tree(tensors: State) -> Tree:
-    if inception_layout.is_keras(tensors):
+    if inception_resnet_v2_layout.is_keras(tensors):
         return inception_resnet_v2.from_keras(tensors)
     return inception_resnet_v2.from_torch(tensors)
 
@@ -168,7 +168,7 @@ KINDS: tuple[Frozen, ...] = (
         read=_inception_tree,
         arch=lambda tree: "inception_resnet_v2",
         archs="inception_resnet_v2",
-        rules=lambda arch: inception_layout.torch_rules(),
+        rules=lambda arch: inception_resnet_v2_layout.torch_rules(),
     ),
     Frozen(
         name="the FID's Inception-v3",
@@ -176,7 +176,7 @@ KINDS: tuple[Frozen, ...] = (
         read=inception.from_torch,
         arch=lambda tree: inception.ARCH,
         archs=inception.ARCH,
-        rules=lambda arch: inception_fid_layout.torch_rules(),
+        rules=lambda arch: inception_layout.torch_rules(),
     ),
     Frozen(
         name="LPIPS v0.1 heads",

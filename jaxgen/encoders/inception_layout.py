@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from jaxgen.nn.inception import MAX_POOL, Step
 from jaxgen.weights import CONV, DENSE, Rule, module_rules
+from jaxgen.weights.layout import NORM_COUNTS, norm_rules
 
 INPUT = "input"
 # 3x3 with stride 1 and the size kept: the average over the pixels that exist, or the maximum.
@@ -148,10 +149,7 @@ def torch_rules() -> list[Rule]:
     for ours, theirs in conv_names().items():
         rules += [
             Rule(f"{theirs}.conv.weight", f"params/{ours}/kernel", CONV),
-            Rule(f"{theirs}.bn.weight", f"params/{ours}/norm/scale"),
-            Rule(f"{theirs}.bn.bias", f"params/{ours}/norm/bias"),
-            Rule(f"{theirs}.bn.running_mean", f"batch_stats/{ours}/norm/mean"),
-            Rule(f"{theirs}.bn.running_var", f"batch_stats/{ours}/norm/var"),
+            *norm_rules(f"{theirs}.bn", f"{ours}/norm"),
         ]
     rules += module_rules("fc", "params/classifier", DENSE)
-    return [*rules, Rule("*.num_batches_tracked", None)]
+    return [*rules, NORM_COUNTS]

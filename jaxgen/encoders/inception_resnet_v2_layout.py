@@ -17,6 +17,7 @@ from jaxgen.nn.inception import (
     step_names,
 )
 from jaxgen.weights import CONV, DENSE, Rule, Tensors, module_rules
+from jaxgen.weights.layout import NORM_COUNTS, norm_rules
 
 STEM: dict[str, Step | str] = {
     "conv2d_1a": Step(32, 3, 2, "VALID"),
@@ -99,16 +100,13 @@ def torch_rules() -> list[Rule]:
             rules += _torch_conv(theirs, name)
     for head in ("classif", "last_linear"):
         rules += module_rules(head, "params/classifier", DENSE)
-    return [*rules, Rule("*.num_batches_tracked", None)]
+    return [*rules, NORM_COUNTS]
 
 
 def _torch_conv(source: str, target: str) -> list[Rule]:
     return [
         Rule(f"{source}.conv.weight", f"params/{target}/kernel", CONV),
-        Rule(f"{source}.bn.weight", f"params/{target}/norm/scale"),
-        Rule(f"{source}.bn.bias", f"params/{target}/norm/bias"),
-        Rule(f"{source}.bn.running_mean", f"batch_stats/{target}/norm/mean"),
-        Rule(f"{source}.bn.running_var", f"batch_stats/{target}/norm/var"),
+        *norm_rules(f"{source}.bn", f"{target}/norm"),
     ]
 
 

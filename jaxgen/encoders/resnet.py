@@ -21,6 +21,7 @@ from jaxgen import weights as weights_lib
 from jaxgen.encoders import vgg
 from jaxgen.errors import UserError
 from jaxgen.nn.conv import Conv
+from jaxgen.weights.layout import NORM_COUNTS, norm_rules
 
 # Kind of block and blocks per stage.
 ARCHS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -184,19 +185,19 @@ def torch_rules() -> list[weights_lib.Rule]:
     layer, ours = "layer{s}.{b}", "layer{s}_{b}"
     return [
         weights_lib.Rule("conv1.weight", "params/conv1/kernel", weights_lib.CONV),
-        *_norm("bn1", "bn1"),
+        *norm_rules("bn1", "bn1"),
         weights_lib.Rule(
             f"{layer}.conv{{c}}.weight", f"params/{ours}/conv{{c}}/kernel", weights_lib.CONV
         ),
-        *_norm(f"{layer}.bn{{c}}", f"{ours}/bn{{c}}"),
+        *norm_rules(f"{layer}.bn{{c}}", f"{ours}/bn{{c}}"),
         weights_lib.Rule(
             f"{layer}.downsample.0.weight",
             f"params/{ours}/downsample_conv/kernel",
             weights_lib.CONV,
         ),
-        *_norm(f"{layer}.downsample.1", f"{ours}/downsample_bn"),
+        *norm_rules(f"{layer}.downsample.1", f"{ours}/downsample_bn"),
         *weights_lib.module_rules("fc", "params/fc", weights_lib.DENSE),
-        weights_lib.Rule("*.num_batches_tracked", None),
+        NORM_COUNTS,
     ]
 
 
@@ -216,15 +217,6 @@ def from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     width = first.shape[0] / CHANNELS[0] if first is not None and first.ndim == 4 else 1.0
     classes = tensors["fc.weight"].shape[0] if "fc.weight" in tensors else 0
     return weights_lib.convert(tensors, torch_rules(), expected_params(arch, classes, width))
-
-
-def _norm(source: str, target: str) -> list[weights_lib.Rule]:
-    return [
-        weights_lib.Rule(f"{source}.weight", f"params/{target}/scale"),
-        weights_lib.Rule(f"{source}.bias", f"params/{target}/bias"),
-        weights_lib.Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
-        weights_lib.Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
-    ]
 
 
 def _arch(counts: tuple[int, ...], bottleneck: bool) -> str:

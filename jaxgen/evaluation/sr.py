@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.data.resize import imresize, to_uint8
+from jaxgen.encoders import vgg
 from jaxgen.metrics.over_hosts import mean_over_hosts
 from jaxgen.metrics.psnr_ssim import sr_metrics
 from jaxgen.task import Evaluation, Nets
@@ -19,6 +21,9 @@ from jaxgen.verbs.upscale.tiling import upscale_image
 Pair = tuple[str, np.ndarray, np.ndarray]
 # (1, h, w, 3) float32 in [-1, 1], twice -> scalars by name
 Distances = Callable[[Any, Any], Mapping[str, jax.Array]]
+# The random network that evaluation measures with: not the one that training sees.
+EVALUATION_SEED = 1234
+EVALUATION_LAYERS = ("conv2_2", "conv3_2", "conv4_2")
 
 
 def evaluate_sr(
@@ -107,3 +112,35 @@ def _measure(distances: Distances, image: np.ndarray, reference: np.ndarray) -> 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:
     top, left = (max((n - side) // 2, 0) for n in image.shape[:2])
     return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def feature_distances(weights, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """Two distances in the features of a frozen random VGG, relative to y's features.
+
+    distance: mean absolute difference, averaged over `EVALUATION_LAYERS`; what the perceptual
+      loss measures, in another network than the one trained with.
+    texture: the same of the features' standard deviations in 8x8 windows: whether there is as
+      much structure in a place, wherever exactly it lies (a blurred picture has too little).
+
+    Args:
+      weights: of `vgg.load_perceptual`.
+      x, y: (1, h, w, 3) float32 in [-1, 1], y the reference, sides of 64 pixels or more.
+
+    Returns: {"distance", "texture"}, float32 scalars; 0 for equal pictures.
+    """
+    totals = {"distance": jnp.zeros(()), "texture": jnp.zeros(())}
+    ours, theirs = (vgg.features(weights, vgg.prepare(z), EVALUATION_LAYERS) for z in (x, y))
+    for name in EVALUATION_LAYERS:
+        a, b = ours[name], theirs[name]
+        spread_a, spread_b = _local_spread(a), _local_spread(b)
+        totals["distance"] += jnp.abs(a - b).mean() / jnp.abs(b).mean()
+        totals["texture"] += jnp.abs(spread_a - spread_b).mean() / spread_b.mean()
+    return {key: total / len(EVALUATION_LAYERS) for key, total in totals.items()}
+
+
+def _local_spread(features: jax.Array, window: int = 8) -> jax.Array:
+    """Standard deviation in windows: (b, h, w, c) -> (b, h // 8, w // 8, c)."""
+    b, h, w, c = features.shape
+    rows, columns = h // window, w // window
+    cut = features[:, : rows * window, : columns * window]
+    return cut.reshape(b, rows, window, columns, window, c).std((2, 4))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxgen.errors import UserError
 from jaxgen.losses import pixel
 
-_DISTANCES = {"l1": pixel.l1, "l2": pixel.mse}
+DISTANCES = {"l1": pixel.l1, "l2": pixel.mse}
 
 
 def perceptual_loss(
@@ -37,7 +37,7 @@ def perceptual_loss(
     Raises:
       UserError: unknown `kind`, or no layers.
     """
-    if kind not in _DISTANCES:
+    if kind not in DISTANCES:
         raise UserError(f"unknown perceptual distance {kind!r}; use l1 or l2")
     if not layers:
         raise UserError("a perceptual loss needs at least one layer with its weight")
@@ -47,5 +47,5 @@ def perceptual_loss(
     for name, weight in layers.items():
         a = ours[name].astype(jnp.float32) * feature_scale
         b = reference[name].astype(jnp.float32) * feature_scale
-        total += weight * _DISTANCES[kind](a, b)
+        total += weight * DISTANCES[kind](a, b)
     return total

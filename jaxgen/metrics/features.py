@@ -228,12 +228,6 @@ def read_pictures(files: Sequence[Path]) -> Iterator[np.ndarray]:
             yield picture
 
 
-def share_of_host(count: int) -> range:
-    """Which of `count` records this host measures: contiguous, so that their order is kept."""
-    hosts, host = jax.process_count(), jax.process_index()
-    return range(host * count // hosts, (host + 1) * count // hosts)
-
-
 def _devices() -> list[Any]:
     """All of this host's accelerators; of CPU devices one has all cores."""
     return jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]

@@ -24,6 +24,24 @@ class Text(flax.struct.PyTreeNode):
     sentence: jax.Array
 
 
+def lstm(
+    x: jax.Array, lengths: jax.Array, features: int, dtype: Any, name: str, reverse: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """One direction of an LSTM, made where it is called: within a module's `__call__`.
+
+    Args:
+      x: (b, t, w). lengths: (b,), how many of each row's steps are read.
+      features: of the state. name: of the cell among the module's parameters.
+      reverse: reads from each row's own last step to the first.
+
+    Returns: (states (b, t, features) in x's order, the last one read (b, features)).
+    """
+    cell = nn.OptimizedLSTMCell(features, dtype=dtype, name=name)
+    rnn = nn.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
+    (_, last), states = rnn(x, seq_lengths=lengths)
+    return states, last
+
+
 class LSTMEncoder(nn.Module):
     """Embedding, dropout and one LSTM layer, in both directions or one (AttnGAN, Xu et al. 2018).
 
@@ -62,17 +80,11 @@ class LSTMEncoder(nn.Module):
         lengths = jnp.maximum(mask.sum(axis=1), 1)  # of an empty text one step is read
         hidden = self.width // 2 if self.bidirectional else self.width
 
-        def run(name, reverse):
-            cell = nn.OptimizedLSTMCell(hidden, dtype=self.dtype, name=name)
-            rnn = nn.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
-            (_, last), states = rnn(x, seq_lengths=lengths)
-            return last, states
-
-        parts = [run("forward", False)]
+        parts = [lstm(x, lengths, hidden, self.dtype, "forward")]
         if self.bidirectional:
-            parts.append(run("backward", True))
-        words = jnp.concatenate([states for _, states in parts], axis=-1)  # (b, t, width)
-        sentence = jnp.concatenate([last for last, _ in parts], axis=-1)
+            parts.append(lstm(x, lengths, hidden, self.dtype, "backward", reverse=True))
+        words = jnp.concatenate([states for states, _ in parts], axis=-1)  # (b, t, width)
+        sentence = jnp.concatenate([last for _, last in parts], axis=-1)
         words = words * mask[..., None].astype(words.dtype)
         if not self.start:
             words = jnp.pad(words, ((0, 0), (1, 0), (0, 0)))

@@ -186,8 +186,8 @@ def write_own(
 
     path = Path(source).expanduser()
     tensors = weights.read_tensors(path)
-    kind = encoders.recognise(tensors) if layout is None else None
-    if kind is None:
+    own = encoders.to_own(tensors) if layout is None else None
+    if own is None:
         converted = _convert(path, tensors, layout)
         one, folder = converted.layout, ""
         if target is not None:
@@ -197,8 +197,8 @@ def write_own(
             f"{folder}{one.name} ({sizes_text(converted.sizes)}), family {converted.family}, "
             f"{converted.parameters:,} parameters{use}"
         )
-    tree = kind.read(tensors)
-    arch = kind.arch(tree)
+    kind, trees = own
+    [(arch, tree)] = trees.items()
     if target is not None:
         if target.suffix != ".safetensors":
             raise UserError(
@@ -206,7 +206,7 @@ def write_own(
             )
         if target.exists() and not overwrite:
             raise UserError(f"{target} exists; choose another name, or --overwrite replaces it")
-        weights.write_safetensors(target, {arch: tree}, {"arch": arch, "origin": path.name})
+        weights.write_safetensors(target, trees, {"arch": arch, "origin": path.name})
     count = sum(a.size for a in weights.flatten(tree.get("params", tree)).values())
     where = "" if target is None else f"{target}  "
     return f"{where}{kind.name}: {arch}, {count:,} parameters"

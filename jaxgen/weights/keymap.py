@@ -239,7 +239,8 @@ def _fields(template: str) -> set[str]:
 
 
 @functools.cache
-def _pattern(template: str) -> re.Pattern[str]:
+def template_pattern(template: str) -> re.Pattern[str]:
+    """Of the keys that a rule's template stands for; its fields are groups of their names."""
     parts = re.split(r"(\{\w+\}|\*)", template)
     seen: set[str] = set()
     regex = ""
@@ -260,6 +261,6 @@ def _match(key: str, rules: Sequence[Rule], *, forward: bool) -> tuple[Rule | No
     """The first rule that fits `key` and what `key` becomes under it (None: left out)."""
     for rule in rules:
         have, give = (rule.source, rule.target) if forward else (rule.target, rule.source)
-        if have is not None and (match := _pattern(have).fullmatch(key)):
+        if have is not None and (match := template_pattern(have).fullmatch(key)):
             return rule, None if give is None else give.format(**match.groupdict())
     return None, None

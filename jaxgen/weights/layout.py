@@ -16,9 +16,12 @@ from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen.weights import Rule, Tree
+from jaxgen.weights.keymap import template_pattern
 
 Tensors = Mapping[str, np.ndarray]
 Sizes = Mapping[str, Any]
+# Batches that each BatchNorm has seen; PyTorch reads state dicts without them, too.
+NORM_COUNTS = Rule("*.num_batches_tracked", None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +66,27 @@ def shapes_of(module: Any, side: int = 8) -> Tree:
     """The variables, as shapes, of a module that takes pictures of `side` pixels."""
     picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
     return jax.eval_shape(module.init, jax.random.key(0), picture)
+
+
+def count(tensors: Tensors, template: str, field: str = "i") -> int:
+    """One more than the largest number that keys have in a template's field; 0 if none fits.
+
+    Gaps count, so that a file with a key missing has its true size.
+
+    Args:
+      template: as of a `Rule`, and what such keys begin with: "body.{i}.conv1.".
+      field: the one that is counted; the others stand for any number.
+    """
+    pattern = template_pattern(template)
+    found = (pattern.match(key) for key in tensors)
+    return 1 + max((int(match[field]) for match in found if match), default=-1)
+
+
+def norm_rules(source: str, target: str) -> list[Rule]:
+    """The rules of a BatchNorm; its statistics are the last two."""
+    return [
+        Rule(f"{source}.weight", f"params/{target}/scale"),
+        Rule(f"{source}.bias", f"params/{target}/bias"),
+        Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
+        Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
+    ]

@@ -71,10 +71,10 @@ def test_losses_and_metrics_read_the_converted_files(jaxgen_command, tmp_path):
 
 
 def test_frozen_networks_are_told_apart():
-    assert encoders.recognise({"conv.weight": np.zeros(1)}) is None
+    assert encoders.kind_of({"conv.weight": np.zeros(1)}) is None
     # A VGG with BatchNorm, and a discriminator of VGG's kind, are none of ours.
     second = {"features.2.weight": np.zeros((4, 4, 3, 3)), "features.3.weight": np.zeros(4)}
-    assert encoders.recognise(second) is None
+    assert encoders.kind_of(second) is None
     wrong = {f"lin{i}.model.1.weight": np.ones((1, 5, 1, 1)) for i in range(5)}
     with pytest.raises(UserError, match="5 misshapen"):
         encoders.to_own(wrong)

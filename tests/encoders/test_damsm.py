@@ -75,9 +75,9 @@ def test_what_is_not_whole_or_another_network_is_refused():
     ):
         damsm.from_torch(state)
     two_layers = {**published(), "rnn.weight_ih_l1": np.zeros((48, 24), np.float32)}
-    assert encoders.recognise(two_layers) is None
+    assert encoders.kind_of(two_layers) is None
     gru = {k: v[:33] if k.startswith("rnn") else v for k, v in published().items()}
-    assert encoders.recognise(gru) is None
+    assert encoders.kind_of(gru) is None
 
 
 def test_converted_file_is_a_run_s_text_encoder(tmp_path):

@@ -12,7 +12,7 @@ from jaxgen.models.srgan.convert import LAYOUTS
 from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
 from jaxgen.runs.convert import recognise
-from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.task import upscale_verb
 
 LAYOUT = {one.name: one for one in LAYOUTS}
 
@@ -55,7 +55,7 @@ def test_published_counts(module, parameters):
 def test_radius_is_how_far_a_pixel_looks(module):
     x = jnp.zeros((1, 8, 8, 3))
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-    verb = sr.upscale_verb(module, module.scale)
+    verb = upscale_verb(module, module.scale)
     assert reach.true_radius(verb, reach.lively(shapes)) == verb.radius
 
 

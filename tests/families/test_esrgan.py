@@ -23,7 +23,8 @@ from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
 from jaxgen.nn.conv import Conv
 from jaxgen.runs import model as run
 from jaxgen.runs.interpolation import interpolate
-from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import PIXEL
+from jaxgen.tasks.sr.task import upscale_verb
 
 BASICSR, NEW, OLD, SRVGG, VGG, UNET = LAYOUTS
 
@@ -81,7 +82,7 @@ def test_pixel_weights_are_the_published_ones_for_our_range():
     """An L1 distance in [-1, 1] is twice the one in [0, 1]."""
     x, y = np.random.default_rng(0).uniform(size=(2, 1, 8, 8, 3)).astype(np.float32)
     for variant, published in (("paper", 1e-2), ("realesrgan", 1.0)):
-        ours = load(variant).model.loss.pixel * sr.PIXEL["l1"](2 * x - 1, 2 * y - 1)
+        ours = load(variant).model.loss.pixel * PIXEL["l1"](2 * x - 1, 2 * y - 1)
         np.testing.assert_allclose(ours, published * np.abs(x - y).mean(), rtol=1e-5)
 
 
@@ -94,7 +95,7 @@ def test_pixel_weights_are_the_published_ones_for_our_range():
     ],
 )
 def test_radius_is_exact(module):
-    verb = sr.upscale_verb(module, module.scale, module.multiple())
+    verb = upscale_verb(module, module.scale, module.multiple())
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     assert true_radius(verb, lively(shapes)) == verb.radius
 

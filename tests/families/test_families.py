@@ -63,6 +63,16 @@ def test_there_is_a_family():
     assert "srgan" in FAMILIES
 
 
+def test_a_family_is_like_one_that_stands_for_itself():
+    """`LIKE` makes its dearest checks slow ones; those of the other family always run."""
+    like = {
+        name: getattr(importlib.import_module(f"jaxgen.models.{name}"), "LIKE", None)
+        for name in FAMILIES
+    }
+    for name, other in like.items():
+        assert other is None or (other in FAMILIES and like[other] is None), name
+
+
 def test_tiny_run_leaves_what_a_run_should(finished):
     config, folder, result = finished
     assert result.step == config.train.steps

@@ -255,6 +255,9 @@ def test_perceptual_features_of_another_network():
         ({"perceptual_layers": (("mixed_6a", 1.0),)}, "too small for mixed_6a .* 43 pixels"),
         ({"perceptual_layers": (("conv5_4", 1.0),)}, "no Inception-ResNet-v2 layer conv5_4"),
         ({"perceptual_net": "resnet50"}, "unknown perceptual net 'resnet50'"),
+        ({"perceptual_kind": "l3"}, "unknown model.loss.perceptual_kind 'l3'; there are l1, l2"),
+        ({"adversarial_kind": "wgan"}, "unknown model.loss.adversarial_kind 'wgan'"),
+        ({"label_smoothing_kind": "two-sided"}, "unknown model.loss.label_smoothing_kind"),
     ],
 )
 def test_perceptual_mistakes_show_before_the_first_step(changes, message):

@@ -1,6 +1,7 @@
 """StackGAN: counts, parity with StackGAN-PyTorch's arrays, and how the two stages meet."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from helpers import REPOSITORY
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
+from jaxgen.evaluation import captions
+from jaxgen.losses import cutmix
 from jaxgen.models.stackgan import convert as stackgan_convert
 from jaxgen.models.stackgan import losses, make_task, task, verbs
 from jaxgen.models.stackgan.discriminator import layers
@@ -18,6 +21,7 @@ from jaxgen.models.stackgan.generator import ConditioningAugmentation
 from jaxgen.nn.text import Text
 from jaxgen.runs import convert
 from jaxgen.tasks.t2i import task as t2i
+from jaxgen.tasks.t2i.losses import T2ILosses
 
 CONFIG = f"{REPOSITORY}/configs/stackgan.py"
 FIRST, WITHIN, SECOND, JUDGE, SECOND_JUDGE = stackgan_convert.LAYOUTS
@@ -238,6 +242,15 @@ def batch(size):
     }
 
 
+def arrays(rng):
+    return {
+        "image": jnp.asarray(rng.integers(0, 256, (4, 16, 16, 3), np.uint8)),
+        "tokens": jnp.asarray(rng.integers(1, 9, (4, 24)), jnp.int32),
+        "mask": jnp.ones((4, 24), bool),
+        "meaning": jnp.arange(4),
+    }
+
+
 def nets(built, size=16):
     return set(jax.eval_shape(built.init, jax.random.key(0), batch(size))[0])
 
@@ -257,7 +270,7 @@ def test_the_stage_that_was_trained_last_is_evaluated(monkeypatch):
     built = make_task(configs.load(f"{CONFIG}:tiny"))  # stage II from step 2 on
     seen = []
     monkeypatch.setattr(
-        t2i, "evaluate", lambda config, verb, *_: seen.append((config.data.size, verb.nets))
+        captions, "evaluate", lambda config, verb, *_: seen.append((config.data.size, verb.nets))
     )
     for step in (1, 2, 3):
         built.evaluate({}, {}, step)
@@ -302,18 +315,56 @@ def test_what_cannot_be_is_refused(changes, reason):
         make_task(configs.load(f"{CONFIG}:tiny", changes))
 
 
+@pytest.mark.parametrize("trained_by", ["g", "d", "both"])
+def test_a_fixed_encoder_drops_nothing_in_stage_two(monkeypatch, trained_by):
+    """Stage I's phases, which train it, read with dropout; stage II's read the text as it is."""
+    config = configs.load(f"{CONFIG}:tiny")
+    config.model.text.update(kind="lstm", embedding=8, dropout=0.5, trained_by=trained_by)
+    built = make_task(config)
+    example = arrays(np.random.default_rng(0))
+    whole, variables = t2i.make_text_encoder(config).init_with_output(
+        jax.random.key(0), example["tokens"], example["mask"]
+    )
+    seen = {}
+
+    def draw(self, params, mutable, text, z):
+        seen["text"] = text
+        raise StopIteration  # all that follows is of no interest
+
+    for kind in (T2ILosses, losses.StageTwoLosses):
+        monkeypatch.setattr(kind, "draw", draw)
+    for phase in built.phases:
+        with pytest.raises(StopIteration):
+            phase.loss({"text": variables["params"]}, {}, {}, example, jax.random.key(1), 0)
+        same = bool(jnp.array_equal(seen["text"].words, whole.words))
+        assert same == (phase.name in ("d2", "g2")), phase.name
+
+
+def test_cutmix_warms_up_in_each_stage(monkeypatch):
+    """Counted from the stage's own first step."""
+    config = configs.load(f"{CONFIG}:unet")
+    built = make_task(config)
+    shapes = jax.eval_shape(built.init, jax.random.key(0), batch(config.data.size))
+    steps = []
+
+    def seen(rng, judge, real, fake, right, made, probability, warmup, step):
+        steps.append(step)
+        return jnp.zeros(()), {}
+
+    monkeypatch.setattr(cutmix, "losses", seen)
+    for phase in (p for p in built.phases if p.name in ("d", "d2")):
+        loss = partial(phase.loss, rng=jax.random.key(1), step=phase.start + 3)
+        jax.eval_shape(loss, *shapes, {}, batch(config.data.size))
+    assert steps == [3, 3]
+
+
 @pytest.mark.slow
 def test_stage_two_trains_its_own_nets_alone_and_sees_stage_one_as_it_draws():
     """No gradient to stage I or the text, no change of its statistics; its noise comes first."""
     config = configs.load(f"{CONFIG}:tiny")
     built = make_task(config)
     rng = np.random.default_rng(0)
-    example = {
-        "image": jnp.asarray(rng.integers(0, 256, (4, 16, 16, 3), np.uint8)),
-        "tokens": jnp.asarray(rng.integers(1, 9, (4, 24)), jnp.int32),
-        "mask": jnp.ones((4, 24), bool),
-        "meaning": jnp.arange(4),
-    }
+    example = arrays(rng)
     shapes = jax.eval_shape(built.init, jax.random.key(0), example)
     params, mutable = jax.tree_util.tree_map_with_path(
         lambda path, a: (

@@ -17,7 +17,8 @@ from jaxgen.models.swift_srgan.discriminator import SwiftDiscriminator, adaptive
 from jaxgen.models.swift_srgan.generator import SwiftGenerator
 from jaxgen.models.swift_srgan.task import make_discriminator, make_generator
 from jaxgen.nn.resample import upsample_bicubic
-from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.common import to_float
+from jaxgen.tasks.sr.losses import SRLosses
 
 GENERATOR, DISCRIMINATOR = LAYOUTS
 
@@ -152,11 +153,11 @@ def test_total_variation_is_a_part_of_the_generator_s_loss():
     generator = make_generator(config)
     rng = np.random.default_rng(0)
     lr, hr = (jnp.asarray(rng.integers(0, 256, (1, n, n, 3), np.uint8)) for n in (8, 16))
-    x = sr.to_float(lr)
+    x = to_float(lr)
     variables = jax.jit(generator.init)(jax.random.key(0), x)
     state = {"batch_stats": variables["batch_stats"]}
     fake, _ = jax.jit(partial(generator.apply, train=True, mutable=["batch_stats"]))(variables, x)
-    losses = sr.SRLosses(generator, make_discriminator(config), config)
+    losses = SRLosses(generator, make_discriminator(config), config)
     value, _ = jax.jit(losses.generate)(
         {"g": variables["params"]}, {"g": state}, {}, {"lr": lr, "hr": hr}, jax.random.key(1), 4
     )

@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.losses import matching
 from jaxgen.nn.match import MatchEncoder
 from jaxgen.nn.text import LSTMEncoder
-from jaxgen.tasks.sr.task import to_float
+from jaxgen.tasks.common import to_float
 
 GAMMA = (4.0, 5.0, 10.0)
 

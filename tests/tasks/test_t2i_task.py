@@ -17,8 +17,10 @@ from jaxgen.models import dfgan
 from jaxgen.nn.text import BagOfWords, Drawn, Judgement, Text
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
 from jaxgen.task import Due
+from jaxgen.tasks.common import to_float
 from jaxgen.tasks.t2i import task as t2i
 from jaxgen.tasks.t2i.config import t2i_config, t2i_loss
+from jaxgen.tasks.t2i.losses import T2ILosses
 from jaxgen.train import loop
 from jaxgen.train.tally import NonFiniteError
 from jaxgen.weights.checkpoints import read_metrics
@@ -87,7 +89,7 @@ def make(discriminator=None, trained_by="g", **loss):
     config = t2i_config("dfgan", loss=t2i_loss(**loss))
     config.model.text.trained_by = trained_by
     config.model.damsm_steps = 0
-    losses = t2i.T2ILosses(BagOfWords(10, E), Painter(), discriminator or Mean(), config)
+    losses = T2ILosses(BagOfWords(10, E), Painter(), discriminator or Mean(), config)
     params, mutable = losses.init(KEY, batch())
     assert mutable == {}
     return losses, params
@@ -103,7 +105,7 @@ def sentences_of(losses, params):
 def test_pairs_without_another_meaning_do_not_count():
     """A batch of one meaning: no term and no NaN; a mixed one: that of the sentences taken."""
     losses, params = make(kind="lsgan", real=0.0, fake=0.0, mismatch=1.0)
-    images = losses.judge(params, {}, t2i.to_float(batch()["image"]), (jnp.zeros((B, E)),), KEY)
+    images = losses.judge(params, {}, to_float(batch()["image"]), (jnp.zeros((B, E)),), KEY)
     part = images[0][0].pair
     sentence = sentences_of(losses, params)
     partner = np.array([2, 2, 3, 0, 0, 0])
@@ -206,7 +208,7 @@ def test_penalty_and_quantiles_of_a_linear_discriminator():
 def test_quantiles_are_those_of_the_pairs_norms():
     losses, params = make(Square(), magp=2.0, r1=4.0)
     _, (_, metrics) = losses.discriminate(params, {}, {}, batch(), KEY, jnp.int32(0))
-    pictures = np.asarray(t2i.to_float(batch()["image"]), np.float64)
+    pictures = np.asarray(to_float(batch()["image"]), np.float64)
     norms = 0.1 * np.sqrt(np.square(pictures).sum(axis=(1, 2, 3)))
     for p in (10, 50, 90):
         expected = np.quantile(norms, p / 100)
@@ -266,7 +268,7 @@ def mixed(form="own", **changes):
         f"{REPOSITORY}/configs/dfgan.py:tiny",
         {"train.dtype": "bfloat16", "data.size": N, "model.discriminator.form": form, **changes},
     )
-    losses = t2i.T2ILosses(
+    losses = T2ILosses(
         t2i.make_text_encoder(config),
         dfgan.task.make_generator(config),
         dfgan.task.make_discriminator(config),
@@ -339,14 +341,14 @@ def simple(monkeypatch):
 @pytest.fixture
 def broken_at_3(monkeypatch):
     """At step 3 alone, phase d sees a parameter of D that is NaN."""
-    original = t2i.T2ILosses.discriminate
+    original = T2ILosses.discriminate
 
     def broken(self, params, mutable, frozen, batch, rng, step, **penalized):
         worse = jax.tree.map(lambda p: jnp.where(step == 3, jnp.nan, p), params["d"])
         changed = {**params, "d": worse}
         return original(self, changed, mutable, frozen, batch, rng, step, **penalized)
 
-    monkeypatch.setattr(t2i.T2ILosses, "discriminate", broken)
+    monkeypatch.setattr(T2ILosses, "discriminate", broken)
 
 
 def test_skips_count_and_quantiles_are_logged(tmp_path, simple, broken_at_3):

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 from helpers import checkpoint_arrays, run, tiny
 
-from jaxgen.tasks.sr import task as srgan
+from jaxgen.tasks.sr.losses import SRLosses
 from jaxgen.train.tally import NonFiniteError
 from jaxgen.weights.checkpoints import complete_steps, read_metrics
 
 
 def poison(monkeypatch, at: int, where: str = "pretrain", until: int | None = None):
     """Makes a loss infinite from step `at` (up to `until`)."""
-    original = getattr(srgan.SRLosses, where)
+    original = getattr(SRLosses, where)
 
     def poisoned(self, params, mutable, frozen, batch, rng, step):
         value, rest = original(self, params, mutable, frozen, batch, rng, step)
         bad = step >= at if until is None else (step >= at) & (step < until)
         return jnp.where(bad, jnp.inf, 1.0) * value, rest
 
-    monkeypatch.setattr(srgan.SRLosses, where, poisoned)
+    monkeypatch.setattr(SRLosses, where, poisoned)
 
 
 def test_run_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
@@ -44,13 +44,13 @@ def test_gradient_of_one_net_is_named(tmp_path, monkeypatch):
         return x
 
     trap.defjvp(lambda primals, tangents: (primals[0], tangents[0] * jnp.nan))
-    original = srgan.SRLosses.discriminate
+    original = SRLosses.discriminate
 
     def poisoned(self, *args):
         value, rest = original(self, *args)
         return trap(value), rest
 
-    monkeypatch.setattr(srgan.SRLosses, "discriminate", poisoned)
+    monkeypatch.setattr(SRLosses, "discriminate", poisoned)
     with pytest.raises(NonFiniteError, match=r"gradient of net 'd' of phase 'd' .* at step 4"):
         run(tiny(train__steps=8), tmp_path)
 

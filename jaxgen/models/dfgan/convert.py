@@ -21,7 +21,7 @@ from jaxgen.models.dfgan.task import make_discriminator, make_generator
 from jaxgen.nn.text import Text
 from jaxgen.weights import Rule, Tree, module_rules
 from jaxgen.weights.keymap import CONV, DENSE
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
 
 BLOCK = {"2022": "GBlocks.{i}", "2020": "block{i}"}
 LAST = {"2022": "to_rgb.1", "2020": "conv_img.1"}
@@ -41,7 +41,7 @@ def _generator_sizes(version: str, tensors: Tensors) -> Sizes | None:
         return None
     if first.ndim != 2 or last.ndim != 4 or affine.ndim != 2:
         return None
-    blocks = _count(tensors, BLOCK[version] + ".c1.weight")
+    blocks = count(tensors, BLOCK[version] + ".c1.weight")
     z_size = first.shape[1]
     return {
         "size": 4 * 2 ** (blocks - (version == "2020")),
@@ -49,11 +49,6 @@ def _generator_sizes(version: str, tensors: Tensors) -> Sizes | None:
         "z_size": z_size,
         "text_width": affine.shape[1] - (0 if version == "2020" else z_size),
     }
-
-
-def _count(tensors: Tensors, key: str) -> int:
-    """How many of key.format(i=0), key.format(i=1), ... there are."""
-    return next(n for n in itertools.count() if key.format(i=n) not in tensors)
 
 
 def _generator_config(version: str, sizes: Sizes) -> ConfigDict:
@@ -136,7 +131,7 @@ def _discriminator_sizes(version: str, tensors: Tensors) -> Sizes | None:
     joined = tensors.get(f"{JUDGE[version]}.0.weight")
     if first is None or joined is None or first.ndim != 4 or joined.ndim != 4:
         return None
-    size = 4 * 2 ** _count(tensors, f"{prefix}{block}.conv_r.0.weight")
+    size = 4 * 2 ** count(tensors, f"{prefix}{block}.conv_r.0.weight")
     features = first.shape[0]
     channels = widths(size, features, MOST[version])[-1]
     return {"size": size, "features": features, "text_width": joined.shape[1] - channels}

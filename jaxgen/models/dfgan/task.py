@@ -1,4 +1,4 @@
-"""DF-GAN's networks and verb from a config; losses and phases are `jaxgen.tasks.t2i.task`'s."""
+"""DF-GAN's networks and verb from a config; losses and phases are `jaxgen.tasks.t2i`'s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxgen.errors import UserError
 from jaxgen.models.dfgan.discriminator import MOST, Discriminator
 from jaxgen.models.dfgan.generator import BLOCKS, Generator
 from jaxgen.task import Task
-from jaxgen.tasks.sr.task import choose, make_module
+from jaxgen.tasks.common import choose, make_module
 from jaxgen.tasks.t2i import task as t2i
 
 __all__ = ["make_discriminator", "make_generator", "make_task", "resolve", "verbs"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from functools import partial
 
 from ml_collections import ConfigDict
@@ -22,15 +21,16 @@ from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
 from jaxgen.models.esrgan.task import make_discriminator, make_generator
 from jaxgen.nn import spectral_norm
 from jaxgen.weights import CONV, DENSE, Rule, Tree, dense_after_flatten, module_rules
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
-
-# Batches that each BatchNorm has seen; PyTorch reads state dicts without them, too.
-_COUNTS = Rule("*.num_batches_tracked", None)
-
-
-def _largest(tensors: Tensors, pattern: str) -> int:
-    """The largest number that `pattern` finds at the start of a key; -1: none."""
-    return max((int(m[1]) for key in tensors if (m := re.match(pattern, key))), default=-1)
+from jaxgen.weights.layout import (
+    NORM_COUNTS,
+    Layout,
+    Sizes,
+    Tensors,
+    config_of,
+    count,
+    norm_rules,
+    shapes_of,
+)
 
 
 def _generator_shapes(config: ConfigDict) -> Tree:
@@ -98,12 +98,10 @@ def _rrdb_sizes(keys: _Keys, tensors: Tensors) -> Sizes | None:
     scale = {3: 4, 12: 2, 48: 1}.get(first.shape[1])
     if scale is None:
         return None
-    start = re.escape(keys.block.partition("{i}")[0])
-    middle = re.escape(keys.block.partition("{i}")[2].partition("{j}")[0])
     return {
         "scale": scale,
         "features": first.shape[0],
-        "blocks": 1 + _largest(tensors, rf"{start}(\d+){middle}"),
+        "blocks": count(tensors, keys.block),
         "growth": grow.shape[0],
     }
 
@@ -156,7 +154,7 @@ def _srvgg_sizes(tensors: Tensors) -> Sizes | None:
     if first is None or slopes is None or first.ndim != 4 or slopes.ndim != 1:
         return None
     # Convolutions at even places, slopes between them.
-    last = _largest(tensors, r"body\.(\d+)\.")
+    last = count(tensors, "body.{i}.") - 1
     final = tensors.get(f"body.{last}.weight")
     if last < 2 or last % 2 or final is None or final.ndim != 4:
         return None
@@ -193,7 +191,7 @@ def _vgg_sizes(tensors: Tensors) -> Sizes | None:
     first, hidden = tensors.get("conv0_0.weight"), tensors.get("linear1.weight")
     if first is None or hidden is None or first.ndim != 4 or hidden.ndim != 2:
         return None
-    stages = 1 + _largest(tensors, r"conv(\d+)_1\.")
+    stages = count(tensors, "conv{i}_1.")
     return {
         "size": HEAD_SIDE * 2**stages,
         "features": first.shape[0],
@@ -217,12 +215,9 @@ def _vgg_rules(sizes: Sizes) -> list[Rule]:
     channels = sizes["features"] * 2 ** min(vgg_stages(sizes["size"]) - 1, 3)
     flat = dense_after_flatten(HEAD_SIDE, HEAD_SIDE, channels)
     return [
-        _COUNTS,
+        NORM_COUNTS,
         *module_rules("conv{i}_{j}", "params/conv{i}_{j}"),
-        Rule("bn{i}_{j}.weight", "params/bn{i}_{j}/scale"),
-        Rule("bn{i}_{j}.bias", "params/bn{i}_{j}/bias"),
-        Rule("bn{i}_{j}.running_mean", "batch_stats/bn{i}_{j}/mean"),
-        Rule("bn{i}_{j}.running_var", "batch_stats/bn{i}_{j}/var"),
+        *norm_rules("bn{i}_{j}", "bn{i}_{j}"),
         *module_rules("linear1", "params/linear1", flat),
         *module_rules("linear2", "params/linear2", DENSE),
     ]

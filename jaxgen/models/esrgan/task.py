@@ -1,4 +1,4 @@
-"""ESRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr.task`'s."""
+"""ESRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from jaxgen.models.esrgan.discriminators import (
 from jaxgen.models.esrgan.rrdbnet import RRDBNet
 from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
 from jaxgen.task import Task
+from jaxgen.tasks.common import choose, make_module
 from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import SRLosses
 
 GENERATORS = {"rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
 DISCRIMINATORS = {"vgg": VGGStyleDiscriminator, "unet": UNetDiscriminatorSN}
@@ -28,11 +30,11 @@ def make_generator(config: ConfigDict) -> RRDBNet | SRVGGNetCompact:
       UserError: unknown form, setting or scale.
     """
     settings = config.model.generator.to_dict()
-    form = sr.choose(GENERATORS, settings.pop("form"), "generator form")
+    form = choose(GENERATORS, settings.pop("form"), "generator form")
     scale = config.data.scale
     if form is RRDBNet and scale not in (1, 2, 4):
         raise UserError(f"data.scale={scale}: RRDBNet upscales by 1, 2 or 4")
-    return sr.make_module(form, "generator", config, scale=scale, **settings)
+    return make_module(form, "generator", config, scale=scale, **settings)
 
 
 def make_discriminator(config: ConfigDict) -> VGGStyleDiscriminator | UNetDiscriminatorSN:
@@ -42,12 +44,12 @@ def make_discriminator(config: ConfigDict) -> VGGStyleDiscriminator | UNetDiscri
       UserError: unknown form or setting, or a size that it can't judge.
     """
     settings = config.model.discriminator.to_dict()
-    form = sr.choose(DISCRIMINATORS, settings.pop("form"), "discriminator form")
+    form = choose(DISCRIMINATORS, settings.pop("form"), "discriminator form")
     size = config.data.hr_size
     if form is UNetDiscriminatorSN:
         if size % 8:
             raise UserError(f"data.hr_size={size}: the U-Net discriminator needs a multiple of 8")
-        return sr.make_module(form, "discriminator", config, **settings)
+        return make_module(form, "discriminator", config, **settings)
     try:
         vgg_stages(size)
     except ValueError:
@@ -55,7 +57,7 @@ def make_discriminator(config: ConfigDict) -> VGGStyleDiscriminator | UNetDiscri
             f"data.hr_size={size}: the VGG-style discriminator needs a power of two, 16 or more; "
             "model.discriminator.form=unet takes any multiple of 8"
         ) from None
-    return sr.make_module(form, "discriminator", config, size=size, **settings)
+    return make_module(form, "discriminator", config, size=size, **settings)
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
@@ -77,5 +79,5 @@ def make_task(config: ConfigDict) -> Task:
             f"data.hr_size={config.data.hr_size} must be a multiple of "
             f"{config.data.scale * upscale.multiple} for this generator at x{config.data.scale}"
         )
-    losses = sr.SRLosses(make_generator(config), make_discriminator(config), config)
+    losses = SRLosses(make_generator(config), make_discriminator(config), config)
     return sr.make_task(config, losses, upscale)

@@ -1,4 +1,4 @@
-"""GAN-CLS's networks and verb from a config; losses and phases are `jaxgen.tasks.t2i.task`'s."""
+"""GAN-CLS's networks and verb from a config; losses and phases are `jaxgen.tasks.t2i`'s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxgen.errors import UserError
 from jaxgen.models.gan_cls.discriminator import Discriminator
 from jaxgen.models.gan_cls.generator import Generator
 from jaxgen.task import Task
-from jaxgen.tasks.sr.task import make_module
+from jaxgen.tasks.common import make_module
 from jaxgen.tasks.t2i import task as t2i
 
 resolve = t2i.resolve

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.resize import imresize
 from jaxgen.data.scenes.drawing import draw, make_scene, other_textures, usual_caption
+from jaxgen.grid import enlarge
 from jaxgen.metrics.psnr_ssim import psnr, rgb_to_y
 from jaxgen.task import Evaluation
 from jaxgen.verbs.upscale.contract import Upscale
@@ -14,6 +15,7 @@ from jaxgen.verbs.upscale.use import Upscaler
 
 PROMPTS = ("right", "empty", "shuffled")
 ROWS = 6  # of the sample grid
+SIDE = 256  # of a picture in it, at least
 
 
 def evaluate(config: ConfigDict, verb: Upscale, nets, frozen, step) -> Evaluation:
@@ -48,7 +50,7 @@ def evaluate(config: ConfigDict, verb: Upscale, nets, frozen, step) -> Evaluatio
         for key, value in measure(results, low, high, config.data.scale).items():
             totals.setdefault(key, []).append(value)
         if len(rows) < ROWS:
-            rows.append(_row(texts, results, low, high, config.data.scale))
+            rows.append(_row(texts, results, low, high))
     return Evaluation({key: float(np.mean(values)) for key, values in totals.items()}, rows)
 
 
@@ -68,22 +70,19 @@ def measure(results: dict[str, np.ndarray], low, high, scale: int) -> dict[str, 
     return found
 
 
-def _row(texts, results, low, high, scale: int) -> list[tuple[str, np.ndarray]]:
+def _row(texts, results, low, high) -> list[tuple[str, np.ndarray]]:
     """The sample grid's row: input, then the three prompts, then the original; shown larger."""
-    zoom = max(1, 256 // high.shape[0])
-
-    def larger(picture, factor):
-        return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
+    original = enlarge(high, SIDE)
+    side = len(original)  # of the input's cell, too
     cells = [
-        ("input", larger(low, scale * zoom)),
-        ("empty prompt", larger(results["empty"], zoom)),
-        ("right prompt:\n" + texts["right"].replace(", ", "\n"), larger(results["right"], zoom)),
+        ("input", enlarge(low, side)),
+        ("empty prompt", enlarge(results["empty"], side)),
+        ("right prompt:\n" + texts["right"].replace(", ", "\n"), enlarge(results["right"], side)),
         (
             "wrong prompt:\n" + texts["shuffled"].replace(", ", "\n"),
-            larger(results["shuffled"], zoom),
+            enlarge(results["shuffled"], side),
         ),
-        ("original", larger(high, zoom)),
+        ("original", original),
     ]
     # As many lines everywhere, so that the pictures stand level.
     most = max(caption.count("\n") for caption, _ in cells)

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from ml_collections import ConfigDict
 
 from jaxgen import weights
@@ -28,10 +27,14 @@ from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
 from jaxgen.task import Nets, Task
+from jaxgen.tasks.common import make_module, to_float
 from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import SRLosses
+from jaxgen.train.state import check_shapes
 from jaxgen.verbs import Option
 from jaxgen.verbs.upscale.contract import Upscale
 from jaxgen.weights import Tree
+from jaxgen.weights.keymap import unflatten
 from jaxgen.weights.nets import open_nets
 
 STRENGTH = Option(
@@ -57,13 +60,13 @@ def make_generator(config: ConfigDict) -> PromptSRResNet:
     if config.data.scale not in (2, 4, 8):
         raise UserError(f"data.scale={config.data.scale}: it upscales by 2, 4 or 8")
     settings["guided"] = guided
-    return sr.make_module(PromptSRResNet, "generator", config, scale=config.data.scale, **settings)
+    return make_module(PromptSRResNet, "generator", config, scale=config.data.scale, **settings)
 
 
 def make_text_encoder(config: ConfigDict) -> TextEncoder:
     """The text encoder module of `config.model.text`, for the config's vocabulary."""
     settings = config.model.text.to_dict()
-    return sr.make_module(TextEncoder, "text", config, size=make_tokenizer(config).size, **settings)
+    return make_module(TextEncoder, "text", config, size=make_tokenizer(config).size, **settings)
 
 
 def make_tokenizer(config: ConfigDict) -> WordTokenizer:
@@ -94,7 +97,7 @@ def make_task(config: ConfigDict) -> Task:
     scenes.check(config.data)
     losses = PromptLosses(
         make_generator(config),
-        sr.make_module(
+        make_module(
             PromptDiscriminator, "discriminator", config, **config.model.discriminator.to_dict()
         ),
         make_text_encoder(config),
@@ -111,7 +114,7 @@ def make_task(config: ConfigDict) -> Task:
     )
 
 
-class PromptLosses(sr.SRLosses):
+class PromptLosses(SRLosses):
     """The losses of `SRLosses`, with a prompt in the batch and for both networks.
 
     The discriminator also sees real pictures with another example's prompt, as fakes (GAN-CLS,
@@ -136,10 +139,10 @@ class PromptLosses(sr.SRLosses):
         tokens, mask = batch["tokens"][:1], batch["mask"][:1]
         encoder = self.encoder.init(t_rng, tokens, mask)
         text = self.encoder.apply(encoder, tokens, mask)
-        g = self.generator.init(g_rng, sr.to_float(batch["lr"][:1]), text)
+        g = self.generator.init(g_rng, to_float(batch["lr"][:1]), text)
         nets = {"g": {**g, "params": {**g["params"], "text": encoder["params"]}}}
         if self.adversarial:
-            nets["d"] = self.discriminator.init(d_rng, sr.to_float(batch["hr"][:1]), text.sentence)
+            nets["d"] = self.discriminator.init(d_rng, to_float(batch["hr"][:1]), text.sentence)
         params = {n: v["params"] for n, v in nets.items()}
         rest = {n: {k: v[k] for k in v if k != "params"} for n, v in nets.items()}
         return params, {n: r for n, r in rest.items() if r}
@@ -153,7 +156,7 @@ class PromptLosses(sr.SRLosses):
         if not self.mismatch:
             return value, (mutable, metrics)
         wrong, weight = other_prompts(batch)
-        real = sr.to_float(batch["hr"])
+        real = to_float(batch["hr"])
         logits, mutable = self._judge(params, mutable, real, wrong, rng, 0, step)
         pairs = jnp.maximum(weight.sum(), 1.0)
         mismatch = (self.as_fakes(logits) * weight).sum() / pairs
@@ -161,28 +164,16 @@ class PromptLosses(sr.SRLosses):
         metrics = {**metrics, "mismatch": mismatch, "mismatch_accuracy": seen}
         return value + self.mismatch * mismatch, (mutable, metrics)
 
-    def _upscale(self, params, mutable, batch):
-        state = mutable.get("g", {})
+    def _upscale(self, params, mutable, batch, *given):
         text = self.encoder.apply({"params": params["g"]["text"]}, batch["tokens"], batch["mask"])
-        fake, changed = self.generator.apply(
-            {"params": params["g"], **state},
-            sr.to_float(batch["lr"]),
-            text,
-            train=True,
-            mutable=list(state),
-        )
-        return fake, {**mutable, "g": changed} if changed else mutable
+        return super()._upscale(params, mutable, batch, text, *given)
 
     def _judge(self, params, mutable, images, batch, rng, stream, step):
         # D takes the prompts as the generator's encoder has them, and does not change that.
         text = self.encoder.apply(
             {"params": jax.lax.stop_gradient(params["g"]["text"])}, batch["tokens"], batch["mask"]
         )
-        if self.loss.instance_noise:
-            left = jnp.clip(1.0 - step / max(self.loss.instance_noise_steps, 1), 0.0, 1.0)
-            rng = jax.random.fold_in(rng, stream)
-            noise = jax.random.normal(rng, images.shape, images.dtype)
-            images = images + self.loss.instance_noise * left * noise
+        images = self.noisy(jax.random.fold_in(rng, stream), images, step)
         state = mutable.get("d", {})
         logits, changed = self.discriminator.apply(
             {"params": params["d"], **state}, images, text.sentence, train=True, mutable=list(state)
@@ -274,15 +265,7 @@ def _with_trunk(variables: Tree, trunk: Tree) -> dict[str, Any]:
     """`variables` with all arrays of `trunk` in their places; the guidance keeps its start."""
     ours, theirs = weights.flatten(variables), weights.flatten(trunk)
     guidance = ("params/guide_", "params/text/")
-    wanted = {k for k in ours if not k.startswith(guidance)}
-    problems = [f"missing {k}" for k in sorted(wanted - theirs.keys())]
-    problems += [f"unknown {k}" for k in sorted(theirs.keys() - wanted)]
-    problems += [
-        f"{k} is {theirs[k].shape}, not {ours[k].shape}"
-        for k in sorted(wanted & theirs.keys())
-        if theirs[k].shape != ours[k].shape
-    ]
-    if problems:
-        raise UserError(f"it does not fit model.generator: {'; '.join(problems[:8])}")
-    merged = {**ours, **{k: jnp.asarray(theirs[k]) for k in wanted}}
-    return traverse_util.unflatten_dict(merged, sep="/")
+    trained = {k: a for k, a in ours.items() if not k.startswith(guidance)}
+    check_shapes("it", trained, theirs)
+    merged = {**ours, **{k: jnp.asarray(a) for k, a in theirs.items()}}
+    return unflatten(merged)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.nn.text import Text
+from jaxgen.nn.text import Text, lstm
 
 
 class TextEncoder(nn.Module):
@@ -34,16 +34,12 @@ class TextEncoder(nn.Module):
 
         `sentence` is the mean over the tokens.
         """
-
-        def direction(name):
-            cell = nn.OptimizedLSTMCell(self.width // 2, dtype=self.dtype, name=name)
-            return nn.RNN(cell)
-
         table = self.param("tokens", nn.initializers.normal(1.0), (self.size, self.width))
         x = jnp.take(table, tokens, axis=0).astype(self.dtype)  # (b, t, width)
-        both = nn.Bidirectional(direction("forward"), direction("backward"), name="lstm")
-        read = jnp.asarray(both(x, seq_lengths=mask.sum(axis=1)))
-        y = x + read
+        lengths, half = mask.sum(axis=1), self.width // 2
+        forward, _ = lstm(x, lengths, half, self.dtype, "forward")
+        backward, _ = lstm(x, lengths, half, self.dtype, "backward", reverse=True)
+        y = x + jnp.concatenate([forward, backward], axis=-1)
         y = nn.LayerNorm(dtype=jnp.float32, name="norm")(y.astype(jnp.float32))
         weights = mask.astype(jnp.float32)[..., None]
         pooled = (y * weights).sum(axis=1) / weights.sum(axis=1)

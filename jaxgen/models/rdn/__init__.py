@@ -2,4 +2,7 @@
 
 from jaxgen.models.rdn.task import make_task, verbs
 
-__all__ = ["make_task", "verbs"]
+__all__ = ["LIKE", "make_task", "verbs"]
+
+# The family whose tests go through its losses and phases, too.
+LIKE = "srgan"

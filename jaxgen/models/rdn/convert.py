@@ -8,14 +8,13 @@ flag `--rgb_range`), which the keys don't tell: `model.generator.value_range` is
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from ml_collections import ConfigDict
 
 from jaxgen.models.rdn.generator import shuffles
 from jaxgen.models.rdn.task import make_generator
 from jaxgen.weights import Rule, Tree, module_rules
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
+from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count, shapes_of
 
 _SIZES = ("scale", "features", "blocks", "layers", "growth", "up_features", "value_range")
 
@@ -40,8 +39,8 @@ class _Keys:
         if any(name not in tensors or tensors[name].ndim != 4 for name in names):
             return None
         first, up, layer = (tensors[name].shape for name in names)
-        prefix, within = re.escape(f"{self.block}."), re.escape(self.layer)
-        stages = _count(tensors, re.escape(f"{self.up}.") + r"(\d+)\.weight") // 2 + 1
+        block = f"{self.block}.{{block}}"
+        stages = count(tensors, f"{self.up}.{{i}}.weight") // 2 + 1
         if self.out is None:
             stages -= 1
         # The convolution after the first shuffle tells how many channels that left.
@@ -53,10 +52,8 @@ class _Keys:
         return {
             "scale": factor**stages,
             "features": first[0],
-            "blocks": _count(tensors, prefix + r"(\d+)\."),
-            "layers": _count(
-                tensors, prefix + r"\d+\." + within.replace(r"\{layer\}", r"(\d+)") + r"\."
-            ),
+            "blocks": count(tensors, f"{block}.", "block"),
+            "layers": count(tensors, f"{block}.{self.layer}.", "layer"),
             "growth": layer[0],
             "up_features": up_features,
             "value_range": self.value_range,
@@ -85,11 +82,6 @@ class _Keys:
         if generator.skip or generator.value_range != self.value_range:
             return None
         return {name: getattr(generator, name) for name in _SIZES}
-
-
-def _count(tensors: Tensors, pattern: str) -> int:
-    """One more than the largest number that `pattern` finds at the start of a key."""
-    return 1 + max((int(m[1]) for key in tensors if (m := re.match(pattern, key))), default=-1)
 
 
 def _config(sizes: Sizes) -> ConfigDict:

@@ -1,4 +1,4 @@
-"""RDN's network and verb from a config; trained for pixels alone, by `jaxgen.tasks.sr.task`."""
+"""RDN's network and verb from a config; trained for pixels alone, by `jaxgen.tasks.sr`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ml_collections import ConfigDict
 from jaxgen.errors import UserError
 from jaxgen.models.rdn.generator import RDN
 from jaxgen.task import Task
+from jaxgen.tasks.common import make_module
 from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import SRLosses
 
 
 def make_generator(config: ConfigDict) -> RDN:
@@ -21,7 +23,7 @@ def make_generator(config: ConfigDict) -> RDN:
     scale = config.data.scale
     if scale not in (2, 3, 4, 8):
         raise UserError(f"data.scale={scale}: RDN upscales by 2, 3, 4 or 8")
-    return sr.make_module(RDN, "generator", config, scale=scale, **config.model.generator.to_dict())
+    return make_module(RDN, "generator", config, scale=scale, **config.model.generator.to_dict())
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
@@ -38,5 +40,5 @@ def make_task(config: ConfigDict) -> Task:
     steps = config.model.pretrain_steps
     if steps >= 0:
         raise UserError(f"model.pretrain_steps={steps}: RDN has no GAN stage; leave it at -1")
-    losses = sr.SRLosses(make_generator(config), None, config)
+    losses = SRLosses(make_generator(config), None, config)
     return sr.make_task(config, losses, verbs(config)["upscale"])

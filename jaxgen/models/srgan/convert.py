@@ -19,7 +19,16 @@ from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
 from jaxgen.models.srgan.task import make_generator
 from jaxgen.weights import Rule, Tree, module_rules
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
+from jaxgen.weights.layout import (
+    NORM_COUNTS,
+    Layout,
+    Sizes,
+    Tensors,
+    config_of,
+    count,
+    norm_rules,
+    shapes_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +100,8 @@ def _sizes(names: _Names, shared: bool, tensors: Tensors) -> Sizes | None:
     kernel, slope = (tensors.get(f"{names.first}.{i}.weight") for i in (0, 1))
     if kernel is None or kernel.ndim != 4 or slope is None or (slope.size == 1) != shared:
         return None
-    blocks = _count(tensors, lambda i: names.block_layers(i)[0])
-    ups = _count(tensors, lambda u: names.up_stage(u, blocks)[0])
+    blocks = _layers(tensors, lambda i: names.block_layers(i)[0])
+    ups = _layers(tensors, lambda u: names.up_stage(u, blocks)[0])
     if not blocks or not ups:
         return None
     features, _, edge_kernel, _ = kernel.shape
@@ -106,7 +115,7 @@ def _sizes(names: _Names, shared: bool, tensors: Tensors) -> Sizes | None:
     return sizes
 
 
-def _count(tensors: Tensors, start: Callable[[int], str]) -> int:
+def _layers(tensors: Tensors, start: Callable[[int], str]) -> int:
     """How many layers start(0), start(1), ... the keys have."""
     return next(
         n for n in itertools.count() if not any(key.startswith(f"{start(n)}.") for key in tensors)
@@ -124,15 +133,15 @@ def _rules(names: _Names, sizes: Sizes) -> list[Rule]:
     if sizes.get("trunk") == "prelu":
         rules.append(Rule(f"{trunk}.1.weight", "params/prelu_trunk/alpha"))
     else:
-        rules += _norm(f"{trunk}.1", "norm_trunk")
+        rules += norm_rules(f"{trunk}.1", "norm_trunk")
     for i in range(blocks):
         conv_0, norm_0, prelu, conv_1, norm_1 = names.block_layers(i)
         rules += [
             *module_rules(conv_0, f"params/block_{i}_conv_0"),
-            *_norm(norm_0, f"block_{i}_norm_0"),
+            *norm_rules(norm_0, f"block_{i}_norm_0"),
             Rule(f"{prelu}.weight", f"params/block_{i}_prelu/alpha"),
             *module_rules(conv_1, f"params/block_{i}_conv_1"),
-            *_norm(norm_1, f"block_{i}_norm_1"),
+            *norm_rules(norm_1, f"block_{i}_norm_1"),
         ]
     for u in range(ups):
         conv, prelu = names.up_stage(u, blocks)
@@ -140,17 +149,8 @@ def _rules(names: _Names, sizes: Sizes) -> list[Rule]:
         rules.append(Rule(f"{prelu}.weight", f"params/up_{u}_prelu/alpha"))
     last = names.last.format(b3=blocks + 3, ups=ups)
     rules += module_rules(last, "params/conv_out")
-    # PyTorch since 0.4.1 counts batches in each BatchNorm, and its averaged models count averages.
-    return [*rules, Rule("*.num_batches_tracked", None), Rule("n_averaged", None)]
-
-
-def _norm(source: str, target: str) -> list[Rule]:
-    return [
-        Rule(f"{source}.weight", f"params/{target}/scale"),
-        Rule(f"{source}.bias", f"params/{target}/bias"),
-        Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
-        Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
-    ]
+    # PyTorch's averaged models count their averages.
+    return [*rules, NORM_COUNTS, Rule("n_averaged", None)]
 
 
 def _config(generator: dict, sizes: Sizes) -> ConfigDict:
@@ -204,11 +204,11 @@ _PAPER = {"form": "srresnet", "norm": True, "skip": False, "tail": "stages", "ou
 
 def _msr_sizes(tensors: Tensors) -> Sizes | None:
     first, up = tensors.get("conv_first.weight"), tensors.get("upconv1.weight")
-    blocks = _count(tensors, "body.{}.conv1".format)
+    blocks = count(tensors, "body.{i}.conv1.")
     if first is None or up is None or first.ndim != 4 or up.ndim != 4 or not blocks:
         return None
     features = first.shape[0]
-    stages = 1 + _count(tensors, lambda n: f"upconv{n + 2}")
+    stages = count(tensors, "upconv{i}.") - 1  # they are numbered from 1
     scale = 2**stages if stages > 1 else math.isqrt(up.shape[0] // features)
     return {"features": features, "blocks": blocks, "scale": scale}
 

@@ -1,4 +1,4 @@
-"""SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr.task`'s."""
+"""SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from jaxgen.models.srgan.generator import FORMS as OWN_FORMS
 from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
 from jaxgen.task import Task
+from jaxgen.tasks.common import choose, make_module
 from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import SRLosses
 
 FORMS = {**OWN_FORMS, "published": PublishedSRResNet, "msrresnet": MSRResNet}
 
@@ -24,12 +26,12 @@ def make_generator(config: ConfigDict):
       UserError: unknown form, setting or scale.
     """
     settings = config.model.generator.to_dict()
-    form = sr.choose(FORMS, settings.pop("form"), "generator form")
+    form = choose(FORMS, settings.pop("form"), "generator form")
     who, scales = ("MSRResNet", (2, 3, 4)) if form is MSRResNet else ("SRGAN", (2, 4, 8))
     if config.data.scale not in scales:
         known = "{}, {} or {}".format(*scales)
         raise UserError(f"data.scale={config.data.scale}: {who} upscales by {known}")
-    return sr.make_module(form, "generator", config, scale=config.data.scale, **settings)
+    return make_module(form, "generator", config, scale=config.data.scale, **settings)
 
 
 def make_discriminator(config: ConfigDict) -> Discriminator:
@@ -37,7 +39,7 @@ def make_discriminator(config: ConfigDict) -> Discriminator:
     settings = config.model.discriminator.to_dict()
     if settings.get("head", "dense") not in ("dense", "pool"):
         raise UserError(f"unknown discriminator head {settings['head']!r}; use dense or pool")
-    return sr.make_module(Discriminator, "discriminator", config, **settings)
+    return make_module(Discriminator, "discriminator", config, **settings)
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
@@ -47,5 +49,5 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
 
 def make_task(config: ConfigDict) -> Task:
     """The Task of this config; see `jaxgen.task`."""
-    losses = sr.SRLosses(make_generator(config), make_discriminator(config), config)
+    losses = SRLosses(make_generator(config), make_discriminator(config), config)
     return sr.make_task(config, losses, verbs(config)["upscale"])

@@ -3,4 +3,7 @@
 from jaxgen.models.ssagan.task import make_task, resolve, verbs
 from jaxgen.tasks.t2i.text_part import parts
 
-__all__ = ["make_task", "parts", "resolve", "verbs"]
+__all__ = ["LIKE", "make_task", "parts", "resolve", "verbs"]
+
+# The family whose tests go through its losses and phases, too.
+LIKE = "dfgan"

@@ -6,8 +6,6 @@ the same one.
 
 from __future__ import annotations
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -18,7 +16,7 @@ from jaxgen.models.ssagan.task import make_generator
 from jaxgen.nn.text import Text
 from jaxgen.weights import Rule, Tree, module_rules
 from jaxgen.weights.keymap import DENSE
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of
+from jaxgen.weights.layout import NORM_COUNTS, Layout, Sizes, Tensors, config_of, count, norm_rules
 
 SETTINGS = ("features", "z_size", "hidden", "mask_features")
 
@@ -31,7 +29,7 @@ def _sizes(tensors: Tensors) -> Sizes | None:
         return None
     if [tensor.ndim for tensor in (first, last, mask, affine)] != [2, 4, 4, 2]:
         return None
-    blocks = next(i for i in itertools.count() if f"block{i}.c1.weight" not in tensors)
+    blocks = count(tensors, "block{i}.c1.weight")
     return {
         "size": 4 * 2 ** (blocks - 1),
         "features": last.shape[1],
@@ -60,7 +58,7 @@ def _read(config: ConfigDict) -> Sizes | None:
 
 def _rules(sizes: Sizes) -> list[Rule]:
     rules = module_rules("fc", "params/dense_in", DENSE)
-    rules += _norm("conv_img.0", "norm_out") + module_rules("conv_img.2", "params/conv_out")
+    rules += norm_rules("conv_img.0", "norm_out") + module_rules("conv_img.2", "params/conv_out")
     rules += _head("conv_mask", "mask_in")
     for i in range(len(widths(sizes["size"], 1))):
         theirs, ours = f"block{i}", f"block_{i}"
@@ -70,28 +68,18 @@ def _rules(sizes: Sizes) -> list[Rule]:
         for n in (0, 1):
             affine, norm = f"{theirs}.affine{2 * n}", f"{ours}/affine_{n}/norm"
             rules += module_rules(f"{theirs}.c{n + 1}", f"params/{ours}/conv_{n}")
-            rules += _norm(f"{affine}.batch_norm2d", norm)[2:]
+            rules += norm_rules(f"{affine}.batch_norm2d", norm)[2:]
             for kind in ("gamma", "beta"):
                 mlp, target = f"{affine}.fc_{kind}", f"params/{ours}/affine_{n}/{kind}"
                 rules += module_rules(f"{mlp}.linear1", f"{target}_hidden", DENSE)
                 rules += module_rules(f"{mlp}.linear2", f"{target}_out", DENSE)
-    return [*rules, Rule("*.num_batches_tracked", None)]
+    return [*rules, NORM_COUNTS]
 
 
 def _head(source: str, target: str) -> list[Rule]:
     rules = module_rules(f"{source}.0", f"params/{target}/conv_in")
-    rules += _norm(f"{source}.1", f"{target}/norm")
+    rules += norm_rules(f"{source}.1", f"{target}/norm")
     return rules + module_rules(f"{source}.3", f"params/{target}/conv_out")
-
-
-def _norm(source: str, target: str) -> list[Rule]:
-    """The last two are those of a BatchNorm without parameters."""
-    return [
-        Rule(f"{source}.weight", f"params/{target}/scale"),
-        Rule(f"{source}.bias", f"params/{target}/bias"),
-        Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
-        Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
-    ]
 
 
 def _expected(config: ConfigDict) -> Tree:

@@ -1,4 +1,4 @@
-"""SSA-GAN's networks and verb from a config; losses and phases are `jaxgen.tasks.t2i.task`'s."""
+"""SSA-GAN's networks and verb from a config; losses and phases are `jaxgen.tasks.t2i`'s."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgen.errors import UserError
 from jaxgen.models.dfgan.discriminator import Discriminator
 from jaxgen.models.ssagan.generator import Generator
 from jaxgen.task import Task
-from jaxgen.tasks.sr.task import make_module
+from jaxgen.tasks.common import make_module
 from jaxgen.tasks.t2i import task as t2i
 
 __all__ = ["make_discriminator", "make_generator", "make_task", "resolve", "verbs"]

@@ -25,10 +25,9 @@ from jaxgen.models.stackgan.task import (
 from jaxgen.nn.text import Text
 from jaxgen.weights import CONV, DENSE, Rule, Tree, module_rules
 from jaxgen.weights.keymap import Transform
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of
+from jaxgen.weights.layout import NORM_COUNTS, Layout, Sizes, Tensors, config_of, count, norm_rules
 
 WITHIN = "STAGE1_G."
-_COUNTS = Rule("*.num_batches_tracked", None)
 # Stage II's own parts, where stage I's are read from its file.
 _NOT_WITHIN = tuple(
     Rule(f"{part}*", None)
@@ -40,26 +39,12 @@ def _conv(source: str, target: str) -> Rule:
     return Rule(f"{source}.weight", f"params/{target}/kernel", CONV)
 
 
-def _norm(source: str, target: str) -> list[Rule]:
-    return [
-        Rule(f"{source}.weight", f"params/{target}/scale"),
-        Rule(f"{source}.bias", f"params/{target}/bias"),
-        Rule(f"{source}.running_mean", f"batch_stats/{target}/mean"),
-        Rule(f"{source}.running_var", f"batch_stats/{target}/var"),
-    ]
-
-
 def _unit(sequence: str, index: int, target: str) -> list[Rule]:
     """A convolution at `index` of a sequence and the BatchNorm that follows it."""
     return [
         _conv(f"{sequence}.{index}", target),
-        *_norm(f"{sequence}.{index + 1}", f"{target}_norm"),
+        *norm_rules(f"{sequence}.{index + 1}", f"{target}_norm"),
     ]
-
-
-def _count(tensors: Tensors, pattern: str) -> int:
-    """The largest number that `pattern` finds at the start of a key, 0 without one."""
-    return max((int(m[1]) for key in tensors if (m := re.match(pattern, key))), default=0)
 
 
 # --------------------------------------------------------------------------------------- stage I
@@ -71,10 +56,10 @@ def _first_sizes(prefix: str, tensors: Tensors) -> Sizes | None:
     if dense is None or augment is None or "upsample1.1.weight" not in tensors:
         return None
     (units, inputs), (twice, text) = dense.shape, augment.shape
-    count = _count(tensors, r"upsample(\d+)\.")
+    ups = count(tensors, "upsample{i}.") - 1  # they are numbered from 1
     return {
-        "size": 2 ** (count + 2),
-        "features": units // 16 // 2 ** (count - 1),
+        "size": 2 ** (ups + 2),
+        "features": units // 16 // 2 ** (ups - 1),
         "z": inputs - twice // 2,
         "condition": twice // 2,
         "text": text,
@@ -108,13 +93,13 @@ def _first_rules(prefix: str, sizes: Sizes) -> list[Rule]:
     rules = [
         *module_rules("ca_net.fc", "params/ca_net/fc", DENSE),
         Rule("fc.0.weight", "params/first/kernel", _dense_to_places(channels)),
-        *(Rule(rule.source, rule.target, unit) for rule in _norm("fc.1", "first_norm")),
+        *(Rule(rule.source, rule.target, unit) for rule in norm_rules("fc.1", "first_norm")),
         _conv("upsample{i}.1", "up_{i}"),
-        *_norm("upsample{i}.2", "up_{i}_norm"),
+        *norm_rules("upsample{i}.2", "up_{i}_norm"),
         _conv("img.0", "image"),
     ]
     rules = [Rule(prefix + rule.source, rule.target, rule.transform) for rule in rules]
-    return [_COUNTS, *rules, *(_NOT_WITHIN if prefix else ())]
+    return [NORM_COUNTS, *rules, *(_NOT_WITHIN if prefix else ())]
 
 
 def _by_place(channels: int) -> Transform:
@@ -163,9 +148,9 @@ def _second_sizes(tensors: Tensors) -> Sizes | None:
     if first is None or augment is None or "hr_joint.0.weight" not in tensors:
         return None
     return {
-        "factor": 2 ** (_count(tensors, r"upsample(\d+)\.") - 2),
+        "factor": 2 ** (count(tensors, "upsample{i}.") - 3),
         "features": first.shape[0],
-        "blocks": 1 + _count(tensors, r"residual\.(\d+)\."),
+        "blocks": count(tensors, "residual.{i}."),
         "condition": augment.shape[0] // 2,
         "text": augment.shape[1],
     }
@@ -190,7 +175,7 @@ def _read_second(config: ConfigDict) -> Sizes | None:
 
 
 _SECOND = (
-    _COUNTS,
+    NORM_COUNTS,
     Rule(f"{WITHIN}*", None),
     *module_rules("ca_net.fc", "params/ca_net/fc", DENSE),
     _conv("encoder.0", "encoder_0"),
@@ -200,7 +185,7 @@ _SECOND = (
     *_unit("residual.{i}.block", 0, "block_{i}_0"),
     *_unit("residual.{i}.block", 3, "block_{i}_1"),
     _conv("upsample{i}.1", "up_{i}"),
-    *_norm("upsample{i}.2", "up_{i}_norm"),
+    *norm_rules("upsample{i}.2", "up_{i}_norm"),
     _conv("img.0", "image"),
 )
 
@@ -259,7 +244,7 @@ def _read_judge(stage: int, config: ConfigDict) -> Sizes | None:
 def _judge_rules(stage: int, sizes: Sizes) -> list[Rule]:
     downs, narrows = layers(sizes["size"])
     names = [f"down_{i}" for i in range(1, downs)] + [f"narrow_{i}" for i in range(narrows)]
-    rules = [_COUNTS, _conv("encode_img.0", "down_0")]
+    rules = [NORM_COUNTS, _conv("encode_img.0", "down_0")]
     for i, name in enumerate(names):
         rules += _unit("encode_img", 2 + 3 * i, name)
     rules += _unit("get_cond_logits.outlogits", 0, "joint")

@@ -15,14 +15,14 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.stackgan.generator import ConditioningAugmentation, StageOne, StageTwo
 from jaxgen.nn.text import Text
-from jaxgen.tasks.sr.task import to_float
-from jaxgen.tasks.t2i import task as t2i
+from jaxgen.tasks.common import to_float
+from jaxgen.tasks.t2i.losses import T2ILosses
 
 # What stage II's losses, which are a GAN's like others, find under the usual names.
 STAGE_TWO = {"text": "text", "low": "g", "g": "g2", "d": "d2"}
 
 
-class StageOneLosses(t2i.T2ILosses):
+class StageOneLosses(T2ILosses):
     """Stage I: the shared GAN's losses on pictures of `size` pixels.
 
     Args: as of `T2ILosses`; config: stage I's view, see `task.stage_config`.
@@ -53,13 +53,14 @@ class StageOneLosses(t2i.T2ILosses):
         return {**batch, "image": shrink(batch["image"], self.config.data.size)}
 
 
-class StageTwoLosses(t2i.T2ILosses):
+class StageTwoLosses(T2ILosses):
     """Stage II: the shared GAN's losses with stage I's generator, fixed, in front of G.
 
     Args:
       encoder, generator, discriminator: as of `T2ILosses`; the generator a `StageTwo`.
       config: stage II's view, see `task.stage_config`.
       first: stage I's losses.
+      begin: stage II's first step.
     """
 
     generator: StageTwo
@@ -71,9 +72,10 @@ class StageTwoLosses(t2i.T2ILosses):
         discriminator: Any,
         config: ConfigDict,
         first: StageOneLosses,
+        begin: int,
     ):
         super().__init__(encoder, generator, discriminator, config)
-        self.first = first
+        self.first, self.begin = first, begin
 
     def init(self, rng, batch):
         """(params, mutable) of all nets: stage I's, g2 and d2."""
@@ -115,10 +117,6 @@ class StageTwoLosses(t2i.T2ILosses):
     def condition(self, params, text: Text) -> jax.Array:
         """What D sees of the text; see `condition`."""
         return condition(params, text, self.generator)
-
-    def text_drops(self) -> bool:
-        """No: the encoder is not trained in this stage."""
-        return False
 
 
 def condition(params, text: Text, generator: StageOne | StageTwo) -> jax.Array:

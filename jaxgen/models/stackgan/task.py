@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.evaluation import captions
 from jaxgen.models.stackgan.discriminator import Discriminator
 from jaxgen.models.stackgan.generator import FORMS, StageOne, StageTwo
 from jaxgen.models.stackgan.losses import StageOneLosses, StageTwoLosses, draw_low
 from jaxgen.task import Phase, Task
-from jaxgen.tasks.sr.task import choose, make_module
+from jaxgen.tasks.common import choose, make_module
 from jaxgen.tasks.t2i import task as t2i
 from jaxgen.tasks.t2i import text_part
 from jaxgen.verbs.generate.contract import Generate
@@ -39,7 +40,7 @@ def stage_config(config: ConfigDict, stage: int) -> ConfigDict:
     """The config as one stage sees it: its picture size, networks and losses in the usual places.
 
     Stage II takes from `model.stage2` what is there, and the rest as it is; the matching loss is
-    for stage I alone.
+    for stage I alone, and the text encoder is fixed from stage II's first step on.
 
     Raises:
       UserError: sizes that cannot be.
@@ -64,6 +65,7 @@ def stage_config(config: ConfigDict, stage: int) -> ConfigDict:
         view.model.loss.update(own.loss.to_dict())
         view.model.loss.damsm = 0.0
         view.model.damsm_steps = 0
+        view.model.text.trained_by = "none"
     return view
 
 
@@ -155,10 +157,10 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
         )
     if view.model.loss.penalty_apart:
         raise UserError("model.loss.penalty_apart is for stage I alone: train model.stages=(1,)")
-    losses = StageTwoLosses(
-        first.encoder, make_second(config), make_discriminator(config, 2), view, first
-    )
     start = start if both else 0
+    losses = StageTwoLosses(
+        first.encoder, make_second(config), make_discriminator(config, 2), view, first, start
+    )
     phases = (
         t2i.d_phase("d2", ("d2",), losses, start),
         Phase("g2", ("g2",), losses.generate, view.model.loss.d_steps_per_g_step, start),
@@ -170,8 +172,8 @@ def _with_stage_two(config: ConfigDict, task: Task, first: StageOneLosses, verb:
     def evaluate(nets, frozen, step):
         """Of the stage that was trained last: stage II's pictures say nothing before it began."""
         if step <= start:
-            return t2i.evaluate(small, sketch, nets, frozen, step)
-        return t2i.evaluate(config, verb, nets, frozen, step)
+            return captions.evaluate(small, sketch, nets, frozen, step)
+        return captions.evaluate(config, verb, nets, frozen, step)
 
     return dataclasses.replace(
         task,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 from ml_collections import ConfigDict
 
 from jaxgen.models.swift_srgan.task import make_discriminator, make_generator
 from jaxgen.weights import CONV, DENSE, Rule, dense_after_flatten, module_rules
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, shapes_of
+from jaxgen.weights.layout import (
+    NORM_COUNTS,
+    Layout,
+    Sizes,
+    Tensors,
+    config_of,
+    count,
+    norm_rules,
+    shapes_of,
+)
 
 
 def _separable(source: str, target: str) -> list[Rule]:
@@ -23,18 +30,13 @@ def _block(source: str, target: str) -> list[Rule]:
     """A separable convolution, BatchNorm and the slopes of the original's ConvBlock."""
     return [
         *_separable(f"{source}.cnn", target),
-        Rule(f"{source}.bn.weight", f"params/{target}_norm/scale"),
-        Rule(f"{source}.bn.bias", f"params/{target}_norm/bias"),
-        Rule(f"{source}.bn.running_mean", f"batch_stats/{target}_norm/mean"),
-        Rule(f"{source}.bn.running_var", f"batch_stats/{target}_norm/var"),
+        *norm_rules(f"{source}.bn", f"{target}_norm"),
         Rule(f"{source}.act.weight", f"params/{target}_prelu/alpha"),
     ]
 
 
-# Batches that each BatchNorm has seen; PyTorch reads state dicts without them, too.
-_COUNTS = Rule("*.num_batches_tracked", None)
 _GENERATOR = (
-    _COUNTS,
+    NORM_COUNTS,
     *_block("initial", "in"),
     *_block("residual.{i}.block1", "block_{i}_0"),
     *_block("residual.{i}.block2", "block_{i}_1"),
@@ -52,16 +54,11 @@ def _generator_sizes(tensors: Tensors) -> Sizes | None:
         return None
     return {
         "features": slopes.size,
-        "blocks": _count(tensors, r"residual\.(\d+)\."),
+        "blocks": count(tensors, "residual.{i}."),
         "edge_kernel": first.shape[2],
         # One up-stage doubles. The original's "x8" has four, and is converted as the x16 it is.
-        "scale": 2 ** _count(tensors, r"upsampler\.(\d+)\."),
+        "scale": 2 ** count(tensors, "upsampler.{i}."),
     }
-
-
-def _count(tensors: Tensors, pattern: str) -> int:
-    """One more than the largest number that `pattern` finds at the start of a key."""
-    return 1 + max((int(m[1]) for key in tensors if (m := re.match(pattern, key))), default=-1)
 
 
 def _generator_config(sizes: Sizes) -> ConfigDict:
@@ -101,7 +98,7 @@ def _read_discriminator(config: ConfigDict) -> Sizes:
 def _discriminator_rules(sizes: Sizes) -> list[Rule]:
     flat = dense_after_flatten(sizes["pool"], sizes["pool"], 8 * sizes["features"])
     return [
-        _COUNTS,
+        NORM_COUNTS,
         *_block("blocks.{i}", "block_{i}"),
         *module_rules("classifier.2", "params/dense_0", flat),
         *module_rules("classifier.4", "params/dense_1", DENSE),

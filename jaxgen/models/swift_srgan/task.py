@@ -1,4 +1,4 @@
-"""Swift-SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr.task`'s."""
+"""Swift-SRGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.sr`'s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from jaxgen.errors import UserError
 from jaxgen.models.swift_srgan.discriminator import SwiftDiscriminator
 from jaxgen.models.swift_srgan.generator import SwiftGenerator
 from jaxgen.task import Task
+from jaxgen.tasks.common import make_module
 from jaxgen.tasks.sr import task as sr
+from jaxgen.tasks.sr.losses import SRLosses
 
 # 16: what the original's code trains as x8 (it has scale // 2 up-stages).
 SCALES = (2, 4, 8, 16)
@@ -26,13 +28,13 @@ def make_generator(config: ConfigDict) -> SwiftGenerator:
     if scale not in SCALES:
         raise UserError(f"data.scale={scale}: Swift-SRGAN upscales by 2, 4, 8 or 16")
     settings = config.model.generator.to_dict()
-    return sr.make_module(SwiftGenerator, "generator", config, scale=scale, **settings)
+    return make_module(SwiftGenerator, "generator", config, scale=scale, **settings)
 
 
 def make_discriminator(config: ConfigDict) -> SwiftDiscriminator:
     """The discriminator module of `config.model.discriminator`."""
     settings = config.model.discriminator.to_dict()
-    return sr.make_module(SwiftDiscriminator, "discriminator", config, **settings)
+    return make_module(SwiftDiscriminator, "discriminator", config, **settings)
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
@@ -42,5 +44,5 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
 
 def make_task(config: ConfigDict) -> Task:
     """The Task of this config; see `jaxgen.task`."""
-    losses = sr.SRLosses(make_generator(config), make_discriminator(config), config)
+    losses = SRLosses(make_generator(config), make_discriminator(config), config)
     return sr.make_task(config, losses, verbs(config)["upscale"])

@@ -33,6 +33,20 @@ _SR_LOSS = {
     "instance_noise_steps": 1,  # run's step at which it has faded to zero
 }
 
+# Settings of `model.loss` as published: the whole of VGG19 and its last features,
+VGG19_PERCEPTUAL = {
+    "perceptual_weights": "file:vgg19.pth",
+    "perceptual_width": 1.0,
+    "perceptual_layers": (("conv5_4", 1.0),),
+}
+# and SRGAN's loss of them (Ledig et al. 2017, eq. 5), where ESRGAN takes the defaults.
+SRGAN_PERCEPTUAL = {
+    **VGG19_PERCEPTUAL,
+    "perceptual_before_activation": False,
+    "perceptual_input": "caffe",
+    "perceptual_kind": "l2",
+}
+
 
 def sr_loss(**changes: Any) -> dict[str, Any]:
     """The section `model.loss` of a super-resolution family, with its defaults.
