@@ -51,7 +51,7 @@ def _common(
 
 app.command()(generate)
 app.command()(upscale)
-app.command("eval")(evaluate)
+app.add_typer(evaluate, name="eval")
 app.command()(models)
 app.command()(prepare)
 app.command()(export)

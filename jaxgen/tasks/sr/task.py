@@ -25,6 +25,7 @@ from jaxgen.evaluation.sr import evaluate_sr
 from jaxgen.losses import adversarial, pixel
 from jaxgen.losses.perceptual import perceptual_loss
 from jaxgen.task import Evaluation, Phase, Task, Upscale
+from jaxgen.verbs.upscale.tiling import upscale_image
 
 PIXEL = {"mse": pixel.mse, "l1": pixel.l1, "charbonnier": pixel.charbonnier}
 # The random network that evaluation measures with: not the one that training sees.
@@ -282,8 +283,7 @@ def _evaluate(config: ConfigDict, upscale: Upscale, nets, frozen, step) -> Evalu
     """PSNR and SSIM by the field's protocol and feature distances, on whole pictures."""
     del step
     return evaluate_sr(
-        upscale,
-        nets[upscale.net],
+        partial(upscale_image, upscale, nets[upscale.net]),
         sr.validation_pairs(config.data),
         distances=jax.jit(partial(feature_distances, frozen["measure"])),
         limit=config.eval.images,
