@@ -24,7 +24,7 @@ from jaxgen.errors import UserError
 from jaxgen.grid import enlarge
 from jaxgen.metrics import shapes_reader
 from jaxgen.metrics.diversity import pixel_diversity
-from jaxgen.metrics.over_hosts import mean_over_hosts, sum_over_hosts
+from jaxgen.metrics.over_hosts import mean_over_hosts
 from jaxgen.task import Evaluation, Generate, Prompt
 from jaxgen.verbs.generate import draw as generate
 from jaxgen.verbs.generate.draw import Draw
@@ -48,7 +48,7 @@ def judge(caption: str, picture: np.ndarray) -> dict[str, bool]:
     return shapes_reader.judge(picture, claim)
 
 
-def accuracy(judged: Iterable[Mapping[str, bool]]) -> dict[str, float]:
+def accuracy(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
     """Shares in [0, 1] of what pictures show right, over all hosts' pictures.
 
     Args: judged: of each of this host's pictures, see `judge`.
@@ -60,8 +60,9 @@ def accuracy(judged: Iterable[Mapping[str, bool]]) -> dict[str, float]:
         for key, right in one.items():
             for name, value in ((key, right), (_ASKED + key, 1)):
                 totals[name] = totals.get(name, 0.0) + value
-    sums = sum_over_hosts(totals)
-    return {key: sums[key] / sums[_ASKED + key] for key in sums if _ASKED + key in sums}
+    means = mean_over_hosts(totals, len(judged))
+    # A caption that names relations leaves places open: each key has a count of its own.
+    return {key: means[key] / means[_ASKED + key] for key in means if _ASKED + key in means}
 
 
 _ASKED = "asked/"  # prefix of how often a caption says something of a key

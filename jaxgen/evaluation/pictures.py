@@ -152,7 +152,7 @@ def evaluate_model(
         report["caption_accuracy"] = captions.accuracy(judged)
         held_out = captioned.validation_data(config, "held_out")
         drawn = captions.draw_captions(held_out, min(count, len(held_out)), model.read_prompt, draw)
-        report["held_out_accuracy"] = captions.accuracy(captions.judge(*one) for one in drawn)
+        report["held_out_accuracy"] = captions.accuracy([captions.judge(*one) for one in drawn])
     texts = [records[i]["_captions"][0] for i in range(min(len(records), DIVERSE_CAPTIONS))]
     jobs = [(read, i) for read in map(model.read_prompt, texts) for i in range(DIVERSE_PICTURES)]
     report["diversity"] = _diversity(net, np.stack([picture for picture, _ in draw(jobs)]))

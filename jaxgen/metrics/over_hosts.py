@@ -1,47 +1,32 @@
-"""Sums and means of what several hosts measured, each on its share of the records."""
+"""Means of what several hosts measured, each on its share of the records."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import jax
 import numpy as np
 
 
-def sum_over_hosts(totals: Mapping[str, float]) -> dict[str, float]:
-    """Sums by name over all hosts, on every host; whole numbers below 2**48 exactly.
-
-    Args:
-      totals: this host's sums by name; the first host has all names.
-    """
-    if jax.process_count() == 1:
-        return dict(totals)
-    from jax.experimental import multihost_utils
-
-    # The first host has a record if any has, and so knows the names; it tells the others.
-    text = np.zeros(4096, np.uint8)
-    names = "\n".join(totals).encode()
-    text[: len(names)] = np.frombuffer(names, np.uint8)
-    text = np.asarray(multihost_utils.broadcast_one_to_all(text))
-    keys = bytes(text).rstrip(b"\0").decode().split("\n")
-    mine = np.array([totals.get(k, 0.0) for k in keys], np.float64)
-    # In two float32 parts: JAX has no float64 unless its x64 mode is on.
-    high = mine.astype(np.float32)
-    parts = np.stack([high, (mine - high).astype(np.float32)])
-    summed = np.asarray(multihost_utils.process_allgather(parts), np.float64).sum((0, 1))
-    return {key: float(value) for key, value in zip(keys, summed, strict=True)}
-
-
-def mean_over_hosts(totals: Mapping[str, float], count: int) -> dict[str, float]:
+def mean_over_hosts(totals: dict[str, float], count: int) -> dict[str, float]:
     """Means over all hosts' records; {} if there are none.
 
     Args:
-      totals: as for `sum_over_hosts`.
+      totals: this host's sums by name; the first host has all names.
       count: this host's records.
     """
-    sums = sum_over_hosts({**totals, _COUNT: count})
-    records = round(sums.pop(_COUNT))
-    return {key: value / records for key, value in sums.items()} if records else {}
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
 
-
-_COUNT = "number of records"
+        # The first host has a record if any has, and so knows the names; it tells the others.
+        text = np.zeros(4096, np.uint8)
+        names = "\n".join(totals).encode()
+        text[: len(names)] = np.frombuffer(names, np.uint8)
+        text = np.asarray(multihost_utils.broadcast_one_to_all(text))
+        keys = bytes(text).rstrip(b"\0").decode().split("\n")
+        mine = np.array([*(totals.get(k, 0.0) for k in keys), count], np.float64)
+        # In two float32 parts: JAX has no float64 unless its x64 mode is on.
+        high = mine.astype(np.float32)
+        parts = np.stack([high, (mine - high).astype(np.float32)])
+        summed = np.asarray(multihost_utils.process_allgather(parts), np.float64).sum((0, 1))
+        totals = dict(zip(keys, summed[:-1], strict=True))
+        count = round(summed[-1])
+    return {k: v / count for k, v in totals.items()} if count else {}
