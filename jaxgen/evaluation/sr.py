@@ -58,7 +58,7 @@ class Measure(NamedTuple):
     def __call__(self, picture: np.ndarray, original: np.ndarray) -> float:
         """The number of a picture; its weights must be loaded (`chosen`)."""
         assert self.of is not None
-        return self.of(picture) if self.alone else self.of(picture, original)
+        return float(self.of(picture) if self.alone else self.of(picture, original))
 
 
 def _lpips(files: Sequence[Path]) -> tuple[str, Callable[..., float]]:
@@ -185,8 +185,17 @@ def compare(
 
     Returns: pictures {"model", "bicubic"}, and scores {"model", "bicubic", "original"} as in
       `Scores.images`.
+
+    Raises:
+      UserError: sizes that don't fit, or a picture that can't be measured.
     """
-    scale = high.shape[0] // low.shape[0]
+    (height, width), size = low.shape[:2], high.shape[:2]
+    scale = max(size[0] // height, 1)
+    if size != (scale * height, scale * width):
+        raise UserError(
+            f"an original of {size[1]}x{size[0]} is no multiple of its small picture, "
+            f"{width}x{height}"
+        )
     pictures = {"model": upscale(low)} if upscale is not None else {}
     pictures["bicubic"] = to_uint8(imresize(low, scale=scale, mode="float"))
     scores: dict[str, dict[str, float]] = {}

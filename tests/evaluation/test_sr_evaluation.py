@@ -51,5 +51,7 @@ def test_mistakes_name_the_picture(tmp_path):
         sr.measure(nearest, [])
     with pytest.raises(UserError, match=r"0.png: the pictures differ in shape"):
         sr.measure(lambda low: low, pairs())
+    with pytest.raises(UserError, match=r"a.png: an original of 18x14 is no multiple of .* 72x56"):
+        sr.measure(nearest, (("a.png", high, low) for _, low, high in pairs()))
     with pytest.raises(UserError, match=r"no measure 'vmaf'; there are psnr_y, .*, blur"):
         sr.measure(nearest, folder_pairs(tmp_path / "absent", 4), {"vmaf": ()})

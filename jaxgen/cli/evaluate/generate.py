@@ -31,8 +31,8 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A run's folder, an exported model's folder, or a bundled model.  "
-            f"[default: {DEFAULT_GENERATOR}]",
+            help="A run's folder, an exported model's folder, or a bundled model. Default: "
+            f"{DEFAULT_GENERATOR}.",
         ),
     ] = None,
     pictures: Annotated[
@@ -56,7 +56,7 @@ def generate(
         ),
     ] = None,
     splits: Annotated[
-        int | None, typer.Option(min=1, help="Parts for the Inception Score [default: 10].")
+        int | None, typer.Option(min=1, help="Parts for the Inception Score. Default: 10.")
     ] = None,
     save_statistics: Annotated[
         Path | None,
@@ -71,16 +71,16 @@ def generate(
         typer.Option(
             "-n",
             min=2,
-            help="Pictures that the model draws; default: one of each validation caption, 1000 at "
+            help="Pictures that the model draws. Default: one of each validation caption, 1000 at "
             "most.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, help="Of their noise [default: 0].")
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of their noise. Default: 0.")
     ] = None,
     truncation: Annotated[
         float | None,
-        typer.Option(help="Of their noise, see `jaxgen generate` [default: 1]."),
+        typer.Option(help="Of their noise, see `jaxgen generate`. Default: 1."),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:

@@ -41,10 +41,10 @@ def upscale(
         ),
     ] = Gray.keep,
     shave: Annotated[
-        int | None, typer.Option(min=0, help="Border pixels left out; default: the scale.")
+        int | None, typer.Option(min=0, help="Border pixels left out. Default: the scale.")
     ] = None,
     scale: Annotated[
-        int | None, typer.Option(min=2, help="Scale for --model bicubic [default: 4].")
+        int | None, typer.Option(min=2, help="Scale for --model bicubic. Default: 4.")
     ] = None,
     measure: Annotated[
         list[str] | None,
@@ -75,8 +75,8 @@ def upscale(
 ) -> None:
     """Measure a super-resolution model: PSNR and SSIM on a folder of pictures, bicubic beside.
 
-    LPIPS and blur are of RGB, without the shaved border; blur is also given of the originals.
-    docs/metrics.md has what each number is.
+    What is measured besides sees the pictures in RGB, without the shaved border; what needs no
+    reference is also given of the originals. docs/metrics.md has what each number is.
     """
     if data is None:
         raise UserError("--data is needed: the folder of originals")
