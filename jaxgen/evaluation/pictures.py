@@ -50,7 +50,7 @@ class How:
     save_statistics: Path | None = None
 
 
-class Drawing(Protocol):
+class DrawingModel(Protocol):
     """What is asked of a model; `jaxgen.load` gives such."""
 
     name: str
@@ -89,7 +89,7 @@ def evaluate_pictures(
 
 
 def evaluate_model(
-    model: Drawing,
+    model: DrawingModel,
     data: Path | None = None,
     how: How = How(),
     *,
@@ -131,11 +131,11 @@ def evaluate_model(
         _save(reference, how)
     else:
         reference = _reference(net, data, how, check)
-    draw = partial(model.draw, seed=seed, truncation=truncation)
+    read, draw = model.read_prompt, partial(model.draw, seed=seed, truncation=truncation)
     judged: list[dict[str, bool]] = []
 
     def pictures() -> Iterator[np.ndarray]:
-        for text, picture in captions.draw_captions(records, count, model.read_prompt, draw):
+        for text, picture in captions.draw_captions(records, count, read, draw):
             if config.source == "shapes":
                 judged.append(captions.judge(text, picture))
             yield picture
@@ -151,10 +151,10 @@ def evaluate_model(
     if config.source == "shapes":
         report["caption_accuracy"] = captions.accuracy(judged)
         held_out = captioned.validation_data(config, "held_out")
-        drawn = captions.draw_captions(held_out, min(count, len(held_out)), model.read_prompt, draw)
+        drawn = captions.draw_captions(held_out, min(count, len(held_out)), read, draw)
         report["held_out_accuracy"] = captions.accuracy([captions.judge(*one) for one in drawn])
     texts = [records[i]["_captions"][0] for i in range(min(len(records), DIVERSE_CAPTIONS))]
-    jobs = [(read, i) for read in map(model.read_prompt, texts) for i in range(DIVERSE_PICTURES)]
+    jobs = [(prompt, i) for prompt in map(read, texts) for i in range(DIVERSE_PICTURES)]
     report["diversity"] = _diversity(net, np.stack([picture for picture, _ in draw(jobs)]))
     return report
 
