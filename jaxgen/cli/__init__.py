@@ -25,7 +25,7 @@ from jaxgen.cli.upscale import upscale
 from jaxgen.errors import UserError
 
 # In the order of --help; a further command is one line here.
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "generate": generate,
     "upscale": upscale,
     "eval": evaluate,
@@ -50,7 +50,10 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_common)
     for name, command in COMMANDS.items():
-        app.command(name)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 

@@ -7,12 +7,19 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from jaxgen.errors import UserError
 
 DEFAULT_MODEL = "srgan_x4"
 DEFAULT_GENERATOR = "dfgan_shapes"
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Also write the numbers to this file.")
+]
 
 
 def console() -> Any:

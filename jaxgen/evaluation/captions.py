@@ -4,12 +4,14 @@ On captioned shapes pictures are read exactly (`jaxgen.metrics.shapes_reader`): 
 that show what the caption says, by attribute and whole, of combinations that were trained on and of
 held-out ones. On all data: diversity, the distance between pictures of one caption, which falls to
 zero when the generator ignores its noise.
+
+A run's evaluation and `jaxgen eval generate` count alike; they draw from other noise.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,20 +20,90 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.captioned.shapes import parse
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import enlarge
+from jaxgen.metrics import shapes_reader
 from jaxgen.metrics.diversity import pixel_diversity
 from jaxgen.metrics.over_hosts import mean_over_hosts
-from jaxgen.metrics.shapes_reader import judge
 from jaxgen.task import Evaluation
 from jaxgen.verbs.generate import draw as generate
 from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.generate.draw import Draw
 
-COUNT = "asked/"  # prefix of how often a caption says something of a key
-SEED = 20_161_605  # of the noise that evaluation draws with
+SEED = 20_161_605  # of the noise that a run's evaluation draws with
 SIDE = 96  # of a picture in the grid, at least
+# A picture uint8 (n, n, 3) and its masks.
 Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
+
+
+# -------------------------------------------------------------------------------- what is counted
+
+
+def judge(caption: str, picture: np.ndarray) -> dict[str, bool]:
+    """What of a caption of captioned shapes is right of a picture, uint8 (n, n, 3).
+
+    Returns: of `jaxgen.metrics.shapes_reader.judge`; what the caption leaves open is left out.
+    """
+    claim = parse(caption)
+    assert claim is not None  # the source's own captions
+    return shapes_reader.judge(picture, claim)
+
+
+def accuracy(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+    """Shares in [0, 1] of what pictures show right, over all hosts' pictures.
+
+    Args: judged: of each of this host's pictures, see `judge`.
+
+    Returns: of each key the share of the pictures whose caption says something of it.
+    """
+    totals: dict[str, float] = {}
+    for one in judged:
+        for key, right in one.items():
+            for name, value in ((key, right), (_ASKED + key, 1)):
+                totals[name] = totals.get(name, 0.0) + value
+    means = mean_over_hosts(totals, len(judged))
+    # A caption that names relations leaves places open: each key has a count of its own.
+    return {key: means[key] / means[_ASKED + key] for key in means if _ASKED + key in means}
+
+
+_ASKED = "asked/"  # prefix of how often a caption says something of a key
+
+
+def diversity(groups: Iterable[np.ndarray]) -> float:
+    """Mean over captions of how far their pictures lie apart, in [0, 1].
+
+    Args: groups: of each caption its pictures, uint8 (m, n, n, 3), m >= 2; or one array of all.
+    """
+    return float(np.mean([pixel_diversity(pictures) for pictures in groups]))
+
+
+def draw_captions(
+    records: Any,
+    count: int,
+    read: Callable[[str], Prompt],
+    draw: Callable[[Sequence[tuple[Prompt, int]]], Iterator[Drawing]],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Draws `count` pictures of the records' captions, again from the first where these are fewer.
+
+    Args:
+      records: of `jaxgen.data.captioned.section.validation_data`.
+      read, draw: the model's: of a text, and of (text, number of the picture) each.
+
+    Yields: (caption, picture).
+    """
+    texts, jobs = [], []
+    for i in range(count):
+        captions = records[i % len(records)]["_captions"]
+        # Round k of the records: their k-th picture, of the next of their captions.
+        again = i // len(records)
+        texts.append(captions[(i + again) % len(captions)])
+        jobs.append((read(texts[-1]), again))
+    for text, (picture, _) in zip(texts, draw(jobs), strict=True):
+        yield text, picture
+
+
+# ------------------------------------------------------------------------------ a run's evaluation
 
 
 def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluation:
@@ -43,26 +115,21 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
     settings = config.eval
     draw = functools.partial(_draw, verb, nets, settings.truncation)
     share = _share(config, "validation")
-    texts = [text for _, text, _ in share]
-    drawn = draw([(text, Draw(SEED, i, 0)) for i, text, _ in share])
-    totals: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     if config.data.source == "shapes":
-        _read(totals, "", texts, drawn)
-        held_out = _share(config, "held_out")
-        jobs = [(text, Draw(SEED, i, 0)) for i, text, _ in held_out]
-        _read(totals, "held_out_", [text for text, _ in jobs], draw(jobs))
+        for prefix, part in (("", share), ("held_out_", _share(config, "held_out"))):
+            drawn = draw([(text, Draw(SEED, i, 0)) for i, text, _ in part])
+            judged = [
+                judge(text, picture) for (_, text, _), (picture, _) in zip(part, drawn, strict=True)
+            ]
+            metrics |= {prefix + key: value for key, value in accuracy(judged).items()}
     # One caption's pictures from several z: the grid's rows, and their distances.
     shown = share[: settings.pictures]
-    jobs = [(text, Draw(SEED, i, j)) for i, text, _ in shown for j in range(settings.noises)]
-    many = draw(jobs)
+    many = draw([(text, Draw(SEED, i, j)) for i, text, _ in shown for j in range(settings.noises)])
     groups = [many[i : i + settings.noises] for i in range(0, len(many), settings.noises)]
-    spread = [pixel_diversity(np.stack([picture for picture, _ in group])) for group in groups]
-    totals["diversity"] = len(share) * float(np.mean(spread))
+    spread = diversity(np.stack([picture for picture, _ in group]) for group in groups)
+    metrics |= mean_over_hosts({"diversity": len(share) * spread}, len(share))
     rows = [_row(group, real) for group, (_, _, real) in zip(groups, shown, strict=True)]
-    means = mean_over_hosts(totals, len(share))
-    # A caption that names relations leaves places open: each key has a count of its own.
-    asked = {key: means.pop(COUNT + key) for key in list(means) if COUNT + key in means}
-    metrics = {key: value / asked.get(key, 1.0) for key, value in means.items()}
     return Evaluation(metrics, rows, [text for _, text, _ in shown])
 
 
@@ -89,18 +156,6 @@ def _draw(
 
     rows = ((embed(text), generate.noise(verb, one, truncation)) for text, one in jobs)
     return list(generate.draw(verb, nets, rows, len(jobs)))
-
-
-def _read(
-    totals: dict[str, float], prefix: str, texts: Sequence[str], drawn: Sequence[Drawing]
-) -> None:
-    """Adds what the pictures show of their captions, and how often that was asked."""
-    for text, (picture, _) in zip(texts, drawn, strict=True):
-        claim = parse(text)
-        assert claim is not None  # the source's own captions
-        for key, right in judge(picture, claim).items():
-            for name, value in ((prefix + key, right), (f"{COUNT}{prefix}{key}", 1)):
-                totals[name] = totals.get(name, 0.0) + float(value)
 
 
 def _row(group: Sequence[Drawing], real: np.ndarray) -> list[tuple[str, np.ndarray]]:

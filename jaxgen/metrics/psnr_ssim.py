@@ -83,8 +83,10 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(numerator / ((squares + c1) * (xx + yy - squares + c2))))
 
 
-def sr_metrics(sr: np.ndarray, hr: np.ndarray, shave: int, gray: str = "keep") -> dict[str, float]:
-    """The four numbers that super-resolution papers print, for one picture.
+def shaved(
+    sr: np.ndarray, hr: np.ndarray, shave: int, gray: str = "keep"
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and its original without their border, as the measures below take them.
 
     Args:
       sr: uint8 (h, w, 3) or (h, w), the model's picture.
@@ -95,8 +97,7 @@ def sr_metrics(sr: np.ndarray, hr: np.ndarray, shave: int, gray: str = "keep") -
         219 and so reads 1.3 dB higher; name it next to the number. An RGB file whose channels
         happen to be equal counts as RGB (Set14 has one; the published mean needs this).
 
-    Returns:
-      {"psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"}.
+    Returns: (sr, hr), uint8; sr (h', w', 3), hr (h', w', 3), or (h', w') where it is gray and kept.
 
     Raises:
       UserError: shapes differ, not uint8, unknown `gray`, or too small for the SSIM window.
@@ -114,16 +115,52 @@ def sr_metrics(sr: np.ndarray, hr: np.ndarray, shave: int, gray: str = "keep") -
         raise UserError(
             f"a picture is smaller than 11x11 after shaving {shave} border pixels: leave it out"
         )
-    if is_gray:
-        y_sr, y_hr = sr.astype(np.float64) @ _GRAY, hr[..., 0].astype(np.float64)
-    else:
-        y_sr, y_hr = rgb_to_y(sr), rgb_to_y(hr)
+    return sr, hr[..., 0] if is_gray else hr
+
+
+def psnr_y(sr: np.ndarray, hr: np.ndarray) -> float:
+    """PSNR of luma in dB; the pictures as `shaved` gives them, as for the next three."""
+    return psnr(*_luma(sr, hr))
+
+
+def ssim_y(sr: np.ndarray, hr: np.ndarray) -> float:
+    """SSIM of luma."""
+    return ssim(*_luma(sr, hr))
+
+
+def psnr_rgb(sr: np.ndarray, hr: np.ndarray) -> float:
+    """PSNR of all three channels in dB."""
+    return psnr(sr, _three_channels(hr))
+
+
+def ssim_rgb(sr: np.ndarray, hr: np.ndarray) -> float:
+    """SSIM, mean over the three channels."""
+    return ssim(sr, _three_channels(hr))
+
+
+def sr_metrics(sr: np.ndarray, hr: np.ndarray, shave: int, gray: str = "keep") -> dict[str, float]:
+    """The four numbers that super-resolution papers print, for one picture; see `shaved`.
+
+    Returns:
+      {"psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"}.
+
+    Raises:
+      UserError: see `shaved`.
+    """
+    sr, hr = shaved(sr, hr, shave, gray)
     return {
-        "psnr_y": psnr(y_sr, y_hr),
-        "ssim_y": ssim(y_sr, y_hr),
-        "psnr_rgb": psnr(sr, hr),
-        "ssim_rgb": ssim(sr, hr),
+        "psnr_y": psnr_y(sr, hr),
+        "ssim_y": ssim_y(sr, hr),
+        "psnr_rgb": psnr_rgb(sr, hr),
+        "ssim_rgb": ssim_rgb(sr, hr),
     }
+
+
+def _luma(sr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Luma of both, float64; beside a gray original the picture's gray, on the full range."""
+    if hr.ndim == 2:
+        return sr.astype(np.float64) @ _GRAY, hr.astype(np.float64)
+    return rgb_to_y(sr), rgb_to_y(hr)
 
 
 def _three_channels(image: np.ndarray) -> np.ndarray:

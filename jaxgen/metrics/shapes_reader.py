@@ -24,7 +24,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -283,19 +282,3 @@ def _holds(first: Found | None, kind: str, second: Found | None) -> bool:
     if kind == "left of":
         down, right = right, down
     return down > half and abs(right) < half
-
-
-def accuracy(pictures: np.ndarray, claims: Sequence[Claim | Scene]) -> dict[str, float]:
-    """Means of `judge` over pictures, uint8 (k, n, n, 3), and their claims.
-
-    An attribute's mean is over the claims that name it.
-
-    Raises:
-      ValueError: not as many claims as pictures, or none.
-    """
-    if len(pictures) != len(claims) or not claims:
-        raise ValueError(f"{len(pictures)} pictures and {len(claims)} claims")
-    judged = [judge(picture, claim) for picture, claim in zip(pictures, claims, strict=True)]
-    keys = ("valid", "count", *ATTRIBUTES, "relation", "whole")
-    columns = {key: [one[key] for one in judged if key in one] for key in keys}
-    return {key: float(np.mean(values)) for key, values in columns.items() if values}

@@ -9,8 +9,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.verbs import Verb
+from jaxgen.weights import parts
 from jaxgen.weights.parts import Wanted
 from jaxgen.weights.places import CONFIG
 
@@ -60,6 +62,12 @@ def _family(config: ConfigDict) -> Any:
 def nets_of(verbs: Mapping[str, Verb]) -> tuple[str, ...]:
     """Names of the nets that the verbs need."""
     return tuple(sorted({net for verb in verbs.values() for net in verb.nets}))
+
+
+def verbs_in(folder: Path) -> dict[str, Verb]:
+    """The verbs of the run or exported model in a folder."""
+    config = configs.from_json(folder / CONFIG)
+    return verbs_of(parts.filled(config, parts.of_model(folder, config, wanted_parts(config))))
 
 
 def check_fit(folder: Path, verbs: Mapping[str, Verb], nets: Mapping[str, Any]) -> None:

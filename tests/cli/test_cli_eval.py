@@ -1,4 +1,4 @@
-"""`jaxgen eval --lpips --blur`: columns and JSON of the further measures, and their mistakes."""
+"""`jaxgen eval upscale`: columns and JSON of the further measures, and their mistakes."""
 
 import json
 import sys
@@ -12,7 +12,9 @@ from support.tiny_model import picture, tiny_model
 
 from jaxgen import cli, weights
 from jaxgen.data.resize import imresize
+from jaxgen.data.sr.examples import folder_pairs
 from jaxgen.encoders import lpips
+from jaxgen.evaluation import sr
 from jaxgen.metrics.no_reference import blur
 
 
@@ -113,7 +115,7 @@ def test_a_narrow_terminal_gets_a_table_for_each_kind(evaluate, tmp_path, monkey
 
     model = tiny_model().export(tmp_path / "model")
     save(tmp_path / "set" / "a.png", smooth(3, 0))
-    command = sys.modules["jaxgen.cli.evaluate"]
+    command = sys.modules["jaxgen.cli.evaluate.upscale"]
     lines = {}
     for width in (200, 70):
         monkeypatch.setattr(command, "console", lambda width=width: Console(width=width))
@@ -152,3 +154,66 @@ def test_a_picture_too_small_for_lpips_is_named(evaluate, files, tmp_path):
     assert code == 2
     assert "small.png: AlexNet needs pictures of at least 31x31 pixels; this one is 52x28" in err
     assert evaluate("--data", "set", *args, "--shave", 0)[0] == 0
+
+
+def test_one_entry_of_the_table_is_a_metric_everywhere(evaluate, tmp_path, monkeypatch):
+    """Toys of pairs, of a picture alone, and with weights: in the command and in Python."""
+
+    def darker(sr, hr):
+        assert sr.shape == hr.shape == (84, 100, 3)  # without the border
+        return float(hr.mean() - sr.mean())
+
+    def load(files):
+        factor = sum(float(file.read_text()) for file in files)
+        return "sum", lambda sr, hr: factor * darker(sr, hr)
+
+    table = {
+        "darker": sr.Measure("DARK", darker, digits=1),
+        "bright": sr.Measure(
+            "BRIGHT", lambda x: float(x.mean()), larger_is_better=True, alone=True
+        ),
+        "scaled": sr.Measure("SCALED", load=load),
+    }
+    for name, measure in table.items():
+        monkeypatch.setitem(sr.MEASURES, name, measure)
+    model = tiny_model()
+    model.export(tmp_path / "model")
+    save(tmp_path / "set" / "a.png", smooth(3, 0))
+    for i in (2, 3):
+        (tmp_path / f"{i}.txt").write_text(str(i))
+    asked = [text for name in ("scaled=2.txt", "darker", "bright", "scaled=3.txt")
+             for text in ("--measure", name)]  # fmt: skip
+    for verb in ((), ("upscale",)):
+        given = (*verb, "--model", "model", "--data", "set", "--json", "o.json", *asked)
+        code, out, err = evaluate(*given)
+        assert (code, err) == (0, "")
+        heads = ("DARK", "BRIGHT", "SCALED-sum", "lower is better: DARK", "higher is better: PSNR")
+        for head in heads:
+            assert head in out
+        scores = report()["images"][0]
+        assert scores["original"] == {"bright": smooth(3, 0)[4:-4, 4:-4].mean()}
+        for kind in ("model", "bicubic"):
+            assert scores[kind]["scaled_sum"] == pytest.approx(5 * scores[kind]["darker"])
+            assert f"{scores[kind]['darker']:.1f}" in out
+    asked = {"darker": (), "bright": (), "scaled": [Path("2.txt"), Path("3.txt")]}
+    found = sr.measure(model.upscale, folder_pairs("set", 4), asked)
+    assert {"mean": found.mean, "images": found.images} == {
+        key: report()[key] for key in ("mean", "images")
+    }
+    # Nothing of it where it is not asked for.
+    code, out, _ = evaluate("--model", "model", "--data", "set", "--json", "o.json")
+    assert "DARK" not in out
+    assert report()["mean"].keys() == {"model", "bicubic"}
+
+
+def test_measures_that_there_are_not(evaluate, tmp_path):
+    save(tmp_path / "set" / "a.png", smooth(3, 0))
+    for asked, message in (
+        ("nonesuch", "no measure 'nonesuch'; there are psnr_y"),
+        ("blur=file", "blur is measured without weights: leave out file"),
+        ("lpips", "no trunk of LPIPS"),
+    ):
+        code, out, err = evaluate("--model", "bicubic", "--data", "set", "--measure", asked)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`jaxgen eval` of generated pictures: two folders, files of statistics, a text-to-image model."""
+"""`jaxgen eval generate`: two folders, files of statistics, a text-to-image model."""
 
 import json
 
@@ -159,10 +159,50 @@ def test_options_that_do_not_apply_are_named(
         (("--model", "model", "--truncation", 0), "truncation must be above 0"),
         (("--model", "sr", "--data", "b", "--splits", 2), "--splits is for generated pictures; sr"),
         (("--model", "sr", "--data", "b", "--seed", 2), "--seed is for generated pictures; sr"),
-        (("--model", "sr",), "--data is needed"),
+        (("--model", "sr"), "--data is needed"),
+        (("generate", "--model", "sr"), "does not generate; it can: upscale"),
+        (("upscale", "--model", "model", "--data", "b"), "does not upscale; it can: generate"),
+        (("--model", "absent"), "no model 'absent'"),
         ((*folders, "--save-statistics", "x.json"), "statistics end in .npz"),
     ):  # fmt: skip
         code, out, err = jaxgen_command("eval", *given)
         assert (code, out) == (2, ""), given
         assert message in err, (given, err)
         assert err.count("\n") == 1, err
+
+
+def test_alone_it_is_the_command_of_the_verb(jaxgen_command, folders, tmp_path):
+    for name, verb in (("a.json", ()), ("b.json", ("generate",))):
+        assert jaxgen_command("eval", *verb, *folders, "--json", name)[0] == 0
+    assert report(tmp_path, "a.json") == report(tmp_path, "b.json")
+    tiny_model().export(tmp_path / "sr")
+    for name, verb in (("a.json", ()), ("b.json", ("upscale",))):
+        given = ("--data", "a", "--model", "sr", "--json", name, "--blur")
+        assert jaxgen_command("eval", *verb, *given)[0] == 0
+    assert report(tmp_path, "a.json") == report(tmp_path, "b.json")
+    assert "blur" in report(tmp_path, "a.json")["mean"]["model"]
+
+
+def test_help_names_the_commands_and_their_options(jaxgen_command, tmp_path):
+    tiny_model().export(tmp_path / "sr")
+    for given, says in (
+        (("--help",), ("upscale", "generate")),
+        (("-h",), ("upscale", "generate")),
+        (("upscale", "--help"), ("--shave", "--measure", "--lpips")),
+        (("generate", "-h"), ("--inception", "--truncation", "--pictures")),
+        (("--model", "sr", "--help"), ("--shave",)),
+    ):
+        code, out, _ = jaxgen_command("eval", *given)
+        assert code == 0
+        for text in says:
+            assert text in out, given
+    # A mistake in an option's name or value is told as by every other command.
+    for given, message in (
+        (("--nonesuch",), "No such option: --nonesuch"),
+        (("--model", "sr", "--shave", "-1"), "Invalid value for '--shave'"),
+        (("--model",), "'--model' requires an argument"),
+    ):
+        code, _, err = jaxgen_command("eval", *given)
+        assert code == 2
+        assert message in err
+        assert "Traceback" not in err

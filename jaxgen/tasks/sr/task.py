@@ -25,6 +25,7 @@ from jaxgen.evaluation.sr import (
 from jaxgen.task import Evaluation, Phase, Task
 from jaxgen.tasks.sr.losses import SRLosses
 from jaxgen.verbs.upscale.contract import Upscale
+from jaxgen.verbs.upscale.tiling import upscale_image
 
 
 def upscale_verb(generator: Any, scale: int, multiple: int = 1) -> Upscale:
@@ -89,8 +90,7 @@ def _evaluate(config: ConfigDict, upscale: Upscale, nets, frozen, step) -> Evalu
     """PSNR and SSIM by the field's protocol and feature distances, on whole pictures."""
     del step
     return evaluate_sr(
-        upscale,
-        nets,
+        partial(upscale_image, upscale, nets),
         examples.validation_pairs(config.data),
         distances=jax.jit(partial(feature_distances, frozen["measure"])),
         limit=config.eval.images,

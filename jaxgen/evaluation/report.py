@@ -1,0 +1,112 @@
+"""What was measured, as a table and as a file.
+
+The console is the caller's: `rich.console.Console()` in a notebook.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxgen.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxgen.evaluation.sr import Scores
+
+
+def show_scores(scores: Scores, title: str, console: Console) -> None:
+    """Of upscaled pictures; where the console is too narrow, a table for each kind of picture."""
+    kinds = list(scores.mean)
+    whole = _table(scores, kinds, title)
+    wide = console.options.update(width=1000)
+    if console.measure(whole, options=wide).maximum <= console.width:
+        console.print(whole)
+        return
+    for kind in kinds:
+        console.print(_table(scores, [kind], title))
+
+
+def _table(scores: Scores, kinds: list[str], title: str) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = [
+        (kind, key, measure)
+        for kind in kinds
+        for key, measure in scores.measures.items()
+        if measure.head and key in scores.mean[kind]
+    ]
+    better = {
+        word: dict.fromkeys(one.head for *_, one in shown if one.larger_is_better is larger)
+        for word, larger in (("higher", True), ("lower", False))
+    }
+    said = [f"{word} is better: {', '.join(heads)}" for word, heads in better.items() if heads]
+    table = Table(title=escape(title), caption=escape("; ".join(said)))
+    table.add_column("picture", overflow="fold")
+    for kind, _, measure in shown:
+        head = escape(measure.head if kind == "model" else f"{kind}\n{measure.head}")
+        table.add_column(head, justify="right", no_wrap=True)
+
+    def add(name: str, values: dict[str, Any], **style: Any) -> None:
+        cells = [f"{values[kind][key]:.{measure.digits}f}" for kind, key, measure in shown]
+        table.add_row(escape(name), *cells, **style)
+
+    for image in scores.images:
+        add(image["name"], image)
+    table.add_section()
+    add(f"mean of {len(scores.images)}", scores.mean, style="bold")
+    return table
+
+
+def show_sets(report: dict[str, Any], title: str, console: Console) -> None:
+    """The report of `jaxgen.evaluation.sets` or `.pictures` as a table, and its remarks."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("measure", title=escape(title))
+    table.add_column("value", justify="right")
+    scores = report["scores"]
+    for name, value in scores.items():
+        if not name.endswith("_std"):
+            spread = scores.get(f"{name}_std")
+            table.add_row(name, _number(value) + (f" ± {_number(spread)}" if spread else ""))
+    for part in ("caption_accuracy", "held_out_accuracy", "diversity"):
+        if part in report:
+            table.add_section()
+            for name, value in report[part].items():
+                table.add_row(f"{part.replace('_', ' ')}: {name}", _number(value))
+    console.print(table)
+    ours, theirs = report["generated"], report["reference"]
+    counts = f"{ours['n']:,} pictures"
+    if theirs.get("n"):
+        counts += f", {theirs['n']:,} in the reference"
+    by = f"{ours['features']}, resize {ours['resize']}, weights {ours['weights']}"
+    console.print(escape(f"{counts}; {by}"))
+    for remark in report["remarks"]:
+        console.print(escape(f"note: {remark}"))
+
+
+def _number(value: float) -> str:
+    return f"{value:.5g}"
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """JSON; infinities and NaN, which JSON has not, as null. UserError if it can't be written."""
+    try:
+        path.write_text(json.dumps(finite(report), indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def finite(value: Any) -> Any:
+    """The value with null in place of numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
