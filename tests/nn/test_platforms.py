@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import export
 
 from jaxgen.models.srgan.generator import SRResNet
 from jaxgen.models.swift_srgan.generator import SwiftGenerator
@@ -105,5 +106,5 @@ def test_whole_networks_hold_no_products_for_a_tpu(net, size):
 
 def test_a_program_for_several_platforms_chooses_when_it_runs():
     x, kernel = jnp.ones((2, 33, 34, 64)), jnp.ones((3, 3, 64, 64))
-    exported = jax.export.export(jax.jit(conv2d), platforms=("cpu", "tpu"))(x, kernel)
+    exported = export.export(jax.jit(conv2d), platforms=("cpu", "tpu"))(x, kernel)
     assert jnp.allclose(exported.call(x, kernel), conv2d(x, kernel), rtol=1e-5)

@@ -13,6 +13,7 @@ backend computes fifty times more slowly.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -51,10 +52,16 @@ def _way(x: jax.Array, size: tuple[int, ...], form: Form) -> ModuleType:
 
 def _compute(name: str, way: ModuleType, *arrays: Any, **settings: Any) -> jax.Array:
     """Function `name` of the way on CPUs, and of `plain_conv` elsewhere."""
-    plain = partial(getattr(plain_conv, name), **settings)
     if way is plain_conv:
-        return plain(*arrays)
-    return by_platform(partial(getattr(way, name), **settings), plain, *arrays)
+        return getattr(plain_conv, name)(*arrays, **settings)
+    fast, plain = (_settled(getattr(m, name), **settings) for m in (way, plain_conv))
+    return by_platform(fast, plain, *arrays)
+
+
+@functools.cache
+def _settled(f: Callable, **settings: Any) -> Callable:
+    """`f` with its settings: one function for all layers alike, which JAX traces once."""
+    return partial(f, **settings)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -71,6 +71,8 @@ def conv(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
 def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]) -> jax.Array:
     """`plain_conv.input_gradient`: the convolution of the gradient with the turned kernel."""
     assert size == g.shape[1:3]
+    if kernel.shape[:2] == (1, 1):
+        return jnp.einsum("bhwn,cn->bhwc", g, kernel[0, 0])
     return conv([g], _turned(kernel), form)
 
 
@@ -86,7 +88,8 @@ def kernel_gradient(
         parts = [winograd.kernel_gradient(x, g) for x in xs]
         return jnp.concatenate(parts, axis=2) if len(parts) > 1 else parts[0]
     if size == (1, 1):
-        return jnp.einsum("bhwc,bhwn->cn", x, g)[None, None]
+        # As matrices first: of more axes XLA transposes the input, and for it computes it again.
+        return (x.reshape(-1, c).T @ g.reshape(-1, n))[None, None]
     if c > n:
         return _turned(plain_conv.kernel_gradient([g], x, form, size))
     return plain_conv.kernel_gradient(xs, g, form, size)
