@@ -9,6 +9,8 @@ from jax import export
 
 from jaxgen.models.srgan.generator import SRResNet
 from jaxgen.models.swift_srgan.generator import SwiftGenerator
+from jaxgen.nn import attention as attention_module
+from jaxgen.nn.attention import attention
 from jaxgen.nn.conv import conv2d
 from jaxgen.nn.dcgan import transposed_conv2d
 from jaxgen.nn.depthwise import SeparableConv, depthwise_conv2d
@@ -108,3 +110,13 @@ def test_a_program_for_several_platforms_chooses_when_it_runs():
     x, kernel = jnp.ones((2, 33, 34, 64)), jnp.ones((3, 3, 64, 64))
     exported = export.export(jax.jit(conv2d), platforms=("cpu", "tpu"))(x, kernel)
     assert jnp.allclose(exported.call(x, kernel), conv2d(x, kernel), rtol=1e-5)
+
+
+def test_cudnn_s_attention_is_in_programs_for_cuda_alone(monkeypatch):
+    """On a host that has it; here its place is taken by an operation that nothing else uses."""
+    monkeypatch.setattr(attention_module, "_fused", lambda *arrays: True)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, **kwargs: jnp.atan2(q, v))
+    arrays = shape(2, 6, 1, 8), shape(2, 6, 1, 8), shape(2, 6, 1, 8)
+    f = value_and_gradients(lambda q, k, v: attention(q, k, v, jnp.ones((2, 6), bool)))
+    held = {p: "stablehlo.atan2" in lowered(f, arrays, p) for p in ("cpu", "tpu", "cuda")}
+    assert held == {"cpu": False, "tpu": False, "cuda": True}
