@@ -7,6 +7,7 @@ from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 # cuDNN's fused attention: the largest head, and the first GPUs that have it (Ampere).
 _FUSED_HEAD, _FUSED_CAPABILITY = 128, 8.0
@@ -48,12 +49,20 @@ def attention(q, k, v, mask=None, *, return_weights=False):
     """
     if mask is not None:
         mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # (b, 1, 1 or n, m)
-    if not return_weights and _fused(q, k, mask):
-        full = None
-        if mask is not None:
-            full = jnp.broadcast_to(mask, (q.shape[0], 1, q.shape[1], k.shape[1]))
-        y = jax.nn.dot_product_attention(q, k, v, mask=full, implementation="cudnn")
-        return y if full is None else jnp.where(_any_key(full), y, jnp.zeros((), y.dtype))
+    if return_weights:
+        return _plain(q, k, v, mask)
+    if not _fused(q, k, mask):
+        return _plain(q, k, v, mask)[0]
+    # By the platform of the program, which may be another than that of its host.
+    return lax.platform_dependent(
+        q, k, v, mask, cuda=_by_cudnn, default=lambda *arrays: _plain(*arrays)[0]
+    )
+
+
+def _plain(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Result and weights; mask (b, 1, 1 or n, m)."""
     scores = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32)
     scores = scores / math.sqrt(q.shape[-1])
     if mask is not None:
@@ -61,8 +70,15 @@ def attention(q, k, v, mask=None, *, return_weights=False):
     weights = jax.nn.softmax(scores, axis=-1)
     if mask is not None:
         weights = jnp.where(mask, weights, 0.0)
-    y = jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v)
-    return (y, weights) if return_weights else y
+    return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
+
+
+def _by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
+    full = None
+    if mask is not None:
+        full = jnp.broadcast_to(mask, (q.shape[0], 1, q.shape[1], k.shape[1]))
+    y = jax.nn.dot_product_attention(q, k, v, mask=full, implementation="cudnn")
+    return y if full is None else jnp.where(_any_key(full), y, jnp.zeros((), y.dtype))
 
 
 def _any_key(mask: jax.Array) -> jax.Array:
@@ -71,7 +87,7 @@ def _any_key(mask: jax.Array) -> jax.Array:
 
 
 def _fused(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> bool:
-    """Whether cuDNN's kernel can compute it: JAX never takes it by itself."""
+    """Whether this host's cuDNN can compute it: JAX never takes it by itself."""
     if jax.default_backend() != "gpu" or q.dtype != jnp.bfloat16:
         return False
     if q.shape[-1] % 8 or q.shape[-1] > _FUSED_HEAD:

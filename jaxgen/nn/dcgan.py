@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.nn.conv import Conv, conv2d
+from jaxgen.nn.cpu.conv import by_platform
 from jaxgen.nn.resample import pixel_shuffle
 
 # [3, 4, 2]: which of the four taps (middle) the outputs 2i and 2i + 1 (last) have at the inputs
@@ -47,8 +48,14 @@ def transposed_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     On a CPU by a 3x3 convolution that gives each input pixel its 2 x 2 outputs, nine of whose 36
     taps are not zero: XLA's transposed convolution there is three to ten times slower.
     """
-    if jax.default_backend() != "cpu":
-        return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+    return by_platform(_by_shuffle, _by_transposition, x, kernel)
+
+
+def _by_transposition(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+
+
+def _by_shuffle(x: jax.Array, kernel: jax.Array) -> jax.Array:
     c, n = kernel.shape[2:]
     # A sum of products with zeros and ones: exact.
     wide = jnp.einsum("aip,bjq,ijcn->abcnpq", *[_TAPS.astype(kernel.dtype)] * 2, kernel)

@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.models.srgan.generator import staged_radius
 from jaxgen.nn.activation import PReLU
 from jaxgen.nn.depthwise import SeparableConv
 from jaxgen.nn.resample import pixel_shuffle, upsample_bicubic
+from jaxgen.nn.sr_resnet import staged_radius
 
 
 class SwiftGenerator(nn.Module):

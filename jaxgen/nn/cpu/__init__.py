@@ -1,1 +1,1 @@
-"""Faster ways of convolutions on CPUs."""
+"""Convolutions' faster ways on CPUs; `jaxgen.nn.cpu.conv` is the door to them."""

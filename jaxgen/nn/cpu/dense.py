@@ -1,0 +1,119 @@
+"""Dense convolutions of stride 1 that keep the picture's size, float32, faster than XLA's on CPUs.
+
+- 3x3, 32 channels or more on both sides: Winograd's F(4x4, 3x3), `jaxgen.nn.cpu.winograd`, forward
+  and for both gradients;
+- several inputs to be concatenated, in such a layer: each is transformed on its own, so that the
+  layers of a dense block share the transforms and no concatenation is made;
+- 1x1: a matrix product;
+- 3x3 to a few channels (pictures, dense blocks' growth): one matrix product for all taps, whose
+  results are shifted and added;
+- other gradients with respect to the kernel, where the output has fewer channels than the input:
+  with the parts of input and gradient exchanged, and the result turned. XLA computes them as a
+  convolution whose window is the whole image and whose channels are the batch, which is slow for
+  few output channels.
+
+Everything else is XLA's. The functions are those of `jaxgen.nn.plain_conv`; measured in
+docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.nn import plain_conv
+from jaxgen.nn.cpu import winograd
+from jaxgen.nn.plain_conv import Form
+
+# Winograd pays for its transforms and for its longer compilation from here on: channels, and
+# pixels of the batch times channels in times channels out.
+MIN_CHANNELS = 32
+MIN_PRODUCTS = 6e6
+# With fewer channels than this it pays only while the transformed numbers stay near the cache.
+MANY_CHANNELS = 64
+FEW_PIXELS = 16 * 32 * 32
+# Up to so many channels out, and with so many in, taps are computed by one product and then added.
+FEW_OUT, ENOUGH_IN = 4, 8
+
+
+def takes(size: tuple[int, ...], form: Form) -> bool:
+    """Whether these ways know a kernel (kh, kw, ...): odd, stride 1, same size."""
+    kh, kw = size[:2]
+    return (
+        form.groups == 1
+        and form.strides == (1, 1)
+        and kh % 2 == kw % 2 == 1
+        and form.pads == (kh // 2, kw // 2)
+    )
+
+
+def several(xs: list[jax.Array], kernel: jax.Array) -> bool:
+    """Whether several inputs are faster one by one: by Winograd, each with channels enough."""
+    kh, kw, c, n = kernel.shape
+    least = min(x.shape[3] for x in xs)
+    return least >= MIN_CHANNELS and _by_winograd((*xs[0].shape[:3], c), n, (kh, kw))
+
+
+def conv(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
+    """`plain_conv.conv`."""
+    (kh, kw, c, n), x = kernel.shape, xs[0]
+    if _by_winograd((*x.shape[:3], c), n, (kh, kw)):
+        return winograd.conv3x3(xs, kernel)
+    if (kh, kw) == (1, 1):
+        return x @ kernel[0, 0]
+    if (kh, kw) == (3, 3) and n <= FEW_OUT and c >= ENOUGH_IN:
+        return _by_taps(x, kernel)
+    return plain_conv.conv(xs, kernel, form)
+
+
+def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]) -> jax.Array:
+    """`plain_conv.input_gradient`: the convolution of the gradient with the turned kernel."""
+    assert size == g.shape[1:3]
+    if kernel.shape[:2] == (1, 1):
+        return jnp.einsum("bhwn,cn->bhwc", g, kernel[0, 0])
+    return conv([g], _turned(kernel), form)
+
+
+def kernel_gradient(
+    xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
+) -> jax.Array:
+    """`plain_conv.kernel_gradient`.
+
+    Bilinear in input and gradient, which may change places: the kernel of the exchanged is turned.
+    """
+    c, n, x = sum(x.shape[3] for x in xs), g.shape[3], xs[0]
+    if _by_winograd((*x.shape[:3], c), n, size):
+        parts = [winograd.kernel_gradient(x, g) for x in xs]
+        return jnp.concatenate(parts, axis=2) if len(parts) > 1 else parts[0]
+    if size == (1, 1):
+        # As matrices first: of more axes XLA transposes the input, and for it computes it again.
+        return (x.reshape(-1, c).T @ g.reshape(-1, n))[None, None]
+    if c > n:
+        return _turned(plain_conv.kernel_gradient([g], x, form, size))
+    return plain_conv.kernel_gradient(xs, g, form, size)
+
+
+def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
+    """Whether Winograd pays for (b, h, w, c) -> n channels with a kernel of `size`."""
+    b, h, w, c = shape
+    least, pixels = min(c, n), b * h * w
+    near = least >= MANY_CHANNELS or pixels <= FEW_PIXELS
+    return size == (3, 3) and least >= MIN_CHANNELS and near and pixels * c * n >= MIN_PRODUCTS
+
+
+def _by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The sum over the kernel's taps of shifted products: (b, h, w, c) -> (b, h, w, n)."""
+    (b, h, w, c), (kh, kw, _, n) = x.shape, kernel.shape
+    products = x.reshape(-1, c) @ kernel.transpose(2, 0, 1, 3).reshape(c, kh * kw * n)
+    pads = ((0, 0), (kh // 2,) * 2, (kw // 2,) * 2, (0, 0), (0, 0))
+    taps = jnp.pad(products.reshape(b, h, w, kh * kw, n), pads)
+    places = itertools.product(range(kh), range(kw))
+    shifted = [taps[:, i : i + h, j : j + w, kw * i + j] for i, j in places]
+    return sum(shifted[1:], start=shifted[0])
+
+
+def _turned(kernel: jax.Array) -> jax.Array:
+    """The kernel of the transposed convolution: turned by 180 degrees, channels exchanged."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
