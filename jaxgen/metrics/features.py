@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import devices
 from jaxgen.data.picture_files import read_image
 from jaxgen.data.resize import imresize
 from jaxgen.encoders import inception, vgg
@@ -75,7 +76,7 @@ def inception_net(weights: str | Path, resize: str = "tf1") -> FeatureNet:
             "weights": f"{path.name} sha256:{digest[:12]}",
         },
         size=variables["params"]["classifier"]["kernel"].shape[0],
-        variables=_placed(variables),
+        variables=devices.replicate(variables, devices.usable()),
         prepare=functools.partial(inception.prepare, resize=resize),
         prepare_there=None if resize == "clean" else functools.partial(_prepare, resize=resize),
         apply=_apply_inception,
@@ -108,7 +109,7 @@ def random_net(seed: int = 0) -> FeatureNet:
             "weights": f"He-normal, seed {seed}",
         },
         size=sum(params[name]["bias"].size for name in VGG_LAYERS),
-        variables=_placed(params),
+        variables=devices.replicate(params, devices.usable()),
         prepare=_square,
         prepare_there=None,
         apply=_apply_vgg,
@@ -185,9 +186,9 @@ def extract(
     The last batch is filled up to the size of the others, so that one program serves all, and cut
     again. The devices work on one batch while the next is read.
     """
-    devices = _devices()
+    used = devices.usable()
     batch = batch or (8 if jax.default_backend() == "cpu" else 128)
-    batch = -(-batch // len(devices)) * len(devices)
+    batch = -(-batch // len(used)) * len(used)
     rest = iter(pictures)
     waiting: deque[tuple[int, Any]] = deque()
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -196,12 +197,11 @@ def extract(
             part += [part[-1]] * (batch - count)
             same = len({picture.shape for picture in part}) == 1
             if same and net.prepare_there is not None:
-                x = net.prepare_there(_on_devices(np.stack(part)))
+                x = net.prepare_there(devices.split(np.stack(part), used))
             else:
                 # Pictures of many sizes: on the host, without a program for each size.
-                x = _on_devices(
-                    np.concatenate(list(threads.map(lambda p: net.prepare(p[None]), part)))
-                )
+                prepared = list(threads.map(lambda p: net.prepare(p[None]), part))
+                x = devices.split(np.concatenate(prepared), used)
             waiting.append((count, net.apply(net.variables, x)))
             if len(waiting) > 1:
                 yield _taken(*waiting.popleft())
@@ -226,21 +226,3 @@ def read_pictures(files: Sequence[Path]) -> Iterator[np.ndarray]:
             picture = ahead.popleft().result()
             ahead.extend(threads.submit(read_image, f) for f in islice(rest, 1))
             yield picture
-
-
-def _devices() -> list[Any]:
-    """All of this host's accelerators; of CPU devices one has all cores."""
-    return jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]
-
-
-def _placed(variables: Any) -> Any:
-    """On each device, whole."""
-    mesh = jax.sharding.Mesh(np.array(_devices()), ("data",))
-    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(variables, whole)
-
-
-def _on_devices(x: np.ndarray) -> jax.Array:
-    """A batch, its first axis over the devices."""
-    mesh = jax.sharding.Mesh(np.array(_devices()), ("data",))
-    return jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
