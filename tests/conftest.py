@@ -76,10 +76,17 @@ _LONG_CHECKS = (
 )
 
 
+# Rooms of tests that train or convert whole networks: not of the quick selection.
+_ROOMS = {"families": "family"}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks these slow: CI has 25 minutes. A file's tests share a worker, and what it made."""
+    """Marks these slow, and whole rooms as what they are. A file's tests share a worker, and what
+    it made."""
     for item in items:
+        if room := _ROOMS.get(item.path.parent.name):
+            item.add_marker(getattr(pytest.mark, room))
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if getattr(item, "originalname", "") in _LONG_CHECKS:

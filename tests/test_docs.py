@@ -72,6 +72,13 @@ def _exists(name: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_files_named_in_text_exist(page: Path):
+    rooms = "tests|jaxgen|configs|benchmarks"
+    for name in re.findall(rf"`((?:{rooms})/[\w/]+\.(?:py|md|json))`", page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_overrides_name_existing_keys(page: Path, keys: set[str]):
     text = page.read_text()
     named = set(re.findall(r"--config\.([a-z0-9_.]*[a-z0-9_])=", text))
