@@ -222,7 +222,7 @@ def test_models_lists_both_kinds(model, enlarger, jaxgen_command, monkeypatch, t
     assert code == 0
     lines = {line.split()[1]: line for line in out.splitlines() if "_" in line}
     assert "generate" in lines["dfgan_shapes"]
-    assert "16x16" in lines["dfgan_shapes"]
+    assert "generate (size 16)" in lines["dfgan_shapes"]
     assert "whole 0.875" in lines["dfgan_shapes"]
     assert "colour" not in lines["dfgan_shapes"]
     assert "upscale" in lines["srgan_x4"]

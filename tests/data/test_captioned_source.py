@@ -5,6 +5,7 @@ import types
 
 import pytest
 from ml_collections import ConfigDict
+from support.fake_family import daubs
 from support.toy_source import COLOURS, EXAMPLE, toy_source
 
 from jaxgen.data import pipeline
@@ -72,11 +73,11 @@ def test_its_own_check_and_what_it_lacks(toy_source):
 
 
 def test_its_example_stands_on_the_model_card(toy_source):
-    config = ConfigDict({"data": settings(toy_source)})
-    facts = {"family": "dfgan", "parameters": "3", "step": "5", "size": "8"}
-    assert f'jaxgen generate "{EXAMPLE}"' in model_card("mine", config, facts, {})
-    config.data.source = "elsewhere"
-    assert 'jaxgen generate "a text"' in model_card("mine", config, facts, {})
+    model = daubs()
+    model.config.data = settings(toy_source)
+    assert f'jaxgen generate "{EXAMPLE}"' in model_card("mine", model)
+    model.config.data.source = "elsewhere"
+    assert 'jaxgen generate "a text"' in model_card("mine", model)
 
 
 def test_words_known_beforehand_need_no_captions(monkeypatch):

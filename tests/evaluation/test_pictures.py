@@ -3,7 +3,6 @@
 import numpy as np
 
 from jaxgen import config as configs
-from jaxgen.data.captioned import section as captioned
 from jaxgen.data.captioned import shapes
 from jaxgen.data.captioned.shapes import Scene, Spot, Thing
 from jaxgen.data.text.prompt import Prompt
@@ -55,7 +54,7 @@ def test_what_a_caption_leaves_open_is_no_mistake(monkeypatch):
     shown = scene("top left", "top")
     text = "a large red circle left of a small blue square"
     record = {"image": shapes.draw(shown, SIZE), "_captions": (text,), "_scene": shown}
-    monkeypatch.setattr(captioned, "validation_data", lambda data, split="validation": [record] * 2)
+    monkeypatch.setattr(pictures, "validation_data", lambda data, split="validation": [record] * 2)
     elsewhere = shapes.draw(scene("left", "center"), SIZE)
     painter = Painter(lambda text, number: elsewhere)
     report = pictures.evaluate_model(painter, n=4, seed=5, truncation=0.5)

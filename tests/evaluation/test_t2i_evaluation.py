@@ -40,7 +40,7 @@ def painter(config, right=lambda split, i: True, spread=0.0, masks=()):
         tokens = np.array([0, places[text]], np.int32)
         return Prompt(tokens, np.ones(2, bool), tuple(text.split()))
 
-    def draw(nets, at, z):
+    def draw(nets, at, z, given):
         noise = spread * z.reshape(-1, SIZE, SIZE, 1)
         return nets["g"]["gain"] * table[at] + noise, tuple(
             m[None].repeat(len(z), 0) for m in masks
