@@ -57,7 +57,7 @@ CURVES = {
     "upscale": Curve(
         (128, 256, 512, 1024, 2048, 4096), (128, 256, 512), "{0} x {0}", "pixels in", square=True
     ),
-    "generate": Curve((1, 16, 64, 256, 1024), (16, 64, 256), "n = {0}", "pictures"),
+    "generate": Curve((1, 16, 64, 256, 1024, 4096), (16, 64, 256), "n = {0}", "pictures"),
     "batch": Curve((4, 8, 16, 32, 64), (4, 8), f"{{0}} x {SIDE} x {SIDE}", "batch size"),
     "size": Curve(
         (48, 96, 144, 192), (32, 48), f"{BATCH} x {{0}} x {{0}}", "pixels of a crop", square=True
