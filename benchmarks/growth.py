@@ -8,11 +8,12 @@
   size       the same step at batch 16, against the area of the crops
 
 Every point is measured in a process of its own: the least wall time of a few repetitions (one where
-it takes long), its CPU time, and the largest resident memory, for steps without the compilation's.
-The exponents are least-squares slopes of the logarithms over each curve's three largest points,
-those of memory of what came on top of the loaded model; 1 is linear. Prints the table and says what
-grows faster than linearly. Without `--quick` the table goes into docs/performance.md, and the plot
-into docs/images/growth.png. About ten minutes on two quiet cores, `--quick` two.
+it takes long), its CPU time, and the largest resident memory; of steps, whose process still holds
+what the compiler took, the temporary memory that the program states. The exponents are
+least-squares slopes of the logarithms over each curve's three largest points, those of memory of
+what came on top of the loaded model; 1 is linear. Prints the table and says what grows faster.
+Without `--quick` the table goes into docs/performance.md, and the plot into docs/images/growth.png.
+About ten minutes on two quiet cores, `--quick` two.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,14 +64,16 @@ CURVES = {
         (48, 96, 144, 192), (32, 48), f"{BATCH} x {{0}} x {{0}}", "pixels of a crop", square=True
     ),
 }
+STEPS = ("batch", "size")
+KINDS = ("time", "cpu", "memory")  # of exponents
 
 
 # ---------------------------------------------------------------------------- one point, by itself
 
 
-def prepare(what: str, point: int) -> Callable[[], Any]:
-    """What is timed for a point of a curve."""
-    if what in ("batch", "size"):
+def prepare(what: str, point: int) -> Any:
+    """What is timed for a point of a curve: a callable without arguments."""
+    if what in STEPS:
         return training_step(*((point, SIDE) if what == "batch" else (BATCH, point)))
     import jaxgen
 
@@ -82,8 +85,8 @@ def prepare(what: str, point: int) -> Callable[[], Any]:
     return lambda: model.upscale(picture)
 
 
-def training_step(batch: int, side: int) -> Callable[[], None]:
-    """SRGAN's default step in its GAN stage."""
+def training_step(batch: int, side: int) -> Any:
+    """SRGAN's default step in its GAN stage: a `benchmarks.trainer.Step`."""
     from benchmarks.trainer import Step
     from jaxgen import config as configs
 
@@ -100,7 +103,7 @@ def measure(what: str, point: int) -> dict[str, Any]:
     """Times the point; seconds and bytes."""
     run = prepare(what, point)
     forget_peak()
-    before = resident("VmRSS")
+    loaded = resident("VmRSS")
     walls, cpus = [], []
     # The first run compiles: a small part of it where it takes long.
     while not walls or (walls[0] < LONG and sum(walls[1:]) < ENOUGH):
@@ -109,15 +112,18 @@ def measure(what: str, point: int) -> dict[str, Any]:
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
     best = int(np.argmin(walls))
-    return {
+    facts = {
         "point": point,
         "wall_s": walls[best],
         "cpu_s": cpus[best],
         "first_s": walls[0],
         "runs": len(walls),
-        "loaded_bytes": before,
+        "loaded_bytes": loaded,
         "peak_bytes": resident("VmHWM"),
     }
+    if what in STEPS:
+        facts |= {"loaded_bytes": 0, "peak_bytes": run.facts["temporary_bytes"]}
+    return facts
 
 
 def forget_peak() -> None:
@@ -163,17 +169,18 @@ def grown(what: str, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "points": list(points),
         "exponent_of_time": exponent(x, [p["wall_s"] for p in points]),
+        "exponent_of_cpu": exponent(x, [p["cpu_s"] for p in points]),
         "exponent_of_memory": exponent(x, added),
     }
 
 
 def rows(curves: dict[str, Any]) -> list[list[str]]:
     """The table; a curve's exponents stand at its largest point."""
-    found = [["what", "point", "wall", "CPU / wall", "peak memory", "exponents: time, memory"]]
+    found = [["what", "point", "wall", "CPU / wall", "peak memory", "exponents: wall, CPU, memory"]]
     for what, curve in curves.items():
         for p in curve["points"]:
             last = p is curve["points"][-1]
-            slopes = (curve["exponent_of_time"], curve["exponent_of_memory"])
+            slopes = [curve[f"exponent_of_{kind}"] for kind in KINDS]
             found.append(
                 [
                     what,
@@ -204,21 +211,26 @@ def draw(curves: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
     from PIL import Image
 
-    figure, axes = plt.subplots(2, len(curves), figsize=(2.6 * len(curves), 4.2), dpi=90)
+    figure, axes = plt.subplots(2, len(curves), figsize=(2.4 * len(curves), 4), dpi=90)
     for column, (what, curve) in zip(axes.T.reshape(-1, 2), curves.items(), strict=True):
-        x = np.array([p["point"] for p in curve["points"]], float)
-        x = x**2 if CURVES[what].square else x
+        points = [p["point"] for p in curve["points"]]
+        x = np.array(points, float) ** (2 if CURVES[what].square else 1)
         peaks = np.array([p["peak_bytes"] for p in curve["points"]]) / MEBI
         walls = np.array([p["wall_s"] for p in curve["points"]])
-        for axis, y, name in zip(column, (walls, peaks), ("seconds", "peak MiB"), strict=True):
+        names = [f"{p}²" if CURVES[what].square else str(p) for p in points]
+        for axis, y, name in zip(column, (walls, peaks), ("seconds", "MiB"), strict=True):
             axis.loglog(x, y, "o-", markersize=3, linewidth=1)
-            # Below the smallest number a line says nothing.
-            line = y[-1] * x / x[-1]
-            axis.loglog(x[line >= y.min() / 2], line[line >= y.min() / 2], "--", color="0.6")
+            axis.loglog(x, y[-1] * x / x[-1], "--", color="0.6", linewidth=1)
+            axis.set_ylim(y.min() / 2, y.max() * 2)
+            axis.set_xticks(x, names, rotation=45)
+            axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=6))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.minorticks_off()
             axis.set_ylabel(name, fontsize=7)
-            axis.tick_params(labelsize=6, which="both")
+            axis.tick_params(labelsize=6)
         column[0].set_title(what, fontsize=9)
         column[1].set_xlabel(CURVES[what].axis, fontsize=7)
     figure.tight_layout()
@@ -252,7 +264,8 @@ def main() -> None:
     whole = not (args.quick or args.only)
     if plot := args.plot or (PLOT if whole else None):
         draw(report["curves"], plot)
-    common.finish(report, args.json, text, args.into or (PAGE if whole else None))
+    shown = f"{text}\n\n![growth of time and memory](images/{PLOT.name})" if whole else text
+    common.finish(report, args.json, shown, args.into or (PAGE if whole else None))
 
 
 if __name__ == "__main__":
