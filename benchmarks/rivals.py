@@ -11,10 +11,12 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,7 +214,11 @@ def _exported(net: Any, x: np.ndarray, path: Path) -> Path:
     import torch
 
     if not path.exists():
-        torch.onnx.export(net, (torch.tensor(x),), path, dynamo=True, verbose=False)
+        # It warns that torchvision is absent, and of its own deprecations.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(net, (torch.tensor(x),), path, dynamo=True, verbose=False)
     return path
 
 

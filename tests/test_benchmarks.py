@@ -124,8 +124,15 @@ def test_a_table_goes_into_its_place(tmp_path):
         common.put(page, "z", "new")
 
 
-def test_every_benchmark_has_its_place_on_the_page():
-    text = (REPOSITORY / "docs" / "performance.md").read_text()
-    for name in ("srgan", "sr", "t2i", "metrics", "data", "growth"):
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("performance.md", ("srgan", "sr", "t2i", "metrics", "data", "growth")),
+        ("results.md", ("shapes",)),
+    ],
+)
+def test_every_benchmark_has_its_place_in_the_docs(page, names):
+    text = (REPOSITORY / "docs" / page).read_text()
+    for name in names:
         assert text.count(f"<!-- table of {name} -->\n") == 1, name
-    assert text.count("<!-- end -->") == text.count("<!-- table of ")
+    assert text.count("<!-- end -->") == text.count("<!-- table of ") == len(names)
