@@ -1,4 +1,4 @@
-"""What the benchmarks share: workers of two frameworks timed in turn, the machine, tables, JSON."""
+"""What the benchmarks share: workers that are timed in turn, the machine, tables, JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+THREADS = 2  # of everything that is timed on a CPU
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "numpy", "torch", "onnx", "onnxruntime", "openvino",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:
@@ -23,20 +28,39 @@ def machine() -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
     versions = {}
-    for package in ("jax", "jaxlib", "flax", "optax", "torch", "numpy"):
+    for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": model,
-        "cores": cores,
+        "cores": len(cores()),
         "python": platform.python_version(),
         "versions": versions,
-        "load_at_start": load,
+        "load_at_start": load(),
     }
+
+
+def cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def load() -> float | None:
+    """Load average of the last minute."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def keep_to_threads() -> None:
+    """Leaves this process and those that it starts `THREADS` cores: XLA uses all that it sees."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores()[:THREADS])
+
+
+# ----------------------------------------------------------------------------------- time in turn
 
 
 class Worker:
@@ -89,13 +113,17 @@ class Worker:
         self.process.wait(timeout=60)
 
 
-def serve(run: Callable[[], None], facts: Mapping[str, Any]) -> None:
+def serve(
+    run: Callable[[], Any],
+    facts: Mapping[str, Any],
+    check: Callable[[list[Any]], None] = lambda results: None,
+) -> None:
     """The worker's side: says that it is ready, then times `run` for each line of standard input.
 
-    `run` must not return before its result is there.
+    run: must not return before its result is there. check: gets the results of two runs before
+      the timing, and raises if they are wrong.
     """
-    run()
-    run()
+    check([run(), run()])
     print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -104,7 +132,7 @@ def serve(run: Callable[[], None], facts: Mapping[str, Any]) -> None:
         print(json.dumps(times), flush=True)
 
 
-def in_turn(workers: Mapping[str, Worker], rounds: int) -> dict[str, dict[str, Any]]:
+def in_turn(workers: Mapping[Any, Worker], rounds: int) -> dict[Any, dict[str, Any]]:
     """Times A B C A B C ..., so that a busy machine slows all alike; closes the workers."""
     for _ in range(rounds):
         for worker in workers.values():
@@ -112,6 +140,64 @@ def in_turn(workers: Mapping[str, Worker], rounds: int) -> dict[str, dict[str, A
     for worker in workers.values():
         worker.close()
     return {name: worker.result() for name, worker in workers.items()}
+
+
+class Start(NamedTuple):
+    """How a rival's worker is started.
+
+    rival: its name in tables. form: which of its forms; the fastest counts.
+    """
+
+    rival: str
+    form: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = {}
+
+
+def compare(ours: Sequence[str], theirs: Sequence[Start], rounds: int) -> dict[str, Any]:
+    """Times jaxgen's worker and the rivals' in turn; the ratios are jaxgen's to the best rival's.
+
+    jaxgen's is started first, so that the others can read what it left for them.
+    """
+    workers: dict[Any, Worker] = {None: Worker(ours)}
+    for start in theirs:
+        workers[start.rival, start.form] = Worker(start.command, start.environment)
+    results = in_turn(workers, rounds)
+    mine = results.pop(None)
+    best = min(results, key=lambda name: results[name]["median_s"])
+    rivals: dict[str, dict[str, Any]] = {}
+    for (rival, form), result in results.items():
+        rivals.setdefault(rival, {})[form] = result
+    return {
+        "jaxgen": mine,
+        "rivals": rivals,
+        "best": list(best),
+        "ratio": mine["median_s"] / results[best]["median_s"],
+        "ratio_of_min": mine["min_s"] / min(r["min_s"] for r in results.values()),
+        "ratio_of_cpu_time": mine["cpu_s"] / min(r["cpu_s"] for r in results.values()),
+    }
+
+
+def head(rivals: Sequence[str]) -> list[str]:
+    """Names of the columns that `cells` fills."""
+    return ["jaxgen", *rivals, "ratio", "of least", "of CPU time"]
+
+
+def cells(report: Mapping[str, Any], rivals: Sequence[str]) -> list[str]:
+    """What `compare` gave under `head(rivals)`: medians of each rival's best form; a dash: none."""
+    times = [_milliseconds(report["jaxgen"]["median_s"])]
+    for rival in rivals:
+        forms = report["rivals"].get(rival, {})
+        medians = [form["median_s"] for form in forms.values()]
+        times.append(_milliseconds(min(medians)) if medians else "-")
+    return [*times, *(f"{report[k]:.2f}" for k in ("ratio", "ratio_of_min", "ratio_of_cpu_time"))]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f} ms"
+
+
+# ---------------------------------------------------------------------------------------- reports
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -125,54 +211,35 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+def finish(
+    report: dict[str, Any], path: str | None, text: str, page: str | Path | None = None
+) -> None:
+    """Notes the load at the end; writes the report as JSON, and its table into a page of the docs.
 
-
-# ------------------------------------------------------------ one network, in both frameworks
-
-
-def against_torch(
-    ours: Sequence[str], theirs: Mapping[str, Sequence[str]], rounds: int, gpu: bool
-) -> dict[str, Any]:
-    """Times our worker and PyTorch's forms in turn; the ratios are to PyTorch's best.
-
-    Args: commands of the workers; PyTorch's by memory layout, on a CPU also with sleeping threads.
+    path, page: None: not written. The table's place in the page is between the lines
+    `<!-- table of NAME -->` and `<!-- end -->`, with the name of the benchmark that runs.
     """
-    workers = {"jaxgen": Worker(ours)}
-    for layout, command in theirs.items():
-        workers[layout] = Worker(command)
-        if not gpu:
-            workers[f"{layout}, passive"] = Worker(command, {"OMP_WAIT_POLICY": "passive"})
-    results = in_turn(workers, rounds)
-    mine = results.pop("jaxgen")
-    best = min(results, key=lambda name: results[name]["median_s"])
-    return {
-        "jaxgen": mine,
-        "torch": results,
-        "torch_best": best,
-        "ratio": mine["median_s"] / results[best]["median_s"],
-        "ratio_of_min": mine["min_s"] / min(r["min_s"] for r in results.values()),
-        "ratio_of_cpu_time": mine["cpu_s"] / min(r["cpu_s"] for r in results.values()),
-    }
+    report["machine"]["load_at_end"] = load()
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(report, indent=1) + "\n")
+    if page is not None:
+        put(Path(page), Path(sys.argv[0]).stem, text)
 
 
-# Columns of what `against_torch` gives.
-RATIOS = ("jaxgen", "torch", "ratio", "of least", "of CPU time")
+def put(page: Path, name: str, text: str) -> None:
+    """Replaces what stands in the place that a page has for the benchmark `name`."""
+    start, end = f"<!-- table of {name} -->\n", "<!-- end -->"
+    before, found, rest = page.read_text().partition(start)
+    if not found or end not in rest:
+        raise SystemExit(f"{page} has no line {start.strip()} followed by {end}")
+    page.write_text(f"{before}{start}\n{text}\n\n{rest[rest.index(end) :]}")
 
 
-def ratios(result: Mapping[str, Any]) -> list[str]:
-    """The cells under `RATIOS`."""
-    best = result["torch_best"]
-    return [
-        f"{1e3 * result['jaxgen']['median_s']:.0f} ms",
-        f"{1e3 * result['torch'][best]['median_s']:.0f} ms ({best})",
-        f"{result['ratio']:.2f}",
-        f"{result['ratio_of_min']:.2f}",
-        f"{result['ratio_of_cpu_time']:.2f}",
-    ]
+def save_picture(picture: Any, path: Path) -> None:
+    """A PIL image as a small file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, optimize=True)
 
 
 def on_gpu() -> bool:
@@ -183,10 +250,16 @@ def on_gpu() -> bool:
     return answer.stdout.split()[-1] == "gpu"
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Where every benchmark's results go."""
+    parser.add_argument("--json", help="where to write the report")
+    parser.add_argument("--into", metavar="PAGE", help="page of the docs to put the table into")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of every comparison, and those by which it starts its workers."""
+    add_report(parser)
     parser.add_argument("--quick", action="store_true", help="float32 only, three rounds")
-    parser.add_argument("--json", help="where to write the report")
-    parser.add_argument("--worker", choices=["jax", "torch", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    parser.add_argument("--layout", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

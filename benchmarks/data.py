@@ -1,6 +1,6 @@
 """Examples per second of the default SRGAN data pipeline, with and without worker processes.
 
-    python -m benchmarks.data [--out data.json] [--needed 150]
+    python -m benchmarks.data [--json data.json] [--needed 150]
 
 The default pipeline: embedded photos, 96x96 crops, x4 MATLAB bicubic, flips and turns, batch 16.
 `--needed` is what the training step consumes (`python -m benchmarks.srgan` measures it); the report
@@ -11,16 +11,13 @@ the median is reported, so that a busy machine slows them alike.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from benchmarks import common
 from jaxgen.data.pipeline import close, train_iterator
 from jaxgen.data.sr import section as data_lib
 from jaxgen.data.sr.examples import train_transform
@@ -55,46 +52,39 @@ def measure(workers: int, batches: int) -> tuple[float, float]:
         close(stream)
 
 
-def run(batches: int = 200, needed: float = 0.0) -> dict[str, Any]:
-    """Measures 0 and 2 workers in turn; a JSON-ready report."""
+def run(batches: int = 200, needed: float = 0.0) -> dict[int, dict[str, float]]:
+    """Measures 0 and 2 workers in turn; their numbers."""
     open_source(data_lib.defaults(), "train")  # prepares the photos, outside the timing
     rounds: dict[int, list[tuple[float, float]]] = {0: [], 2: []}
     for _ in range(ROUNDS):
         for workers, results in rounds.items():
             results.append(measure(workers, batches))
-    rows = [
-        {
-            "workers": workers,
-            "examples_per_second": round(statistics.median(rate for _, rate in results), 1),
-            "seconds_to_first_batch": round(statistics.median(first for first, _ in results), 3),
-        }
-        for workers, results in rounds.items()
-    ]
-    if needed:
-        for row in rows:
-            row["times_needed"] = round(row["examples_per_second"] / needed, 2)
-    return {
-        "benchmark": "data",
-        "pipeline": "photos, hr 96, x4 bicubic, flip, rotate, batch 16",
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "needed_examples_per_second": needed or None,
-        "results": rows,
-    }
+    found: dict[int, dict[str, float]] = {}
+    for workers, results in rounds.items():
+        rate = statistics.median(rate for _, rate in results)
+        first = statistics.median(first for first, _ in results)
+        found[workers] = {"examples_per_second": rate, "seconds_to_first_batch": first}
+        if needed:
+            found[workers]["times_needed"] = rate / needed
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    common.add_report(parser)
     parser.add_argument("--batches", type=int, default=200, help="batches timed per round")
     parser.add_argument("--needed", type=float, default=0.0, help="examples/s training consumes")
-    parser.add_argument("--out", type=Path, help="file for the JSON report; else printed only")
     arguments = parser.parse_args()
     flags.FLAGS.mark_as_parsed()  # for Grain's workers
-    text = json.dumps(run(arguments.batches, arguments.needed), indent=2)
+    report: dict[str, Any] = {"machine": common.machine(), "needed": arguments.needed or None}
+    report["workers"] = run(arguments.batches, arguments.needed)
+    names = list(report["workers"][0])
+    rows = [["workers", *(name.replace("_", " ") for name in names)]]
+    for workers, numbers in report["workers"].items():
+        rows.append([str(workers), *(f"{numbers[name]:.4g}" for name in names)])
+    text = common.table(rows)
     print(text)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n")
+    common.finish(report, arguments.json, text, arguments.into)
 
 
 if __name__ == "__main__":

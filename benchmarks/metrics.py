@@ -13,7 +13,6 @@ spinning and sleeping OpenMP threads): asked for is 1.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common
+from benchmarks import common, rivals
 from jaxgen.encoders.inception_layout import AVERAGE, INPUT, LAYERS, Mixed, torch_rules
 from jaxgen.nn.inception import MAX_POOL, Step
 
@@ -60,7 +59,7 @@ def serve_jaxgen(batch: int) -> None:
 def serve_torch(batch: int) -> None:
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = rivals.device()
     net, name = referee()
     net = net.to(device).eval()
     x = torch.tensor(pictures(batch)).permute(0, 3, 1, 2).contiguous()
@@ -177,47 +176,37 @@ def torch_inception() -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three rounds")
+    common.add_arguments(parser)
     parser.add_argument("--batch", type=int, help="pictures at a time [default: 8; GPU: 128]")
-    parser.add_argument("--json", help="where to write the report")
-    parser.add_argument("--worker", choices=["jax", "torch"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return (serve_jaxgen if args.worker == "jax" else serve_torch)(args.batch)
+    report: dict[str, Any] = {"machine": common.machine()}
     gpu = common.on_gpu()
-    batch = args.batch or (128 if gpu else 8)
-    report: dict[str, Any] = {"machine": common.machine(), "batch": batch}
-    command = ["-m", "benchmarks.metrics", "--batch", str(batch), "--worker"]
-    workers = {"jaxgen": common.Worker([*command, "jax"])}
-    workers["referee"] = common.Worker([*command, "torch"])
     if not gpu:
-        sleeping = {"OMP_WAIT_POLICY": "passive"}
-        workers["referee, passive"] = common.Worker([*command, "torch"], sleeping)
-    results = common.in_turn(workers, 3 if args.quick else 7)
-    ours = results["jaxgen"]
-    theirs = min((r for k, r in results.items() if k != "jaxgen"), key=lambda r: r["median_s"])
-    report |= {
-        "results": results,
-        "features_per_second": {k: batch / r["median_s"] for k, r in results.items()},
-        "ratio": theirs["median_s"] / ours["median_s"],
-        "ratio_of_least": theirs["min_s"] / ours["min_s"],
-        "ratio_of_cpu_time": theirs["cpu_s"] / ours["cpu_s"],
-    }
-    report["machine"]["load_at_end"] = os.getloadavg()[0]
+        common.keep_to_threads()
+    batch = args.batch or (128 if gpu else 8)
+    command = ["-m", "benchmarks.metrics", "--batch", str(batch)]
+    forms = [
+        rivals.Form("referee", passive=passive) for passive in ([False] if gpu else [False, True])
+    ]
+    starts = [form.start(command) for form in forms]
+    result = common.compare([*command, "--worker", "jax"], starts, 3 if args.quick else 7)
+    report |= {"batch": batch, **result}
     rows = [["network", "features/s", "median", "CPU time"]]
-    for name, result in results.items():
-        rate = f"{batch / result['median_s']:.2f}"
-        seconds = [f"{result[key]:.2f} s" for key in ("median_s", "cpu_s")]
-        waiting = ", passive" if name.endswith("passive") else ""
-        rows.append([result["network"] + waiting, rate, *seconds])
-    print(common.table(rows))
-    print(
-        f"ratio {report['ratio']:.2f}, of least times {report['ratio_of_least']:.2f}, of CPU time "
-        f"{report['ratio_of_cpu_time']:.2f}; load {report['machine']['load_at_start']:.1f} to "
-        f"{report['machine']['load_at_end']:.1f}"
+    for name, facts in {"": result["jaxgen"], **result["rivals"]["referee"]}.items():
+        rate = f"{batch / facts['median_s']:.2f}"
+        seconds = [f"{facts[key]:.2f} s" for key in ("median_s", "cpu_s")]
+        rows.append([f"{facts['network']} {name}".strip(), rate, *seconds])
+    # Of features per second, jaxgen's to the referee's: the inverse of the times' ratio.
+    of_all, of_least, of_cpu = (
+        f"{1 / result[key]:.2f}" for key in ("ratio", "ratio_of_min", "ratio_of_cpu_time")
     )
-    if args.json:
-        common.write_json(args.json, report)
+    text = (
+        common.table(rows) + f"\n\nratio {of_all}, of least times {of_least}, of CPU time {of_cpu}"
+    )
+    print(text)
+    common.finish(report, args.json, text, args.into)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RATIOS, against_torch, machine, ratios, serve, table
+from benchmarks import common, rivals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,62 +33,101 @@ class Case:
     dtype: str = "float32"
     loss: str = "mse"
     scale: int = 4
-    layouts: tuple[str, ...] = ("channels_last", "contiguous_format")
+    layouts: tuple[str, ...] = rivals.LAYOUTS
 
-    def arguments(self, worker: str, layout: str = "") -> list[str]:
-        """Command line of a worker, which `run_worker` reads."""
-        case = json.dumps(dataclasses.asdict(self))
-        return ["--worker", worker, "--case", case, "--layout", layout]
+    def pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """Low-resolution input and its target: noise (b, h, w, 3) float32 in [-1, 1]."""
+        rng = np.random.default_rng(0)
+        sides = (self.size, self.scale * self.size)
+        low, high = (rng.uniform(-1, 1, (self.batch, n, n, 3)).astype(np.float32) for n in sides)
+        return low, high
 
 
-def serve_jax(net: Any, case: Case) -> None:
-    """The worker of jaxgen's network: serves `case`."""
+# network: jaxgen's module, and the layout of the family by which its weights go to PyTorch.
+NETWORKS = {
+    "SRResNet": ("jaxgen.models.srgan.generator", "srgan", "SRResNet"),
+    "RRDBNet": ("jaxgen.models.esrgan.rrdbnet", "esrgan", "Real-ESRGAN RRDBNet"),
+    "SRVGGNetCompact": ("jaxgen.models.esrgan.srvgg", "esrgan", "Real-ESRGAN SRVGGNetCompact"),
+    "SwiftGenerator": (
+        "jaxgen.models.swift_srgan.generator", "swift_srgan", "Swift-SRGAN generator",
+    ),
+}  # fmt: skip
+WEIGHTS, EXPECTED = "weights.npz", "expected.npy"
+# Largest difference of what two networks give, as a share of the largest number.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+
+
+def serve_jax(case: Case, folder: Path) -> None:
+    """The worker of jaxgen's network; leaves weights and results in `folder` for the rivals."""
     import jax
     import jax.numpy as jnp
     import optax
 
-    low_shape = (case.batch, case.size, case.size, 3)
-    variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *low_shape[1:])))
-    params, mutable = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-    count = sum(x.size for x in jax.tree.leaves(params))
+    from jaxgen.train import heap
+
+    heap.keep_freed_memory()
+    module = importlib.import_module(NETWORKS[case.network][0])
+    net = getattr(module, case.network)(dtype=case.dtype)
+    low, high = map(jax.device_put, case.pictures())
+    variables = jax.jit(net.init)(jax.random.key(0), low[:1])
+    count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     assert count == case.parameters, count
-    rng = np.random.default_rng(0)
-    low = jax.device_put(rng.random(low_shape, np.float32))
+    np.savez(folder / WEIGHTS, **_to_torch(net, case.network, variables))
     facts = {"matmul_flops_per_s": _matmul_rate(case.dtype), "device": str(jax.devices()[0])}
     begin = time.perf_counter()
 
     if case.job == "train":
         optimizer = optax.adam(1e-4)
-        side = case.scale * case.size
-        high = jax.device_put(rng.random((case.batch, side, side, 3), np.float32))
-
-        def step(params, mutable, opt, low, high):
-            def loss(params):
-                y, changed = net.apply(
-                    {"params": params, **mutable}, low, train=True, mutable=list(mutable)
-                )
-                error = jnp.abs(y - high) if case.loss == "l1" else (y - high) ** 2
-                return jnp.mean(error), changed
-
-            grads, changed = jax.grad(loss, has_aux=True)(params)
-            updates, opt = optimizer.update(grads, opt)
-            return optax.apply_updates(params, updates), changed, opt
-
+        params, mutable = variables["params"], {k: v for k, v in variables.items() if k != "params"}
         state = (params, mutable, optimizer.init(params))
+        step = training_step(net, optimizer, case.loss)
         compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*state, low, high).compile()
 
         def run():
             nonlocal state
-            state = jax.block_until_ready(compiled(*state, low, high))
+            *state, loss = jax.block_until_ready(compiled(*state, low, high))
+            return loss
     else:
         compiled = jax.jit(net.apply).lower(variables, low).compile()
 
         def run():
-            compiled(variables, low).block_until_ready()
+            return compiled(variables, low).block_until_ready()
 
     facts["compile_s"] = time.perf_counter() - begin
     facts["temporary_bytes"] = compiled.memory_analysis().temp_size_in_bytes
-    serve(run, facts)
+    common.serve(run, facts, lambda results: np.save(folder / EXPECTED, jnp.stack(results)))
+
+
+def training_step(net: Any, optimizer: Any, loss: str) -> Callable[..., tuple]:
+    """(params, mutable, opt, low, high) -> (params, mutable, opt, loss) of one update."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def step(params, mutable, opt, low, high):
+        def measure(params):
+            y, changed = net.apply(
+                {"params": params, **mutable}, low, train=True, mutable=list(mutable)
+            )
+            error = jnp.abs(y - high) if loss == "l1" else (y - high) ** 2
+            return jnp.mean(error), changed
+
+        (value, changed), grads = jax.value_and_grad(measure, has_aux=True)(params)
+        updates, opt = optimizer.update(grads, opt)
+        return optax.apply_updates(params, updates), changed, opt, value
+
+    return step
+
+
+def _to_torch(net: Any, network: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The variables under PyTorch's names, by the family's own key map."""
+    from jaxgen import weights
+
+    _, family, name = NETWORKS[network]
+    convert = importlib.import_module(f"jaxgen.models.{family}.convert")
+    layout = next(layout for layout in convert.LAYOUTS if layout.name == name)
+    sizes = {k: getattr(net, k) for k in ("scale", "blocks", "convs") if hasattr(net, k)}
+    return weights.to_torch(variables, layout.rules(sizes))
 
 
 def _matmul_rate(dtype: str) -> float:
@@ -106,52 +146,37 @@ def _matmul_rate(dtype: str) -> float:
     return 2 * n**3 / min(seconds)
 
 
-def serve_torch(net: Any, case: Case, layout: str) -> None:
-    """The worker of PyTorch's network: serves `case` in one memory layout."""
-    import torch
+def serve_rival(case: Case, form: rivals.Form, folder: Path) -> None:
+    """The worker of a rival with the same weights; its results must be jaxgen's."""
+    from benchmarks import torch_nets
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    memory = getattr(torch, layout)
-    net = net.to(device, memory_format=memory)
+    net = getattr(torch_nets, case.network)()
     count = sum(p.numel() for p in net.parameters())
     assert count == case.parameters, count
-
-    def numbers(size: int) -> Any:
-        shape = (case.batch, 3, size, size)
-        return torch.rand(*shape, device=device).to(memory_format=memory)
-
-    low = numbers(case.size)
-    facts = {"layout": layout, "forward_flops": _flops(net, low)}
-    forward = torch.compile(net) if device == "cuda" else net
-    precision = torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16")
-
+    torch_nets.load(net, folder / WEIGHTS)
+    low, high = (np.ascontiguousarray(x.transpose(0, 3, 1, 2)) for x in case.pictures())
+    facts = {"forward_flops": _flops(net, low)}
     if case.job == "train":
-        optimizer = torch.optim.Adam(net.parameters(), 1e-4)
-        high = numbers(case.scale * case.size)
-        functional = torch.nn.functional
-        loss = functional.l1_loss if case.loss == "l1" else functional.mse_loss
-
-        def run():
-            optimizer.zero_grad()
-            with precision:
-                y = forward(low)
-            loss(y.float(), high).backward()
-            optimizer.step()
-            if device == "cuda":
-                torch.cuda.synchronize()
+        run = rivals.training(form, net, low, high, case.dtype, case.loss)
+        fetch = np.asarray
     else:
-        net.eval()
+        run, fetched = rivals.inference(form, net, low, case.dtype, folder)
+        fetch = lambda y: fetched(y).transpose(0, 2, 3, 1)  # noqa: E731
 
-        def run():
-            with torch.inference_mode(), precision:
-                forward(low)
-            if device == "cuda":
-                torch.cuda.synchronize()
+    def check(results: list[Any]) -> None:
+        agree(np.stack([fetch(y) for y in results]), np.load(folder / EXPECTED), case.dtype)
 
-    serve(run, facts)
+    common.serve(run, facts, check)
 
 
-def _flops(net: Any, x: Any) -> float:
+def agree(theirs: np.ndarray, ours: np.ndarray, dtype: str) -> None:
+    """Asserts that two frameworks gave the same: pictures, or the losses of the first steps."""
+    assert theirs.shape == ours.shape, (theirs.shape, ours.shape)
+    error = np.abs(theirs.astype(np.float32) - ours).max() / np.abs(ours).max()
+    assert error <= TOLERANCE[dtype], f"the outputs differ by {error:.1e} of the largest"
+
+
+def _flops(net: Any, x: np.ndarray) -> float:
     """Multiplications and additions of the network's convolutions for the batch `x`."""
     import torch
 
@@ -161,82 +186,77 @@ def _flops(net: Any, x: Any) -> float:
         nonlocal total
         total += 2.0 * output.numel() * module.weight[0].numel()
 
+    # Without running statistics: this pass must leave the network as it is.
+    training = net.training
+    net.eval()
     hooks = [
         module.register_forward_hook(count)
         for module in net.modules()
         if isinstance(module, torch.nn.Conv2d)
     ]
     with torch.inference_mode():
-        net(x)
+        net(torch.tensor(x))
     for hook in hooks:
         hook.remove()
+    net.train(training)
     return total
 
 
-def compare(module: str, case: Case, rounds: int, gpu: bool) -> dict[str, Any]:
-    """Times jaxgen and PyTorch's forms in turn; the ratios are to PyTorch's best."""
-    start = ["-m", module]
-    report = against_torch(
-        [*start, *case.arguments("jax")],
-        {
-            layout: [*start, *case.arguments("torch", layout)]
-            for layout in (["channels_last"] if gpu else case.layouts)
-        },
-        rounds,
-        gpu,
+# --------------------------------------------------------------------------------- the comparison
+
+
+def compare(
+    module: str, case: Case, names: Sequence[str], rounds: int, gpu: bool
+) -> dict[str, Any]:
+    """Times jaxgen and all rivals that can do the case in turn."""
+    forms = rivals.forms(
+        names, train=case.job == "train", dtype=case.dtype, gpu=gpu, layouts=case.layouts
     )
+    report = rivals.compare(module, case, forms, rounds)
     ours = report["jaxgen"]
-    flops = report["torch"][report["torch_best"]]["forward_flops"]
-    flops *= 3 if case.job == "train" else 1
-    return {
-        "case": dataclasses.asdict(case),
-        **report,
-        "fraction_of_matmul_rate": flops / ours["median_s"] / ours["matmul_flops_per_s"],
-    }
-
-
-HEAD = ["network", "job", "dtype", *RATIOS, "of rate"]
+    rival, form = report["best"]
+    flops = report["rivals"][rival][form]["forward_flops"] * (3 if case.job == "train" else 1)
+    rate = flops / ours["median_s"] / ours["matmul_flops_per_s"]
+    return {**report, "fraction_of_matmul_rate": rate}
 
 
 def row(result: Mapping[str, Any]) -> list[str]:
-    """One line under `HEAD` for what `compare` gave."""
+    """One line of the table for what `compare` gave."""
     case = result["case"]
     pictures = f"{case['batch']} x {case['size']} to {case['scale'] * case['size']}"
     return [
         case["network"],
         f"{case['job']} {pictures}",
         case["dtype"],
-        *ratios(result),
+        *common.cells(result, rivals.NAMES),
         f"{result['fraction_of_matmul_rate']:.2f}",
     ]
 
 
-def compare_all(module: str, cases: Sequence[Case], rounds: int, gpu: bool) -> dict[str, Any]:
-    """Compares case by case and prints the tables; returns the report."""
-    if os.getloadavg()[0] > 0.5:
-        print(f"warning: load average {os.getloadavg()[0]:.1f}: the machine is busy", flush=True)
-    report: dict[str, Any] = {"machine": machine(), "cases": []}
-    rows = [HEAD]
+def compare_all(
+    module: str, cases: Sequence[Case], rounds: int, gpu: bool
+) -> tuple[dict[str, Any], str]:
+    """Compares case by case and prints the tables; returns the report and the whole table."""
+    report: dict[str, Any] = {"machine": common.machine(), "cases": []}
+    if (busy := common.load() or 0.0) > 0.5:
+        print(f"warning: load average {busy:.1f}: the machine is busy", flush=True)
+    names = rivals.available()
+    if not gpu:
+        common.keep_to_threads()
+    rows = [["network", "job", "dtype", *common.head(rivals.NAMES), "of rate"]]
     for case in cases:
-        report["cases"].append(compare(module, case, rounds, gpu))
+        report["cases"].append(compare(module, case, names, rounds, gpu))
         rows.append(row(report["cases"][-1]))
-        print(table([HEAD, rows[-1]]), flush=True)
-    print("\n" + table(rows), flush=True)
-    report["machine"]["load_at_end"] = os.getloadavg()[0]
-    return report
+        print(common.table([rows[0], rows[-1]]), flush=True)
+    text = common.table(rows)
+    print("\n" + text, flush=True)
+    return report, text
 
 
-def run_worker(
-    args: argparse.Namespace,
-    jax_network: Callable[[str, str], Any],
-    torch_network: Callable[[str], Any],
-) -> None:
-    """Serves the case on the command line; the networks come by their name (and dtype)."""
+def run_worker(args: argparse.Namespace) -> None:
+    """Serves the case on the command line."""
     fields = json.loads(args.case)
     case = Case(**{**fields, "layouts": tuple(fields["layouts"])})
-    if args.worker == "torch":
-        return serve_torch(torch_network(case.network), case, args.layout)
-    from jaxgen.train import heap
-
-    heap.keep_freed_memory()
-    return serve_jax(jax_network(case.network, case.dtype), case)
+    if args.worker == "jax":
+        return serve_jax(case, args.folder)
+    return serve_rival(case, rivals.Form.of(args.worker), args.folder)

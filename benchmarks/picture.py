@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import common
 from jaxgen.data.resize import imresize, to_uint8
 from jaxgen.data.sr import section as data
 from jaxgen.data.sr.examples import validation_pairs
@@ -47,8 +48,7 @@ def main() -> None:
             (f"{k} {scores[k]:.2f} dB", cut(p, place, options.side)) for k, p in pictures.items()
         ]
         rows.append([*cells, (f"original ({name})", cut(high, place, options.side))])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    captioned_grid(rows).save(options.out, optimize=True)
+    common.save_picture(captioned_grid(rows), options.out)
     print(json.dumps(report, indent=1))
 
 

@@ -119,11 +119,11 @@ HEAD = ["model", "parameters", "steps", "time", *COLUMNS, "held-out whole", "div
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    common.add_report(parser)
     parser.add_argument("models", nargs="*", default=DEFAULTS, metavar="LABEL=RUN or LABEL=CONFIG")
     parser.add_argument("--runs", type=Path, default=Path("runs/shapes"), help="of the trained")
     parser.add_argument("-n", type=int, default=1000, help="captions of each split, at most 1000")
     parser.add_argument("--out", type=Path, help="picture of all models' answers to some prompts")
-    parser.add_argument("--json", help="where to write the report")
     options = parser.parse_args()
     sources = trained(options.models, options.runs)
     models = {label: runs.load(path) for label, (path, _) in sources.items()}
@@ -142,9 +142,9 @@ def main() -> None:
         }
     rows = [HEAD, *(row(label, facts) for label, facts in report["models"].items())]
     rows.append(["chance", "", "", "", "", *(f"{100 / n:.1f}" for n in (3, 8, 2, 9, 432, 432)), ""])
-    print(common.table(rows))
-    if options.json:
-        common.write_json(options.json, report)
+    text = common.table(rows)
+    print(text)
+    common.finish(report, options.json, text, options.into)
     if options.out:
         drawn = {label: model.generate(PROMPTS, SHOWN, seed=1) for label, model in models.items()}
         grid = [
@@ -155,8 +155,7 @@ def main() -> None:
             ]
             for i in range(len(PROMPTS))
         ]
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        captioned_grid(grid, titles=PROMPTS).save(options.out, optimize=True)
+        common.save_picture(captioned_grid(grid, titles=PROMPTS), options.out)
 
 
 if __name__ == "__main__":

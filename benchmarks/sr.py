@@ -1,11 +1,11 @@
-"""RRDBNet, SRVGGNetCompact and Swift-SRGAN's generator against PyTorch, and RRDBNet's memory.
+"""RRDBNet, SRVGGNetCompact and Swift-SRGAN's generator against their rivals, and RRDBNet's memory.
 
     python -m benchmarks.sr [--quick] [--full] [--json benchmarks/results/sr_cpu.json]
 
 Inference: one 128x128 picture to 512x512. Training step: 32x32 -> 128x128 (Swift: 24x24 -> 96x96),
 Adam, RRDBNet with L1. The batch is 16, on a CPU 4 for RRDBNet, whose step with 16 takes 10 s and
-more there; `--full` adds that case. How it is timed and what the ratios are: `benchmarks.srgan`.
-On a CPU RRDBNet meets PyTorch's channels-last form only, to save time.
+more there; `--full` adds that case. Which rivals, how it is timed and what the ratios are:
+`benchmarks.srgan`. On a CPU RRDBNet meets PyTorch's channels-last form only, to save time.
 
 Memory of RRDBNet's training step with batch 16, as the compiled programs state it: temporary
 memory with all activations kept, and with each RRDB's computed again (`model.remat`); bytes of the
@@ -43,129 +43,6 @@ CASES = [
 CPU_BATCH = 4  # of RRDBNet's training step, unless --full
 
 
-def jax_network(name: str, dtype: str) -> Any:
-    """jaxgen's network."""
-    from jaxgen.models.esrgan.rrdbnet import RRDBNet
-    from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
-    from jaxgen.models.swift_srgan.generator import SwiftGenerator
-
-    networks = {net.__name__: net for net in (RRDBNet, SRVGGNetCompact, SwiftGenerator)}
-    return networks[name](dtype=dtype)
-
-
-def torch_network(name: str) -> Any:
-    """The same network in PyTorch, written for this benchmark."""
-    return {
-        "RRDBNet": torch_rrdbnet,
-        "SRVGGNetCompact": torch_srvgg,
-        "SwiftGenerator": torch_swift,
-    }[name]()
-
-
-def torch_rrdbnet() -> Any:
-    import torch
-    from torch import nn
-    from torch.nn.functional import interpolate
-
-    def conv(c: int, n: int) -> Any:
-        return nn.Conv2d(c, n, 3, 1, 1)
-
-    class DenseBlock(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convs = nn.ModuleList(conv(64 + 32 * i, 32) for i in range(4))
-            self.last = conv(192, 64)
-            self.act = nn.LeakyReLU(0.2, inplace=True)
-
-        def forward(self, x):
-            seen = [x]
-            for layer in self.convs:
-                seen.append(self.act(layer(torch.cat(seen, 1))))
-            return x + 0.2 * self.last(torch.cat(seen, 1))
-
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(DenseBlock(), DenseBlock(), DenseBlock())
-
-        def forward(self, x):
-            return x + 0.2 * self.body(x)
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first = conv(3, 64)
-            self.body = nn.Sequential(*(Residual() for _ in range(23)), conv(64, 64))
-            self.ups = nn.ModuleList([conv(64, 64), conv(64, 64)])
-            self.hr, self.last = conv(64, 64), conv(64, 3)
-            self.act = nn.LeakyReLU(0.2, inplace=True)
-
-        def forward(self, x):
-            x = self.first(x)
-            x = x + self.body(x)
-            for up in self.ups:
-                x = self.act(up(interpolate(x, scale_factor=2, mode="nearest")))
-            return self.last(self.act(self.hr(x)))
-
-    return Network()
-
-
-def torch_srvgg() -> Any:
-    from torch import nn
-    from torch.nn.functional import interpolate
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            layers: list[Any] = [nn.Conv2d(3, 64, 3, 1, 1), nn.PReLU(64)]
-            for _ in range(16):
-                layers += [nn.Conv2d(64, 64, 3, 1, 1), nn.PReLU(64)]
-            self.body = nn.Sequential(*layers, nn.Conv2d(64, 48, 3, 1, 1), nn.PixelShuffle(4))
-
-        def forward(self, x):
-            return self.body(x) + interpolate(x, scale_factor=4, mode="nearest")
-
-    return Network()
-
-
-def torch_swift() -> Any:
-    from torch import nn
-
-    def separable(c: int, n: int, kernel: int, bias: bool) -> list[Any]:
-        deep = nn.Conv2d(c, c, kernel, 1, kernel // 2, groups=c, bias=bias)
-        return [deep, nn.Conv2d(c, n, 1, bias=bias)]
-
-    def normed() -> list[Any]:
-        return [*separable(64, 64, 3, bias=False), nn.BatchNorm2d(64)]
-
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(*normed(), nn.PReLU(64), *normed())
-            self.unused = nn.PReLU(64)  # the original has it and never applies it
-
-        def forward(self, x):
-            return x + self.body(x)
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first = nn.Sequential(*separable(3, 64, 9, bias=True), nn.PReLU(64))
-            self.trunk = nn.Sequential(*(Residual() for _ in range(16)), *normed())
-            self.unused = nn.PReLU(64)
-            ups: list[Any] = []
-            for _ in range(2):
-                ups += [*separable(64, 256, 3, bias=True), nn.PixelShuffle(2), nn.PReLU(64)]
-            self.ups = nn.Sequential(*ups)
-            self.last = nn.Sequential(*separable(64, 3, 9, bias=True), nn.Tanh())
-
-        def forward(self, x):
-            x = self.first(x)
-            return (self.last(self.ups(x + self.trunk(x))) + 1) / 2
-
-    return Network()
-
-
 # ---------------------------------------------------------------------------------------- memory
 
 
@@ -182,16 +59,10 @@ def step_memory(remat: bool) -> dict[str, Any]:
     high = jax.ShapeDtypeStruct((16, 128, 128, 3), jnp.float32)
     params = jax.eval_shape(net.init, jax.random.key(0), low)["params"]
 
-    def step(params, opt, low, high):
-        def loss(params):
-            return jnp.mean(jnp.abs(net.apply({"params": params}, low) - high))
-
-        updates, opt = optimizer.update(jax.grad(loss)(params), opt)
-        return optax.apply_updates(params, updates), opt
-
+    step = networks.training_step(net, optimizer, "l1")
+    state = (params, {}, jax.eval_shape(optimizer.init, params))
     begin = time.perf_counter()
-    state = (params, jax.eval_shape(optimizer.init, params))
-    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*state, low, high).compile()
+    compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*state, low, high).compile()
     return {
         "remat": remat,
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
@@ -277,12 +148,14 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="RRDBNet's step with batch 16 on a CPU")
     parser.add_argument("--only", help='"memory", or part of a network\'s name')
     args = parser.parse_args()
+    if args.into and args.only:
+        parser.error("--into takes the whole table: leave out --only")
     if args.worker == "memory":
         name, _, value = args.case.rstrip(")").partition("(")
         answer = {"state_memory": state_memory, "step_memory": step_memory}[name](json.loads(value))
         return print(json.dumps(answer))
     if args.worker:
-        return networks.run_worker(args, jax_network, torch_network)
+        return networks.run_worker(args)
     gpu = common.on_gpu()
     only = (args.only or "").lower()
     cases = [case for case in CASES if only in case.network.lower()]
@@ -295,13 +168,13 @@ def main() -> None:
         cases = [*small, *(case for case in heavy if case in cases)]
     dtype = "bfloat16" if gpu else "float32"
     cases = [dataclasses.replace(case, dtype=dtype) for case in cases]
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"machine": common.machine()}
+    text = ""
     if cases:
-        report = networks.compare_all("benchmarks.sr", cases, 3 if args.quick else 11, gpu)
+        report, text = networks.compare_all("benchmarks.sr", cases, 3 if args.quick else 11, gpu)
     if only in "memory":
         report["memory"] = memory(only_state=args.quick)
-    if args.json:
-        common.write_json(args.json, report)
+    common.finish(report, args.json, text, args.into)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Paper SRResNet in jaxgen against the same network in PyTorch, and the time to the first step.
+"""Paper SRResNet in jaxgen against its rivals, and the time to the first step.
 
     python -m benchmarks.srgan [--quick] [--json benchmarks/results/srgan_cpu.json]
 
 Training step: batch 16, 24x24 -> 96x96, mean squared error, Adam. Inference: one 128x128 picture
-to 512x512. Each framework runs in its own process and they are timed in turn; the ratio is
-jaxgen's median over that of PyTorch's best: either memory layout, its OpenMP threads spinning (the
-default) or sleeping (OMP_WAIT_POLICY=passive) between their loops. On a GPU: bfloat16 against
-torch.compile + autocast + channels-last.
+to 512x512. Rivals (`benchmarks.rivals`): PyTorch in either memory layout, its OpenMP threads
+spinning (the default) or sleeping between their loops; torch.compile; for inference ONNX Runtime
+and OpenVINO too. All have jaxgen's weights, and their pictures (in training: the losses of two
+steps) must be jaxgen's. On a CPU each has two threads. Each runs in its own process and they are
+timed in turn; the ratio is jaxgen's median over that of the best rival. On a GPU: bfloat16 against
+autocast + channels-last, eager and compiled.
 
 Run it on a quiet machine: where other programs want the cores, spinning threads make PyTorch up to
-four times slower, and a ratio measured then flatters jaxgen. The CPU-time ratio (to PyTorch's
-least CPU time) suffers less. `of matmul rate` counts direct convolution's operations; Winograd
-needs fewer, so it may pass 1.
+four times slower, and a ratio measured then flatters jaxgen. The CPU-time ratio (to the rivals'
+least CPU time) suffers less. `of rate`, of that of a large matrix product, counts direct
+convolution's operations; Winograd needs fewer, so it may pass 1.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks import common, networks
 from benchmarks.networks import Case
@@ -34,50 +35,6 @@ CASES = {
     "train": Case("SRResNet", "train", batch=16, size=24, parameters=1_550_659),
     "infer": Case("SRResNet", "infer", batch=1, size=128, parameters=1_550_659),
 }
-
-
-def jax_network(name: str, dtype: str) -> Any:
-    """jaxgen's SRResNet."""
-    from jaxgen.models.srgan.generator import SRResNet
-
-    return SRResNet(dtype=dtype)
-
-
-def torch_network(name: str) -> Any:
-    """The paper's SRResNet in PyTorch."""
-    from torch import nn
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(
-                nn.Conv2d(64, 64, 3, 1, 1),
-                nn.BatchNorm2d(64),
-                nn.PReLU(64),
-                nn.Conv2d(64, 64, 3, 1, 1),
-                nn.BatchNorm2d(64),
-            )
-
-        def forward(self, x):
-            return x + self.body(x)
-
-    class Generator(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Sequential(nn.Conv2d(3, 64, 9, 1, 4), nn.PReLU(64))
-            self.trunk = nn.Sequential(
-                *(Block() for _ in range(16)), nn.Conv2d(64, 64, 3, 1, 1), nn.BatchNorm2d(64)
-            )
-            stages = []
-            for _ in range(2):
-                stages += [nn.Conv2d(64, 256, 3, 1, 1), nn.PixelShuffle(2), nn.PReLU(64)]
-            self.tail = nn.Sequential(*stages, nn.Conv2d(64, 3, 9, 1, 4))
-
-        def forward(self, x):
-            x = self.head(x)
-            return self.tail(x + self.trunk(x))
-
-    return Generator()
 
 
 def first_step(config: str) -> dict[str, float]:
@@ -133,15 +90,14 @@ def main() -> None:
     parser.add_argument("--first-step-config", default="configs/srgan.py", help="its own config")
     args = parser.parse_args()
     if args.worker:
-        return networks.run_worker(args, jax_network, torch_network)
+        return networks.run_worker(args)
     gpu = common.on_gpu()
     dtypes = ["bfloat16"] if gpu else ["float32"] if args.quick else ["float32", "bfloat16"]
     cases = [dataclasses.replace(case, dtype=d) for d in dtypes for case in CASES.values()]
-    report = networks.compare_all("benchmarks.srgan", cases, 3 if args.quick else 11, gpu)
+    report, text = networks.compare_all("benchmarks.srgan", cases, 3 if args.quick else 11, gpu)
     report["first_step"] = first_step(args.first_step_config)
     print("\nfirst step: " + json.dumps(report["first_step"]))
-    if args.json:
-        common.write_json(args.json, report)
+    common.finish(report, args.json, text, args.into)
 
 
 if __name__ == "__main__":
