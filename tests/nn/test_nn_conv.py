@@ -211,7 +211,7 @@ def test_gradient_penalty_of_several_inputs_equals_float64():
 
 
 def test_the_input_of_a_1x1_convolution_is_computed_once():
-    """XLA computed it again for the kernel's gradient, transposed: a tenth of Swift-SRGAN's step."""
+    """XLA computed it again for the kernel's gradient, transposed: slow in separable layers."""
     x, kernel = numbers(0, 2, 8, 8, 16), numbers(1, 1, 1, 16, 24)
 
     def loss(x, kernel):
