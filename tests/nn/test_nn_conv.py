@@ -64,7 +64,7 @@ def test_forward_and_both_gradients_equal_float64(name):
     assert_close(dk, in_float64(gradient(1), x, kernel, g))
 
 
-@pytest.mark.parametrize("name", ["oblique", "edge_out", "small", "few_out", "few_in"])
+@pytest.mark.parametrize("name", ["oblique", "edge_out", "small", "few_out", "few_in", "point"])
 def test_gradient_penalty_equals_plain_convolution(name):
     """Second order: gradients of |d loss / dx|^2 with respect to kernel and input."""
     x, kernel, _ = arrays(name)
@@ -186,6 +186,39 @@ def test_several_inputs_equal_their_concatenation(size, channels, monkeypatch):
     variables = layer.init(jax.random.key(0), xs)
     whole = layer.apply(variables, jnp.concatenate(xs, axis=-1))
     assert_close(layer.apply(variables, xs), whole)
+
+
+def test_gradient_penalty_of_several_inputs_equals_float64():
+    """Second order by Winograd throughout."""
+    xs = [numbers(i, 1, 23, 21, 64) for i in range(2)]
+    kernel = numbers(7, 3, 3, 128, 96)
+
+    def penalty(conv):
+        def loss(xs, k):
+            return jnp.sum(jnp.sin(conv(xs, k) / 20))
+
+        return lambda a, b, k: sum(
+            jnp.sum(d**2) for d in jax.tree.leaves(jax.grad(loss, argnums=(0, 1))([a, b], k))
+        )
+
+    def plain(xs, k):
+        return reference(jnp.concatenate(xs, axis=-1), k)
+
+    got = jax.jit(jax.grad(penalty(conv2d), argnums=(0, 1, 2)))(*xs, kernel)
+    wanted = in_float64(jax.grad(penalty(plain), argnums=(0, 1, 2)), *xs, kernel)
+    for a, b in zip(got, wanted, strict=True):
+        assert_close(a, b, 3e-5)
+
+
+def test_the_input_of_a_1x1_convolution_is_computed_once():
+    """XLA computed it again for the kernel's gradient, transposed: slow in separable layers."""
+    x, kernel = numbers(0, 2, 8, 8, 16), numbers(1, 1, 1, 16, 24)
+
+    def loss(x, kernel):
+        return jnp.sum(conv2d(jnp.sin(x), kernel) ** 2)
+
+    program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile()
+    assert program.as_text().count(" sine(") == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 5, 7), (1, 1, 1), (3, 50, 47)])

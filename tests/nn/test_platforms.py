@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import export
 
@@ -74,6 +75,26 @@ def test_cpus_get_their_own_ways_without_a_branch(name):
     there, products = counts(lowered(f, arrays, "cpu"))
     assert there < 3 * convolutions or products
     assert not re.search(r"\bconditional\(", jax.jit(f).lower(*arrays).compile().as_text())
+
+
+@pytest.mark.parametrize("name", ["point", "few_out", "thinned", "separable", "transposed"])
+def test_one_by_one_under_vmap_equals_the_batch(name):
+    layer, (picture, *kernels), _ = LAYERS[name]
+    keys = jax.random.split(jax.random.key(0), 1 + len(kernels))
+    x, *kernels = (
+        jax.random.normal(key, s.shape) for key, s in zip(keys, (picture, *kernels), strict=True)
+    )
+
+    def gradients(x, *kernels):
+        return jax.grad(lambda *arrays: jnp.sum(jnp.sin(layer(*arrays))), range(1 + len(kernels)))(
+            x, *kernels
+        )
+
+    each = jax.vmap(gradients, in_axes=(0, *[None] * len(kernels)))(x[:, None], *kernels)
+    whole = gradients(x, *kernels)
+    np.testing.assert_allclose(each[0][:, 0], whole[0], atol=1e-4 * jnp.abs(whole[0]).max())
+    for a, b in zip(each[1:], whole[1:], strict=True):
+        np.testing.assert_allclose(a.sum(0), b, atol=1e-4 * jnp.abs(b).max())
 
 
 def test_gradient_penalties_too():

@@ -10,8 +10,7 @@ noise, the largest error over the largest output is 1.3e-6 (0, +-1, +-2: 4.6e-6;
 0.8e-6), and the rms error 7.5e-7 (1.6e-6; 4.3e-7).
 
 Large pictures are processed in bands of block rows, which bounds the memory and keeps the
-transformed blocks near the cache: for 64 -> 256 channels at 16 x 48 x 48, 75 ms of CPU time in
-bands, 146 ms at once, 111 ms by XLA's convolution (the machine of `jaxgen.nn.conv`).
+transformed blocks near the cache: twice as fast as at once (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -118,8 +117,8 @@ def _transformed_input(x: jax.Array) -> list[jax.Array]:
 def _transformed_kernel(kernel: jax.Array) -> list[jax.Array]:
     """kernel (3, 3, c, n) -> GROUPS of (36 / GROUPS, c, n), points of columns first.
 
-    By additions: as products with the 6x3 matrix of the transform XLA took 25 ms for 256 -> 256
-    channels, as long as the convolution of 16 x 8 x 8; so it takes 4.
+    By additions: as products with the 6x3 matrix of the transform it takes XLA as long as a whole
+    convolution of 16 x 8 x 8 pixels.
     """
     rows = jnp.stack(_kernel_transform(*kernel))  # (6 of rows, 3 columns, c, n)
     columns = _kernel_transform(*(rows[:, j] for j in range(3)))  # for each (6 of rows, c, n)
