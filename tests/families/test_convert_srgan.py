@@ -56,7 +56,7 @@ def test_radius_is_how_far_a_pixel_looks(module):
     x = jnp.zeros((1, 8, 8, 3))
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
     verb = upscale_verb(module, module.scale)
-    assert reach.true_radius(verb, reach.lively(shapes)) == verb.radius
+    assert reach.true_radius(verb, {"g": reach.lively(shapes)}) == verb.radius
 
 
 # ------------------------------------------------------------------------- the originals in torch
@@ -204,7 +204,7 @@ def check(torch, layout, module, forward, sizes, centred=False):
     with torch.inference_mode():
         theirs = forward(image) if centred else 2 * forward((image + 1) / 2) - 1
     theirs = theirs.permute(0, 2, 3, 1).numpy()
-    ours = jax.jit(verbs(config)["upscale"].apply)(variables, x)
+    ours = jax.jit(verbs(config)["upscale"].apply)({"g": variables}, x, None)
     assert ours.shape == theirs.shape == (2, 12 * sizes["scale"], 10 * sizes["scale"], 3)
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
 
@@ -254,7 +254,7 @@ def test_msrresnet_equals_basicsr_s_arrays(fixtures_dir):
     assert sizes == {"features": 16, "blocks": 2, "scale": 4}
     config = layout.config(sizes)
     variables = weights.convert(tensors, layout.rules(sizes), layout.expected(config))
-    ours = (np.asarray(verbs(config)["upscale"].apply(variables, 2 * x - 1)) + 1) / 2
+    ours = (np.asarray(verbs(config)["upscale"].apply({"g": variables}, 2 * x - 1, None)) + 1) / 2
     assert np.abs(ours - y).max() <= 1e-5 * np.abs(y).max()
 
 

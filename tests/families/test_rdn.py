@@ -225,7 +225,7 @@ def test_port_is_read_computed_and_written_back(name, scale):
     x = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
     theirs = torch_rdn(torch, state, KEYS[name], sizes, x * value_range).numpy() / value_range
     picture = jnp.asarray(x.numpy().transpose(0, 2, 3, 1)) * 2 - 1
-    ours = jax.jit(verbs(config)["upscale"].apply)(variables, picture)
+    ours = jax.jit(verbs(config)["upscale"].apply)({"g": variables}, picture, None)
     ours = (np.asarray(ours) + 1) / 2
     ours = ours.transpose(0, 3, 1, 2)
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max(), rtol=0)

@@ -392,8 +392,8 @@ def test_stage_two_trains_its_own_nets_alone_and_sees_stage_one_as_it_draws():
     read = verb.embed(held, example["tokens"], example["mask"])
     z = jnp.asarray(rng.normal(size=(4, *verb.noise)), jnp.float32)
     draw = jax.jit(verb.draw)
-    pictures, masks = draw(held, read, z)
+    pictures, masks = draw(held, read, z, None)
     assert (pictures.shape, masks) == ((4, 16, 16, 3), ())
     for part in (slice(0, 8), slice(8, 16), slice(16, 24)):
-        other, _ = draw(held, read, z.at[:, part].multiply(-1.0))
+        other, _ = draw(held, read, z.at[:, part].multiply(-1.0), None)
         assert float(jnp.abs(other - pictures).max()) > 0, part

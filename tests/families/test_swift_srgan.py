@@ -77,7 +77,7 @@ def test_fixture_parity(fixture):
     config, variables = converted(GENERATOR, state)
     assert GENERATOR.sizes(state) == {"features": 16, "blocks": 2, "edge_kernel": 9, "scale": 4}
     ours = jax.jit(verbs(config)["upscale"].apply)(
-        variables, jnp.asarray(x.transpose(0, 2, 3, 1)) * 2 - 1
+        {"g": variables}, jnp.asarray(x.transpose(0, 2, 3, 1)) * 2 - 1, None
     )
     ours = (np.asarray(ours).transpose(0, 3, 1, 2) + 1) / 2
     np.testing.assert_allclose(ours, y, atol=1e-5 * np.abs(y).max(), rtol=0)
@@ -109,7 +109,7 @@ def test_a_file_of_the_original_s_x8_is_known_as_x16(fixture):
     config, variables = converted(GENERATOR, state)
     assert config.data.scale == 16
     picture = jax.ShapeDtypeStruct((1, 4, 4, 3), jnp.float32)
-    upscaled = jax.eval_shape(verbs(config)["upscale"].apply, variables, picture)
+    upscaled = jax.eval_shape(verbs(config)["upscale"].apply, {"g": variables}, picture, None)
     assert upscaled.shape == (1, 64, 64, 3)
 
 
