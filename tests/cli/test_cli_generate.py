@@ -226,7 +226,7 @@ def test_models_lists_both_kinds(model, enlarger, jaxgen_command, monkeypatch, t
     assert "whole 0.875" in lines["dfgan_shapes"]
     assert "colour" not in lines["dfgan_shapes"]
     assert "upscale" in lines["srgan_x4"]
-    assert " x4 " in lines["srgan_x4"]
+    assert "upscale (scale 4)" in lines["srgan_x4"]
     assert jaxgen_command("generate", "a red circle", "-o", "o.png")[0] == 0  # the default
 
 
