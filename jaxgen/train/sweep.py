@@ -25,7 +25,14 @@ from typing import Any
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.train.sweep_results import report
-from jaxgen.train.sweep_study import FOLDER, SURPLUS, SharedStudy, Sweep, load_optuna
+from jaxgen.train.sweep_study import (
+    FOLDER,
+    SURPLUS,
+    SharedStudy,
+    Sweep,
+    load_optuna,
+    storage_failure,
+)
 
 KINDS = ("choice", "int", "float", "log")
 WARMUP_EVALUATIONS = 1  # of a trial, before it may be pruned
@@ -90,14 +97,15 @@ def run(sweep: Sweep, trials: int, seed: int = 0, say: Callable[[str], None] = p
       KeyboardInterrupt: Ctrl-C or SIGTERM; the running trial's state is saved, and it is asked for
         again.
     """
-    optuna = load_optuna()
+    load_optuna()
     _check(sweep)
     shared = SharedStudy(sweep, seed)
     try:
         _work(sweep, shared, trials, say)
         report(sweep, shared.study)
-    except optuna.exceptions.StorageInternalError as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+    except Exception as error:
+        if (cause := storage_failure(error)) is None:
+            raise
         raise UserError(
             f"{shared.where} does not answer ({cause}); the same command goes on"
         ) from error

@@ -259,6 +259,23 @@ def _shown(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
+def storage_failure(error: BaseException) -> str | None:
+    """What a storage failed of, in a line; None if the error is of something else.
+
+    Optuna (5.0) meets a lost database with an error of its own, in whose context the cause is.
+    """
+    import optuna
+    import sqlalchemy.exc
+
+    kinds = optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kinds):
+            return _cause(seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def _cause(error: BaseException) -> str:
     """One line, and what to do where a driver is missing."""
     cause = error

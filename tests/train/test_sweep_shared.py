@@ -206,6 +206,32 @@ def test_bad_storages_get_one_line(tmp_path, storage, message):
     assert "secret" not in str(caught.value)
 
 
+def test_a_storage_that_is_lost_gets_one_line(tmp_path, monkeypatch):
+    """Optuna itself ends in an UnboundLocalError then."""
+    file = tmp_path / "study"
+
+    def train(config, workdir, watch=None):
+        file.unlink()
+        file.mkdir()
+        return loop.Result(1, {"score": 1.0})
+
+    monkeypatch.setattr(loop, "train", train)
+    with pytest.raises(
+        UserError, match=r"study does not answer \(.*; the same command goes on"
+    ) as e:
+        sweeps.run(sweep_process.of(tmp_path / "sweep", f"sqlite:///{file}"), 2)
+    assert "\n" not in str(e.value)
+
+
+def test_an_error_of_the_training_stays_what_it_is(tmp_path, monkeypatch):
+    def train(config, workdir, watch=None):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(loop, "train", train)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        sweeps.run(sweep_process.of(tmp_path / "sweep", ""), 1)
+
+
 def test_a_password_is_not_shown(tmp_path):
     shown = sweep_study._shown("postgresql+psycopg://me:secret@host:5432/db")
     assert shown == "postgresql+psycopg://me:***@host:5432/db"
