@@ -58,6 +58,32 @@ run() {
   "$@"
 }
 
+# requeued COMMAND...: runs COMMAND, a job step of Slurm. At SIGUSR1, which comes before the time
+# limit (#SBATCH --signal=B:USR1@...), its processes get SIGTERM to save and end, and the job goes
+# back into the queue. (With several processes JAX's own service listens, and to SIGTERM alone.)
+requeued() {
+  local code warned=0 child
+  if [ "$DRY_RUN" = 1 ]; then
+    run "$@"
+    return
+  fi
+  trap 'warned=1; run scancel --signal=TERM "$SLURM_JOB_ID" || true' USR1
+  # At a preemption Slurm itself ends the steps and requeues the job; this shell waits for the save.
+  trap : TERM
+  run "$@" &
+  child=$!
+  # A trap ends `wait` early: wait until the child is gone, then for its own exit status.
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
+  code=0
+  wait "$child" || code=$?
+  [ "$warned" = 1 ] || return "$code"
+  case $code in
+    # Saved and stopped; or ended by the signal, and what is done is in whole files.
+    0 | 130 | 143) run scontrol requeue "$SLURM_JOB_ID" ;;
+    *) return "$code" ;;
+  esac
+}
+
 # need_value FLAG [VALUE]: dies unless FLAG is followed by a value.
 need_value() {
   [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a value; see --help"

@@ -21,6 +21,16 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the numbers to this file.")
 ]
 
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Only the K-th of N equal shares, as 3/16. Shares may run at the same time, on many "
+        "machines, and again.",
+    ),
+]
+
 
 def console() -> Any:
     """Rich's console; where the output is a pipe, lines are not broken at 80 columns."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import console, interruptible, pair
+from jaxgen.cli.common import ShardText, console, interruptible, pair
 from jaxgen.errors import UserError
 
 # Of a text-to-image model's many metrics those that say most; other models show their first.
@@ -48,6 +48,10 @@ def prepare(
             "features for data.embeddings."
         ),
     ],
+    parts: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="With --join: the shares' files."),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where to put it; default: the user's TFDS folder.")
     ] = None,
@@ -74,19 +78,39 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file.", rich_help_panel=FEATURES)
     ] = None,
+    shard: ShardText = None,
+    join: Annotated[
+        bool,
+        typer.Option("--join", help="Put the shares' files together.", rich_help_panel=FEATURES),
+    ] = False,
 ) -> None:
     """Make data ready for training: a dataset, downloaded or drawn, or captions' features.
 
-    Datasets become array_record files, without TensorFlow.
+    Datasets become array_record files, without TensorFlow. Captions' features can be made by
+    shares, `--shard 1/16 -o parts/1` and so on; then `jaxgen prepare embeddings --join parts/* -o
+    FILE`.
     """
+    if parts and not join:
+        raise UserError(f"unexpected {parts[0]}: files are given with --join alone")
+    if name == "embeddings" and join:
+        if config or model or set_ or shard is not None or data_dir is not None or out is None:
+            raise UserError("give: jaxgen prepare embeddings --join FILE... -o FILE")
+        from jaxgen.runs import precompute
+
+        print(f"{out.expanduser()}  {precompute.join(parts or [], out):,} captions")
+        return
     if name == "embeddings":
         if config is None or model is None or out is None or data_dir is not None:
             raise UserError(
                 "give: jaxgen prepare embeddings --config FILE --model RUN -o FILE, and no "
                 "--data-dir"
             )
-        _prepare_embeddings(config, dict(pair(text) for text in set_ or []), model, out)
+        _prepare_embeddings(config, dict(pair(text) for text in set_ or []), model, out, shard)
         return
+    if join or shard is not None:
+        raise UserError(
+            f"only `embeddings` can be made by shares: prepare {name} once, before all that read it"
+        )
     if config or model or out or set_:
         raise UserError("--config, --set, --model and --out are for `jaxgen prepare embeddings`")
     from jaxgen.data.tfds import prepare_tfds
@@ -94,12 +118,16 @@ def prepare(
     print(f"prepared: {prepare_tfds(name, data_dir or '')}")
 
 
-def _prepare_embeddings(config: str, overrides: dict[str, Any], model: str, out: Path) -> None:
+def _prepare_embeddings(
+    config: str, overrides: dict[str, Any], model: str, out: Path, shard: str | None
+) -> None:
     from tqdm import tqdm
 
     from jaxgen import config as configs
+    from jaxgen.data.shard import read_shard
     from jaxgen.runs import precompute as text_features
 
+    share = None if shard is None else read_shard(shard)
     wanted = configs.load(config, overrides)
     tower = text_features.of_model(model)
     # disable=None: no bar where stderr is not a terminal.
@@ -110,8 +138,11 @@ def _prepare_embeddings(config: str, overrides: dict[str, Any], model: str, out:
             bar.total = total
             bar.update(done - bar.n)
 
-        count = text_features.write(wanted, tower, out, moved)
+        count = text_features.write(wanted, tower, out, moved, share)
     print(f"{out.expanduser()}  {count:,} captions  by {tower.about['encoder']}")
+    if share is not None:
+        print(f"share {share}; all together: jaxgen prepare embeddings --join FILE... -o FILE")
+        return
     print(
         f"train from it: --config.data.embeddings={out} --config.model.text.trained_by=none "
         f"--config.model.damsm_steps=0 --config.train.init_from.text={model}"

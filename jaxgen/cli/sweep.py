@@ -31,6 +31,16 @@ def sweep(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Config value of all trials; repeatable."),
     ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Where processes and machines share the study: a database "
+            "(postgresql+psycopg://USER@HOST/DATABASE, or sqlite:///FILE on one machine), or the "
+            "path of a journal file in a folder that all see. All give the same --out name. "
+            "Default: a SQLite file in the sweep's folder.",
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of the choice of values.")] = 0,
 ) -> None:
     """Search for good settings: trains the config with values that Optuna chooses from a space.
@@ -42,6 +52,8 @@ def sweep(
     from jaxgen import config as configs
     from jaxgen.log import setup
     from jaxgen.train import sweep as sweeps
+    from jaxgen.train import sweep_results as results
+    from jaxgen.train.sweep_study import Sweep
 
     setup()
     overrides = dict(pair(text) for text in set_ or [])
@@ -54,23 +66,24 @@ def sweep(
         )
     file, _, variant = config.partition(":")
     name = Path(file).stem + (f"-{variant}" if variant else "")
-    wanted = sweeps.Sweep(
+    wanted = Sweep(
         config=config,
         space=sweeps.read_space(space),
         metric=metric,
         mode=mode or loaded.train.best_mode,
         folder=(out or Path("runs") / f"sweep-{name}").expanduser(),
         overrides=overrides,
+        storage=storage,
     )
     with interruptible():
         study = sweeps.run(wanted, trials, seed)
-    _print_table(wanted, sweeps.rows(wanted, study))
-    best = sweeps.best_values(wanted, study)
+    _print_table(wanted, results.rows(wanted, study))
+    best = results.best_values(wanted, study)
     if best is None:
         raise UserError("no trial was finished")
     flags = " ".join(f"--config.{key}={value}" for key, value in best["overrides"].items())
     print(f"best: python -m jaxgen.main --config={config} {flags}")
-    print(f"its run: {wanted.folder / best['folder']}; all: {wanted.folder / sweeps.TABLE}")
+    print(f"its run: {wanted.folder / best['folder']}; all: {wanted.folder / results.TABLE}")
 
 
 def _print_table(wanted: Any, found: list[dict[str, Any]]) -> None:

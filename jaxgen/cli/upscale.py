@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import DEFAULT_MODEL, interruptible
+from jaxgen.cli.common import DEFAULT_MODEL, ShardText, interruptible
 from jaxgen.errors import UserError
 
 
@@ -92,6 +92,7 @@ def upscale(
     format: Annotated[
         Format | None, typer.Option(help="File format; by default OUT's, else png.")
     ] = None,
+    shard: ShardText = None,
     overwrite: Annotated[
         bool, typer.Option(help="Replace pictures that are there; otherwise they are left out.")
     ] = False,
@@ -100,9 +101,12 @@ def upscale(
 
     Gray stays gray, transparency is kept (PNG, WebP), EXIF rotation is applied.
 
+    With --shard every share writes its own pictures into the same OUT.
+
     A picture that can't be read is named and the others are done; exit code 1. The same command
     again goes on where an interrupted one stopped.
     """
+    from jaxgen.data.shard import read_shard
     from jaxgen.verbs.files import check_writable, fatal, naming
     from jaxgen.verbs.upscale.files import plan_outputs, upscale_files
 
@@ -110,12 +114,18 @@ def upscale(
         raise UserError("--scale must be a number")
     if prompt is None and (show_attention or strength is not None):
         raise UserError(f"{'--show-attention' if show_attention else '--strength'} needs --prompt")
+    share = read_shard(shard) if shard is not None else None
     out = out.expanduser()
     jobs = plan_outputs(photos, out, format.value if format else None)
     single = len(jobs) == 1
-    if not overwrite and single and jobs[0][1].exists():
+    if not overwrite and single and not share and jobs[0][1].exists():
         raise UserError(f"{jobs[0][1]} exists; give --overwrite to replace it")
     check_writable(jobs[0][1].parent if single else out)
+    if share is not None:
+        jobs = share.of(jobs)
+        if not jobs:
+            print(f"share {share} is empty: there are fewer pictures than shares")
+            return
 
     from tqdm import tqdm
 

@@ -5,8 +5,10 @@ The console is the caller's: `rich.console.Console()` in a notebook.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +98,20 @@ def _number(value: float) -> str:
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
-    """JSON; infinities and NaN, which JSON has not, as null. UserError if it can't be written."""
+    """JSON, whole or not at all; infinities and NaN, which JSON has not, as null.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.write_text(json.dumps(finite(report), indent=2) + "\n")
+        part.write_text(json.dumps(finite(report), indent=2) + "\n")
+        os.replace(part, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def finite(value: Any) -> Any:

@@ -9,7 +9,7 @@ A run's evaluation, `jaxgen eval upscale` and a notebook measure by the same tab
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,6 +117,20 @@ def chosen(asked: Mapping[str, Sequence[Path]] | None = None) -> dict[str, Measu
     return found
 
 
+def named(number: str) -> Measure:
+    """The measure that a number such as "lpips_alex" is of, without its function, to show it.
+
+    Raises:
+      UserError: there is no such measure.
+    """
+    for name, measure in MEASURES.items():
+        if number == name:
+            return measure
+        if measure.load is not None and number.startswith(f"{name}_"):
+            return measure._replace(head=f"{measure.head}-{number.removeprefix(f'{name}_')}")
+    raise UserError(f"no measure {number!r}; there are {', '.join(MEASURES)}")
+
+
 # ------------------------------------------------------------------------------------- measuring
 
 
@@ -154,13 +168,27 @@ def measure(
       UserError: a measure that there is not, no pictures, or one that can't be measured, by name.
     """
     measures = chosen(asked)
-    images: list[dict[str, Any]] = []
+    return averaged(list(measured(upscale, pairs, measures, shave, gray)), measures)
+
+
+def measured(
+    upscale: Upscaling | None,
+    pairs: Iterable[Pair],
+    measures: Mapping[str, Measure],
+    shave: int | None = None,
+    gray: str = "keep",
+) -> Iterator[dict[str, Any]]:
+    """One of `Scores.images` after the other; see `measure` for the arguments and errors."""
     for name, low, high in pairs:
         try:
             _, scores = compare(upscale, low, high, measures, shave, gray)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
-        images.append({"name": name, **scores})
+        yield {"name": name, **scores}
+
+
+def averaged(images: list[dict[str, Any]], measures: Mapping[str, Measure]) -> Scores:
+    """With the mean over the pictures, exact to the last bit in any order; UserError for none."""
     if not images:
         raise UserError("there are no pictures to measure")
     mean = {
@@ -168,7 +196,7 @@ def measure(
         for kind, values in images[0].items()
         if kind != "name"
     }
-    return Scores(images, mean, measures)
+    return Scores(images, mean, dict(measures))
 
 
 def compare(

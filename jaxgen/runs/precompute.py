@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
+from jaxgen.data.shard import Shard, digest
 from jaxgen.errors import UserError
 from jaxgen.weights.places import CONFIG, resolve
 
 BATCH = 256  # captions at a time
+_SHARE = "share"  # what a share's file says of itself besides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,7 @@ def write(
     tower: TextTower,
     path: str | os.PathLike,
     moved: Callable[[int, int], None] | None = None,
+    shard: Shard | None = None,
 ) -> int:
     """Writes the features of all training captions for `data.embeddings`; returns their number.
 
@@ -89,9 +94,11 @@ def write(
       config: a text-to-image config; of its `data` the source and what that needs are used.
       path: of the file; an older one is replaced.
       moved: called with (captions done, captions in all) after each batch.
+      shard: only this share of the captions, for `join`. A file that holds it already is left.
 
     Raises:
-      UserError: a config of other data, captions that cannot be read, a file that can't be written.
+      UserError: a config of other data, captions that cannot be read, a file that can't be written,
+        an empty share.
     """
     from jaxgen.data.captioned import section
     from jaxgen.data.captioned.records import open_records
@@ -102,14 +109,78 @@ def write(
     section.check(config.data)
     records = open_records(config.data, "train")
     # Equal ones once; the same order gives the same file.
-    texts = list(dict.fromkeys(text for captions in records.captions() for text in captions))
+    unlike: dict[bytes, str] = {}
+    for text in (text for captions in records.captions() for text in captions):
+        unlike.setdefault(embeddings.key(text), text)
+    texts = list(unlike.values())
+    batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+    about = dict(tower.about)
+    if shard is not None:
+        # Whole batches, so that the encoder computes the same as without shares.
+        total, batches = len(batches), shard.of(batches)
+        if not batches:
+            raise UserError(
+                f"share {shard} is empty: {len(texts)} captions are {total} batches; give at most "
+                f"{total} shares"
+            )
+        about[_SHARE] = {
+            "number": shard.number, "count": shard.count, "captions": digest(texts),
+        }  # fmt: skip
+        if Path(path).expanduser().is_file():
+            there = embeddings.Embeddings(path)
+            if there.about != about:
+                raise UserError(f"{path} holds other features or another share; give another -o")
+            return len(there)
+    count = sum(map(len, batches))
 
     def rows() -> Iterator[dict[str, Any]]:
-        for start in range(0, len(texts), BATCH):
-            part = texts[start : start + BATCH]
+        done = 0
+        for part in batches:
             for text, (words, sentence) in zip(part, tower.encode(part), strict=True):
                 yield {"caption": text, "words": words, "sentence": sentence}
+            done += len(part)
             if moved is not None:
-                moved(start + len(part), len(texts))
+                moved(done, count)
 
-    return embeddings.write(path, rows(), tower.about)
+    return embeddings.write(path, rows(), about)
+
+
+def join(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
+    """Puts the files of all shares together to the file of all captions; returns their number.
+
+    The file is the same as one made without shares, byte for byte.
+
+    Raises:
+      UserError: a file that holds no share, shares of several encoders or lists of captions, one
+        that is missing or comes twice, a file that can't be written.
+    """
+    from jaxgen.data.text import features as embeddings
+
+    if not paths:
+        raise UserError("--join needs the files of all shares")
+    first, about = "", {}
+    found: dict[int, Any] = {}
+    for name in map(str, paths):
+        part = embeddings.Embeddings(name)
+        share = part.about.pop(_SHARE, None)
+        if share is None:
+            raise UserError(f"{name} holds no share (jaxgen prepare embeddings --shard)")
+        number = share.pop("number")
+        if not found:
+            first, about = name, {**part.about, _SHARE: share}
+        if about != {**part.about, _SHARE: share}:
+            raise UserError(f"{name} and {first} are not of one encoder, data and count of shares")
+        if number in found:
+            raise UserError(f"{name} and {found[number].path} are the same share, {number}")
+        found[number] = part
+    count = about.pop(_SHARE)["count"]
+    if missing := [str(n) for n in range(1, count + 1) if n not in found]:
+        raise UserError(f"of {count} shares these are missing: {', '.join(missing[:20])}")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        turns = deque(found[number].rows() for number in range(1, count + 1))
+        while batch := list(islice(turns[0], BATCH)):
+            yield from batch
+            turns.rotate(-1)
+
+    return embeddings.write(path, rows(), about)

@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C ask the loop to save and stop, once; a second Ctrl-C stops at once."""
+"""SIGTERM, SIGUSR1 (Slurm's warning) and Ctrl-C ask the loop to save and stop, once.
+
+A second Ctrl-C stops at once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -39,4 +42,4 @@ class StopSignal:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
-        self.reason = "preempted" if number == signal.SIGTERM else "interrupted"
+        self.reason = "interrupted" if number == signal.SIGINT else "preempted"

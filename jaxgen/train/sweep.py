@@ -9,47 +9,34 @@ A space file holds values only, one entry per config key:
         "model.text.dropout": {"float": (0.0, 0.5)},
     }
 
-The study is a SQLite file beside the trials' runs. A sweep that was stopped goes on: finished
-trials count, and the one that was running goes on in its own folder, from its last checkpoint.
+A sweep that was stopped goes on: finished trials count, and the one that was running goes on in its
+own folder, from its last checkpoint. Several processes may share a study (`Sweep.storage`).
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import hashlib
 import importlib.util
-import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
-from jaxgen.log import log
+from jaxgen.train.sweep_results import report
+from jaxgen.train.sweep_study import (
+    FOLDER,
+    SURPLUS,
+    SharedStudy,
+    Sweep,
+    load_optuna,
+    storage_failure,
+)
 
-STUDY, TABLE, PLOT, BEST = "study.db", "trials.csv", "sweep.png", "best.json"
 KINDS = ("choice", "int", "float", "log")
-NAME = "jaxgen"  # of the study in its file
-# Trials, and evaluations of a trial, before pruning begins: the median of few says little.
-STARTUP_TRIALS, WARMUP_EVALUATIONS = 4, 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """What a sweep is: the config, the space, what counts, and where it is kept.
-
-    config: FILE.py or FILE.py:variant. space: see the module. metric: name of an evaluation's
-    metric. mode: "max" or "min". folder: the study, the trials' runs, the table and the plot.
-    """
-
-    config: str
-    space: Mapping[str, Mapping[str, Any]]
-    metric: str
-    mode: str
-    folder: Path
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+WARMUP_EVALUATIONS = 1  # of a trial, before it may be pruned
+POLL = 5.0  # seconds between looks at what other processes are at
 
 
 def read_space(path: str | Path) -> dict[str, dict[str, Any]]:
@@ -95,6 +82,9 @@ def _check_entry(key: str, entry: Any) -> None:
 def run(sweep: Sweep, trials: int, seed: int = 0, say: Callable[[str], None] = print) -> Any:
     """Runs trials until the study has `trials` finished ones; writes table, plot and best values.
 
+    Several processes may do so at one study: what the others finish counts, and what they are at
+    is waited for, as long as they live.
+
     Args:
       seed: of the sampler. Trials themselves have the config's `train.seed`.
       say: gets a line after each trial.
@@ -102,81 +92,140 @@ def run(sweep: Sweep, trials: int, seed: int = 0, say: Callable[[str], None] = p
     Returns: the optuna study.
 
     Raises:
-      UserError: Optuna is missing, the config or the space is wrong, the folder holds another
-        sweep, or all trials failed.
-      KeyboardInterrupt: Ctrl-C or SIGTERM; the running trial's state is saved.
+      UserError: Optuna is missing, the config, the space or the storage is wrong or gone, the
+        folder holds another sweep, or three trials in a row failed.
+      KeyboardInterrupt: Ctrl-C or SIGTERM; the running trial's state is saved, and it is asked for
+        again.
     """
-    optuna = _optuna()
+    load_optuna()
     _check(sweep)
-    study = _open(optuna, sweep, seed)
-    _retry_unfinished(optuna, study)
-    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    failures = 0
-    while sum(t.state in finished for t in study.trials) < trials:
-        trial = study.ask()
-        values = {key: _suggest(trial, key, entry) for key, entry in sweep.space.items()}
-        trial.set_user_attr("folder", str(_trial_folder(sweep, values)))
-        state, value, note = _one(optuna, sweep, trial, values)
-        study.tell(trial, value, state=state)
-        shown = "" if value is None else f"  {sweep.metric} {value:.4g}"
-        say(f"trial {trial.number}: {state.name.lower()}{shown}  {_brief(values)}{note}")
-        failures = failures + 1 if state == optuna.trial.TrialState.FAIL else 0
+    shared = SharedStudy(sweep, seed)
+    try:
+        _work(sweep, shared, trials, say)
+        report(sweep, shared.study)
+    except Exception as error:
+        if (cause := storage_failure(error)) is None:
+            raise
+        raise UserError(
+            f"{shared.where} does not answer ({cause}); the same command goes on"
+        ) from error
+    return shared.study
+
+
+def _work(sweep: Sweep, shared: SharedStudy, trials: int, say: Callable[[str], None]) -> None:
+    failures, told = 0, False
+    while True:
+        shared.free_dead()
+        finished = shared.finished()
+        if finished >= trials:
+            return
+        others = shared.running_elsewhere()
+        if finished + others >= trials:
+            if not told:
+                say(f"waiting for {others} trials of other processes")
+            told = True
+            time.sleep(POLL)
+            continue
+        told = False
+        one = _Trial(sweep, shared, trials)
+        try:
+            shared.study.optimize(one, n_trials=1, catch=(_FailedError,))
+        except KeyboardInterrupt:
+            if one.number is not None:
+                shared.again(shared.study.trials[one.number])
+            raise
+        if one.surplus:
+            continue
+        done = shared.study.trials[one.number]
+        state = done.state.name.lower()
+        shown = (
+            "" if done.value is None or state == "pruned" else f"  {sweep.metric} {done.value:.4g}"
+        )
+        say(f"trial {one.number}: {state}{shown}  {_brief(one.values)}{one.note}")
+        failures = failures + 1 if state == "fail" else 0
         if failures >= 3:
-            raise UserError(f"three trials in a row failed; the last: {note.strip()}")
-        report(sweep, study)
-    report(sweep, study)
-    return study
+            raise UserError(f"three trials in a row failed; the last: {one.note.strip()}")
+        report(sweep, shared.study)
 
 
-def _one(optuna, sweep: Sweep, trial, values) -> tuple[Any, float | None, str]:
-    """One training run: (state, metric, what to add to its line)."""
-    from jaxgen.train import loop
-    from jaxgen.train.tally import NonFiniteError
+class _FailedError(Exception):
+    """A trial whose values can't be, or whose training came to nothing."""
 
-    states = optuna.trial.TrialState
-    seen: list[float] = []
 
-    def watch(step: int, metrics: Mapping[str, float]) -> bool:
-        if sweep.metric not in metrics:
-            raise UserError(
-                f"--metric {sweep.metric}: the evaluation gives {', '.join(metrics) or 'nothing'}"
+class _Trial:
+    """One training run as Optuna's objective; afterwards `note` is what to add to its line."""
+
+    def __init__(self, sweep: Sweep, shared: SharedStudy, wanted: int):
+        self.sweep, self.shared, self.wanted = sweep, shared, wanted
+        self.number: int | None = None
+        self.values: dict[str, Any] = {}
+        self.surplus = False
+        self.note = ""
+        self._seen: list[float] = []
+
+    def __call__(self, trial: Any) -> float:
+        self.number = trial.number
+        self.shared.claim(trial)
+        if self.shared.is_surplus(trial.number, self.wanted):
+            self.surplus = True
+            trial.set_user_attr(SURPLUS, True)
+            raise _FailedError
+        self.values = {k: _suggest(trial, k, entry) for k, entry in self.sweep.space.items()}
+        name = Path(trial.user_attrs.get(FOLDER, f"trial_{trial.number:04d}")).name
+        if (same := self.shared.finished_with(trial.params)) is not None:
+            # A run is a function of its config: it would end as that one did.
+            trial.set_user_attr(FOLDER, same.user_attrs[FOLDER])
+            self.note = f"  as trial {same.number}"
+            return same.value
+        trial.set_user_attr(FOLDER, name)
+        return self._train(trial, self.sweep.folder / name)
+
+    def _train(self, trial: Any, folder: Path) -> float:
+        import optuna
+
+        from jaxgen.train import loop
+        from jaxgen.train.tally import NonFiniteError
+
+        try:
+            config = configs.load(self.sweep.config, {**self.sweep.overrides, **self.values})
+            result = loop.train(
+                config, folder, watch=lambda step, metrics: self._watch(trial, step, metrics)
             )
-        value = float(metrics[sweep.metric])
+        except NonFiniteError as error:
+            raise self._failed(error) from error
+        except UserError as error:
+            if str(error).startswith("--metric"):
+                raise
+            raise self._failed(error) from error
+        if result.stopped in ("interrupted", "preempted"):
+            raise KeyboardInterrupt
+        if result.stopped == "pruned":
+            self.note = f"  at step {result.step}"
+            raise optuna.TrialPruned
+        last = result.metrics.get(self.sweep.metric)
+        if last is None:
+            # The run was finished before the study learned of it: what it logged says how it ended.
+            last = self._seen[-1] if self._seen else _logged(folder, self.sweep.metric)
+        if last is None:
+            raise self._failed("no evaluation: eval_every is -1?")
+        return float(last)
+
+    def _watch(self, trial: Any, step: int, metrics: Mapping[str, float]) -> bool:
+        name = self.sweep.metric
+        if name not in metrics:
+            raise UserError(
+                f"--metric {name}: the evaluation gives {', '.join(metrics) or 'nothing'}"
+            )
+        value = float(metrics[name])
         if not math.isfinite(value):
             return True
-        seen.append(value)
+        self._seen.append(value)
         trial.report(value, step)
-        return len(seen) <= WARMUP_EVALUATIONS or not trial.should_prune()
+        return len(self._seen) <= WARMUP_EVALUATIONS or not trial.should_prune()
 
-    try:
-        config = configs.load(sweep.config, {**sweep.overrides, **values})
-        result = loop.train(config, _trial_folder(sweep, values), watch=watch)
-    except NonFiniteError as error:
-        return states.FAIL, None, f"  ({error})"
-    except UserError as error:
-        if str(error).startswith("--metric"):
-            raise
-        return states.FAIL, None, f"  ({error})"
-    if result.stopped in ("interrupted", "preempted"):
-        raise KeyboardInterrupt
-    if result.stopped == "pruned":
-        return states.PRUNED, None, f"  at step {result.step}"
-    last = result.metrics.get(sweep.metric)
-    if last is None:
-        # The run was finished before the study learned of it: what it logged says how it ended.
-        last = seen[-1] if seen else _logged(_trial_folder(sweep, values), sweep.metric)
-    if last is None:
-        return states.FAIL, None, "  (no evaluation: eval_every is -1?)"
-    return states.COMPLETE, float(last), ""
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise UserError('a sweep needs Optuna: pip install -e ".[sweep]"') from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+    def _failed(self, why: object) -> _FailedError:
+        self.note = f"  ({why})"
+        return _FailedError(str(why))
 
 
 def _check(sweep: Sweep) -> None:
@@ -186,48 +235,6 @@ def _check(sweep: Sweep) -> None:
         configs.set_key(config, key, configs.flatten(config).get(key))
     if sweep.mode not in ("max", "min"):
         raise UserError(f"--mode must be max or min, not {sweep.mode}")
-
-
-def _open(optuna, sweep: Sweep, seed: int) -> Any:
-    """The study in the folder, made if absent; a UserError if it is of another sweep."""
-    try:
-        sweep.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"can't make {sweep.folder}: {error.strerror}") from None
-    study = optuna.create_study(
-        storage=f"sqlite:///{sweep.folder.absolute() / STUDY}",
-        study_name=NAME,
-        direction="maximize" if sweep.mode == "max" else "minimize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS),
-        load_if_exists=True,
-    )
-    about = {
-        "config": sweep.config,
-        "space": json.loads(json.dumps(dict(sweep.space))),
-        "metric": sweep.metric,
-        "mode": sweep.mode,
-        "overrides": json.loads(json.dumps(dict(sweep.overrides))),
-    }
-    before = study.user_attrs.get("about")
-    if before is None:
-        study.set_user_attr("about", about)
-    elif before != about:
-        changed = [key for key in about if about[key] != before.get(key)]
-        raise UserError(
-            f"{sweep.folder} holds a sweep with another {', '.join(changed)}; "
-            "use the same to go on with it, or another --out"
-        )
-    return study
-
-
-def _retry_unfinished(optuna, study) -> None:
-    """Trials that a stopped sweep left running are asked for again, with the same values."""
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params)
-            log.info("trial %d was not finished: it goes on", trial.number)
 
 
 def _suggest(trial, key: str, entry: Mapping[str, Any]) -> Any:
@@ -243,12 +250,6 @@ def _suggest(trial, key: str, entry: Mapping[str, Any]) -> Any:
     return trial.suggest_float(key, *values, log=kind == "log")
 
 
-def _trial_folder(sweep: Sweep, values: Mapping[str, Any]) -> Path:
-    """By the values, so that the same ones go on in the same run."""
-    name = hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:10]
-    return sweep.folder / f"trial_{name}"
-
-
 def _logged(folder: Path, metric: str) -> float | None:
     from jaxgen.weights.checkpoints import read_metrics
 
@@ -261,79 +262,3 @@ def _brief(values: Mapping[str, Any]) -> str:
         f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
         for key, value in values.items()
     )
-
-
-# ---- the results ---------------------------------------------------------------------------------
-
-
-def rows(sweep: Sweep, study) -> list[dict[str, Any]]:
-    """One row per trial, the best first, unfinished and failed ones last."""
-    found = []
-    for trial in study.trials:
-        found.append(
-            {
-                "trial": trial.number,
-                "state": trial.state.name.lower(),
-                sweep.metric: trial.value,
-                "folder": Path(trial.user_attrs.get("folder", "")).name,
-                **{key: trial.params.get(key) for key in sweep.space},
-            }
-        )
-    sign = -1 if sweep.mode == "max" else 1
-    return sorted(found, key=lambda row: _order(row[sweep.metric], sign))
-
-
-def _order(value: float | None, sign: int) -> tuple[bool, float]:
-    return (value is None, sign * (value or 0.0))
-
-
-def report(sweep: Sweep, study) -> None:
-    """Writes trials.csv, best.json and sweep.png into the folder."""
-    table = rows(sweep, study)
-    try:
-        with open(sweep.folder / TABLE, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(table[0]) if table else ["trial"])
-            writer.writeheader()
-            writer.writerows(table)
-        best = best_values(sweep, study)
-        if best is not None:
-            (sweep.folder / BEST).write_text(json.dumps(best, indent=2) + "\n")
-            _plot(sweep, table)
-    except OSError as error:
-        raise UserError(f"can't write to {sweep.folder}: {error.strerror}") from None
-
-
-def best_values(sweep: Sweep, study) -> dict[str, Any] | None:
-    """{"value", "config", "overrides", "folder"} of the best finished trial; None if none is."""
-    finished = [row for row in rows(sweep, study) if row[sweep.metric] is not None]
-    if not finished:
-        return None
-    best = finished[0]
-    return {
-        sweep.metric: best[sweep.metric],
-        "config": sweep.config,
-        "overrides": {**sweep.overrides, **{key: best[key] for key in sweep.space}},
-        "folder": best["folder"],
-    }
-
-
-def _plot(sweep: Sweep, table: list[dict[str, Any]]) -> None:
-    """The metric over the trials with the best so far, and over each key's values."""
-    from matplotlib.figure import Figure
-
-    done = sorted((r for r in table if r[sweep.metric] is not None), key=lambda r: r["trial"])
-    values = [r[sweep.metric] for r in done]
-    pick = max if sweep.mode == "max" else min
-    figure = Figure(figsize=(3.6 * (1 + len(sweep.space)), 3.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(sweep.space), sharey=True, squeeze=False)[0]
-    axes[0].plot([r["trial"] for r in done], values, "o", markersize=4)
-    axes[0].plot([r["trial"] for r in done], [pick(values[: i + 1]) for i in range(len(values))])
-    axes[0].set(xlabel="trial", ylabel=sweep.metric)
-    for axis, (key, entry) in zip(axes[1:], sweep.space.items(), strict=True):
-        kind = next(iter(entry))
-        shown = [str(r[key]) if kind == "choice" else r[key] for r in done]
-        axis.plot(shown, values, "o", markersize=4)
-        axis.set_xlabel(key)
-        if kind == "log":
-            axis.set_xscale("log")
-    figure.savefig(sweep.folder / PLOT, dpi=110)

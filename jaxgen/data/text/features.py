@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def write(
     Args:
       path: of the file; an older one is replaced.
       rows: {"caption": text, "words": float (tokens, w), "sentence": float (e,)} each; words
-        without padding, the same w and e in all. A caption that comes again is left out.
+        without padding, the same w and e in all. A caption that comes again is left out. In place
+        of "caption" a row may have its "key", as those of `Embeddings.rows` do.
       about: what the reader should know, as JSON: the encoder's name, say.
 
     Raises:
@@ -61,7 +62,7 @@ def write(
         try:
             writer.write(json.dumps({"format": _FORMAT, **about}).encode())
             for row in rows:
-                name = key(row["caption"])
+                name = row["key"] if "key" in row else key(row["caption"])
                 if name in seen:
                     continue
                 seen[name] = None
@@ -136,6 +137,12 @@ class Embeddings:
     def __contains__(self, caption: str) -> bool:
         return key(caption) in self._places
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """{"key": of the caption, "words", "sentence"} of all, in the file's order; for `write`."""
+        for name, place in self._places.items():
+            words, sentence = self._record(place)
+            yield {"key": name, "words": words, "sentence": sentence}
+
     def read(self, caption: str) -> tuple[np.ndarray, np.ndarray]:
         """(words float32 (tokens, w), sentence float32 (e,)).
 
@@ -147,6 +154,9 @@ class Embeddings:
             raise UserError(
                 f"data.embeddings={self.path} holds no features of the caption {caption!r}; {_MAKE}"
             )
+        return self._record(place)
+
+    def _record(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         record = self._reader.read([place])[0]
         tokens, width, length = _HEAD.unpack_from(record)
         values = np.frombuffer(record, "<f2", offset=_HEAD.size).astype(np.float32)

@@ -48,14 +48,15 @@ class _Picture(NamedTuple):
 def plan_outputs(photos: list[Path], out: Path, format: str | None) -> list[tuple[Path, Path]]:
     """(source, target) of each picture; folders keep their tree below `out`.
 
-    The order is the natural one: frame_2 before frame_10.
+    The order is the natural one: frame_2 before frame_10. Pictures below an `out` that lies inside
+    of a folder are results, and none of its pictures.
 
     Raises:
       UserError: nothing there, OUT does not suit, or a target would replace a source.
     """
     found: list[tuple[Path, Path]] = []  # source, its path below OUT
     for photo in photos:
-        files = list_images(photo)
+        files = _without_results(list_images(photo), photo.expanduser(), out)
         if not files:
             raise UserError(f"{photo}: no pictures in this folder")
         files.sort(key=_natural)
@@ -82,6 +83,13 @@ def plan_outputs(photos: list[Path], out: Path, format: str | None) -> list[tupl
                 f"{target} would replace an input picture ({source}): choose another OUT"
             )
     return jobs
+
+
+def _without_results(files: list[Path], base: Path, out: Path) -> list[Path]:
+    base, out = base.resolve(), out.resolve()
+    if base == out or not out.is_relative_to(base) or not base.is_dir():
+        return files
+    return [file for file in files if not file.resolve().is_relative_to(out)]
 
 
 def _natural(path: Path) -> list[Any]:
