@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,11 @@ from jaxgen import cache
 
 # On a CPU activations share the memory with the results: an upscaled 12-megapixel photo is 576 MB,
 # and twice that while the PNG is written.
-CPU_BUDGET = 2 << 30
+CPU_BUDGET = 5 << 29
+# Programs that a CPU runs at the same time: more would leave each too little of the memory.
+MOST_WORKERS = 4
+# Cores that one program keeps busy where there are two: SRResNet 1.55, idle in its short loops.
+BUSY_ALONE = 1.6
 # Of an accelerator whose backend keeps no statistics.
 UNKNOWN_BUDGET = 4 << 30
 
@@ -69,6 +74,29 @@ def memory() -> float:
     if stats and stats.get("bytes_limit"):
         return 0.6 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     return UNKNOWN_BUDGET
+
+
+def workers() -> int:
+    """How many programs one device does well to run at the same time, at most.
+
+    One on an accelerator, and on a CPU that was cut into several devices. Else one per core, which
+    share `memory()`: XLA spreads a single program over the cores, but not all of it.
+    """
+    local = jax.local_devices()
+    return min(MOST_WORKERS, cores()) if local[0].platform == "cpu" and len(local) == 1 else 1
+
+
+def busy_cores(programs: int) -> float:
+    """How many cores so many programs at the same time keep busy."""
+    return min(cores(), BUSY_ALONE * programs)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 def out_of_memory(error: Exception) -> bool:

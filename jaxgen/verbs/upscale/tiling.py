@@ -4,14 +4,19 @@ The picture stays on the host. Windows of one static shape go to the devices in 
 each result only the part that no cut can have changed is written to the output. A window that
 would reach over the picture's border is moved inside instead of padded. So the network sees a
 border where the whole picture has one, and nowhere else, and tiled equals whole.
+
+A CPU computes several windows at the same time, each in a thread: XLA leaves cores idle in a single
+one. They share the memory, and which thread has which window changes no bit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +60,7 @@ def upscale_image(
       tile: side, in low-resolution pixels, of what one window contributes; None: whole pictures
         as long as they fit in memory, else the largest windows that do.
       batch: windows per device at a time.
-      progress: called as progress(windows done, windows in all).
+      progress: called as progress(windows done, windows in all), by this thread.
       out: where to write, e.g. a `numpy.memmap`; uint8 of the output's shape.
 
     Raises:
@@ -138,9 +143,10 @@ def frames_at_once(
             pixels = min(pixels, (round_up(tile, verb.multiple) + 2 * _pad(verb)) ** 2)
         fit = int(devices.memory() / (bytes_per_pixel(verb, nets, given) * pixels))
         batch = 1 if cpu else min(MOST_FRAMES, max(1, fit))
-    window = _window(verb, nets, given, full, tile, batch)
+    most = devices.workers()
+    window, workers = _plan(verb, nets, given, full, tile, batch, most * batch)
     windows = math.prod(len(spans(n, w, _pad(verb))) for n, w in zip(full, window, strict=True))
-    frames = math.ceil(batch * (1 if cpu else len(local)) / windows)
+    frames = math.ceil(batch * (workers if cpu else len(local)) / windows)
     largest = max(1, HOST_BUDGET // (3 * full[0] * full[1] * verb.scale**2))
     return min(frames, largest), batch
 
@@ -149,13 +155,33 @@ def _pad(verb: Upscale) -> int:
     return round_up(verb.radius, verb.multiple)
 
 
-def _window(verb, nets, given, full, tile, batch) -> tuple[int, int]:
-    """The window (h, w) for pictures of the size `full`."""
+class _Plan(NamedTuple):
+    window: tuple[int, int]  # (h, w)
+    workers: int  # batches of windows in flight; more than one on a CPU only
+
+
+def _plan(verb, nets, given, full, tile, batch, pictures) -> _Plan:
+    """How so many pictures of the size `full` are done soonest within the memory."""
+    most, window = devices.workers(), None
     if tile is not None:
         side = round_up(tile, verb.multiple) + 2 * _pad(verb)
-        return min(side, full[0]), min(side, full[1])
-    pixels = int(devices.memory() / (bytes_per_pixel(verb, nets, given) * batch))
-    return fitting_window(full, pixels, _pad(verb), verb.multiple)
+        window = min(side, full[0]), min(side, full[1])
+        if most == 1:
+            return _Plan(window, 1)
+    room = devices.memory() / (bytes_per_pixel(verb, nets, given) * batch)
+    if window is not None:
+        return _Plan(window, max(1, min(most, int(room / math.prod(window)))))
+    plans = []  # (time, plan)
+    for workers in range(1, most + 1):
+        pixels = int(room / workers)
+        window = fitting_window(full, pixels, _pad(verb), verb.multiple, workers, pictures)
+        if workers > 1 and math.prod(window) > pixels:
+            break
+        cuts = (len(spans(n, w, _pad(verb))) for n, w in zip(full, window, strict=True))
+        rounds = math.ceil(pictures * math.prod(cuts) / (batch * workers))
+        work = rounds * workers * math.prod(window)
+        plans.append((work / devices.busy_cores(workers), _Plan(window, workers)))
+    return min(plans, key=lambda timed: timed[0])[1]  # of equally fast ones the fewest workers
 
 
 def _upscale(verb, nets, images, given, tile, batch, progress, outs) -> list[np.ndarray]:
@@ -179,14 +205,17 @@ def _upscale(verb, nets, images, given, tile, batch, progress, outs) -> list[np.
         pads = (0, full[0] - height), (0, full[1] - width), (0, 0)
         images = [np.pad(image, pads, mode="edge") for image in images]
     pad = _pad(verb)
-    window = _window(verb, nets, given, full, tile, batch)
+    window, workers = _plan(verb, nets, given, full, tile, batch, len(images))
     while True:
         try:
-            _run_windows(verb, nets, images, given, window, pad, batch, progress, outs)
+            _run_windows(verb, nets, images, given, window, pad, batch, workers, progress, outs)
             return list(outs)
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
                 raise
+        if workers > 1:
+            workers = 1
+            continue
         if tile is not None:
             raise UserError(
                 f"a tile of {tile} pixels does not fit in memory: give a smaller one, "
@@ -203,7 +232,7 @@ def _upscale(verb, nets, images, given, tile, batch, progress, outs) -> list[np.
         window = smaller
 
 
-def _run_windows(verb, nets, images, given, window, pad, batch, progress, outs) -> None:
+def _run_windows(verb, nets, images, given, window, pad, batch, workers, progress, outs) -> None:
     """Upscales `images` window by window into `outs` (which may lack the padded rows, columns)."""
     places = [
         (index, row, column)
@@ -215,30 +244,62 @@ def _run_windows(verb, nets, images, given, window, pad, batch, progress, outs) 
     size = min(batch, len(places)) * len(used)
     nets, given = devices.replicate(({net: nets[net] for net in verb.nets}, given), used)
 
-    # An accelerator computes the next batch while the host writes this one. A CPU would only hold
-    # two batches in memory.
-    ahead = 0 if used[0].platform == "cpu" else 1
-    waiting: deque = deque()
-    done = 0
-
-    def finish() -> None:
-        nonlocal done
-        group, y = waiting.popleft()
-        for (index, row, column), tile in zip(group, np.asarray(y), strict=False):
-            _place(outs[index], tile, row, column, verb.scale)
-        done += len(group)
-        if progress:
-            progress(done, len(places))
-
-    for group in _groups(places, size):
+    def start(group: list) -> tuple[list, jax.Array]:
         x = np.stack([_cut(images[index], row, column, window) for index, row, column in group])
         if len(group) < size:  # one shape, one compilation: the last group is filled up
             x = np.concatenate([x, np.repeat(x[-1:], size - len(group), axis=0)])
-        waiting.append((group, verb.program(nets, devices.split(x, used), given)))
+        return group, verb.program(nets, devices.split(x, used), given)
+
+    def finish(group: list, y: jax.Array) -> int:
+        for (index, row, column), tile in zip(group, np.asarray(y), strict=False):
+            _place(outs[index], tile, row, column, verb.scale)
+        return len(group)
+
+    groups = list(_groups(places, size))
+    if workers > 1 and len(groups) > 1:
+        finished = _in_threads(start, finish, groups, workers)
+    else:
+        # An accelerator computes the next batch while the host writes this one. A CPU would only
+        # hold two batches in memory: what one thread starts there runs in turn.
+        ahead = 0 if used[0].platform == "cpu" else 1
+        finished = _in_turn(start, finish, groups, ahead)
+    done = 0
+    with contextlib.closing(finished):  # whatever `progress` raises, no thread stays behind
+        for count in finished:
+            done += count
+            if progress:
+                progress(done, len(places))
+
+
+def _in_turn(
+    start: Callable, finish: Callable, groups: list[list], ahead: int
+) -> Generator[int, None, None]:
+    """What `finish` says of each group, with `ahead` more of them started."""
+    waiting: deque = deque()
+    for group in groups:
+        waiting.append(start(group))
         while len(waiting) > ahead:
-            finish()
+            yield finish(*waiting.popleft())
     while waiting:
-        finish()
+        yield finish(*waiting.popleft())
+
+
+def _in_threads(
+    start: Callable, finish: Callable, groups: list[list], workers: int
+) -> Generator[int, None, None]:
+    """What `finish` says of each group, in the order in which they are done.
+
+    An error or Ctrl-C waits only for the groups that have begun.
+    """
+    with ThreadPoolExecutor(workers, "jaxgen-upscale") as pool:
+        try:
+            # Started here, the first compiles the program once for all threads.
+            jobs = [pool.submit(finish, *start(groups[0]))]
+            jobs += [pool.submit(lambda group: finish(*start(group)), g) for g in groups[1:]]
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _cut(image: np.ndarray, row: Span, column: Span, window: tuple[int, int]) -> np.ndarray:

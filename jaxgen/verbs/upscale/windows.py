@@ -35,33 +35,50 @@ def spans(length: int, window: int, pad: int) -> list[Span]:
 
 
 def fitting_window(
-    size: tuple[int, int], pixels: int, pad: int, multiple: int = 1
+    size: tuple[int, int],
+    pixels: int,
+    pad: int,
+    multiple: int = 1,
+    at_once: int = 1,
+    pictures: int = 1,
 ) -> tuple[int, int]:
-    """The window (h, w) of at most about `pixels` pixels for a picture of `size`.
+    """The window (h, w) of at most about `pixels` pixels for pictures of `size`.
 
-    The whole picture if it fits. Else windows near the square, cut even so that the last one
-    does not repeat most of its neighbour, and rounded up to 32 so that the pictures of a folder
-    share few shapes. Where `pixels` allows no centre, the smallest useful window is taken.
+    The one by which least is computed, overlaps and idle workers included: alone the whole
+    picture if it fits. Windows are cut even so that the last one does not repeat most of its
+    neighbour, and rounded up to 8 so that pictures of nearly one size share a shape. Where
+    `pixels` allows no centre, the smallest useful window is taken.
+
+    Args:
+      at_once: how many windows are computed at the same time.
+      pictures: how many pictures of this size share the work.
     """
-    if size[0] * size[1] <= pixels:
-        return size
-    side = math.isqrt(pixels)
-    # A narrow picture leaves room for longer windows.
-    narrow = min(size)
-    if narrow < side:
-        side = pixels // narrow
+    best, least = None, math.inf
+    rows, columns = (_sides(length, pad, multiple) for length in size)
+    for height, down in rows:
+        for width, across in columns:
+            if height * width > pixels:
+                continue
+            rounds = math.ceil(pictures * down * across / at_once)
+            work = rounds * at_once * height * width
+            if work < least:  # of equal ones the first: the fewest windows
+                best, least = (height, width), work
+    return best or (rows[-1][0], columns[-1][0])
+
+
+def _sides(length: int, pad: int, multiple: int) -> list[tuple[int, int]]:
+    """(side, count) of each way to cut `length` evenly, largest sides first."""
+    if length <= 2 * pad + round_up(32, multiple):
+        return [(length, 1)]
+    found, grain = [(length, 1)], math.lcm(8, multiple)
     least = 2 * pad + round_up(32, multiple)
-    side = max(side // multiple * multiple, least)
-    grain = math.lcm(32, multiple)
-
-    def even(length: int) -> int:
-        if length <= side:
-            return length
-        count = math.ceil((length - 2 * pad) / (side - 2 * pad))
-        window = round_up(math.ceil((length - 2 * pad) / count) + 2 * pad, grain)
-        return min(window, side)
-
-    return even(size[0]), even(size[1])
+    for count in range(2, math.ceil((length - 2 * pad) / (least - 2 * pad)) + 1):
+        side = max(round_up(math.ceil((length - 2 * pad) / count) + 2 * pad, grain), least)
+        if side < found[-1][0]:
+            found.append((side, math.ceil((length - 2 * pad) / (side - 2 * pad))))
+    if least < found[-1][0]:
+        found.append((least, math.ceil((length - 2 * pad) / (least - 2 * pad))))
+    return found
 
 
 def round_up(value: int, multiple: int) -> int:
