@@ -11,9 +11,12 @@ import pytest
 LARGE = """
 import resource, sys
 import jax, jax.numpy as jnp, numpy as np, flax.linen as nn
-from jaxgen import upscale
 from jaxgen.data.picture_files import write_image
-from jaxgen.task import Upscale
+from jaxgen.train.heap import keep_freed_memory
+from jaxgen.verbs.upscale import tiling
+from jaxgen.verbs.upscale.contract import Upscale
+
+keep_freed_memory()  # as the command does
 
 class Net(nn.Module):  # as wide as SRResNet where memory is used
     @nn.compact
@@ -31,7 +34,7 @@ verb = Upscale(("g",), lambda nets, x, given: net.apply(nets["g"], x), 4, radius
 y, x = np.mgrid[:3000, :4000]
 photo = np.stack([x * 255 // 4000, y * 255 // 3000, (x + y) % 256], axis=-1).astype(np.uint8)
 del x, y
-result = upscale.upscale_image(verb, {"g": variables}, photo)
+result = tiling.upscale_image(verb, {"g": variables}, photo)
 assert result.shape == (12000, 16000, 3), result.shape
 write_image(sys.argv[1], result)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
