@@ -131,9 +131,7 @@ def upscale(
 
     from jaxgen.data.text.tokens import complaint
     from jaxgen.runs.model import load
-    from jaxgen.train.heap import keep_freed_memory
 
-    keep_freed_memory()
     enlarge = load(model).upscale
     if prompt is not None:
         asked = enlarge.read(prompt)

@@ -12,11 +12,8 @@ LARGE = """
 import resource, sys
 import jax, jax.numpy as jnp, numpy as np, flax.linen as nn
 from jaxgen.data.picture_files import write_image
-from jaxgen.train.heap import keep_freed_memory
 from jaxgen.verbs.upscale import tiling
 from jaxgen.verbs.upscale.contract import Upscale
-
-keep_freed_memory()  # as the command does
 
 class Net(nn.Module):  # as wide as SRResNet where memory is used
     @nn.compact
