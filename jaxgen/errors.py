@@ -1,4 +1,13 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can mend, and what its messages share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SHOWN = 80  # characters of a value in a message
 
 
 class UserError(Exception):
@@ -7,3 +16,33 @@ class UserError(Exception):
     The message is one line and says what to do. `jaxgen.main` and the `jaxgen` command print it
     as `error: ...` and exit with status 2, without a traceback; library callers catch it.
     """
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" where one of the known names is like `name`; else ""."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: on one line, and not longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
+        return f"an integer of {value.bit_length()} bits"
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as a message shows it: its own words on one line, without a repr of them."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def pip_install(extra: str) -> str:
+    """The command that adds an optional part: of the checkout that jaxgen runs from, if it does."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / "pyproject.toml").is_file() and (root / "configs").is_dir():
+        return f'pip install -e ".[{extra}]"'
+    return f'pip install "jaxgen[{extra}]"'
