@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxgen.errors import UserError, near, shown
 
 MOST = 2**31 - 1  # of an integer: steps and sizes are int32 on devices
+WIDEST = 2**16  # of a network's widths and depths
 LARGEST = 3.4e38  # of a number: as far as float32 goes
 
 

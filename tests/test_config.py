@@ -111,9 +111,15 @@ def test_impossible_values(changes, message):
     [
         ({"family": "srgam"}, "unknown family 'srgam'"),
         ({"data.scale": 3, "data.hr_size": 96}, "SRGAN upscales by 2, 4 or 8"),
-        ({"model.generator.form": "edsr"}, "unknown generator form 'edsr'"),
-        ({"model.discriminator.head": "flat"}, "unknown discriminator head"),
-        ({"model.loss.pixel_kind": "l3"}, "unknown model.loss.pixel_kind"),
+        ({"model.generator.form": "edsr"}, "model.generator.form must be one of srresnet, keras"),
+        (
+            {"model.discriminator.head": "flat"},
+            "must be dense or pool, not 'flat'",
+        ),
+        (
+            {"model.loss.pixel_kind": "l3"},
+            "must be one of mse, l1, charbonnier, not 'l3'",
+        ),
         ({"model.loss.perceptual_weights": "file:/no/vgg.pth"}, "no perceptual weights at"),
         ({"data.source": "cloud"}, "data.source must be one of"),
         ({"data.hr_size": 2048}, "2048"),
