@@ -115,6 +115,14 @@ OPTIMIZER: Table = {
     "gamma": Key(0.5, "multistep: the factor", above=0, most=1000),
 }
 
+# The sections of one form whatever the family.
+SHARED: Table = {
+    "parts": Named(PART),
+    "optimizer": Named(OPTIMIZER),
+    "train": TRAIN,
+    "mesh": MESH,
+}
+
 
 def base(family: str) -> ConfigDict:
     """The sections that every config has, with their defaults; `family` names the model folder."""
@@ -159,7 +167,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
       UserError: no such file, one that does not work (with the line at fault), no such variant, or
         an unknown key.
     """
-    file, _, arg = str(path).partition(":")
+    file, arg = split_name(path)
     get_config = run_file(file, "config").get("get_config")
     if not callable(get_config):
         raise UserError(f'{file} has no function get_config(arg="") that returns the config')
@@ -174,6 +182,14 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     for key, value in (overrides or {}).items():
         set_key(config, key, value)
     return config
+
+
+def split_name(path: str | Path) -> tuple[str, str]:
+    """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for configs/NAME.py."""
+    file, _, arg = str(path).partition(":")
+    if file.isidentifier() and not Path(file).exists():
+        file = f"configs/{file}.py"
+    return file, arg
 
 
 def run_file(file: str | Path, kind: str) -> dict[str, Any]:
@@ -212,7 +228,7 @@ def _explained(file: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except SyntaxError as error:
-        where = f"{error.filename or file}, line {error.lineno}"
+        where = f"{error.filename or file}, line {error.lineno or 1}"
         raise UserError(f"{where}: no Python ({error.msg})") from error
     except (Exception, SystemExit) as error:
         at = [f for f in traceback.extract_tb(error.__traceback__) if _is(f.filename, file)]
@@ -222,20 +238,27 @@ def _explained(file: str | Path) -> Iterator[None]:
         raise UserError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
 
 
+def get_key(config: ConfigDict, key: str) -> Any:
+    """The value of a dotted key; a UserError with the nearest name if there is none."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, ConfigDict) or name not in node:
+            raise UserError(f"the config has no key {key}{near(key, flatten(config))}")
+        node = node[name]
+    return node
+
+
 def set_key(config: ConfigDict, key: str, value: Any) -> None:
     """Sets a dotted key that exists; anything else is a UserError with the nearest name."""
-    *path, last = key.split(".")
-    node = config
-    for name in path:
-        node = node.get(name) if isinstance(node, ConfigDict) else None
-    if not isinstance(node, ConfigDict) or last not in node:
-        raise UserError(f"the config has no key {key}{near(key, flatten(config))}")
-    if isinstance(node[last], ConfigDict) and not isinstance(value, Mapping):
+    now = get_key(config, key)
+    if isinstance(now, ConfigDict) and not isinstance(value, Mapping):
         raise UserError(f"config key {key} is a section; set one of its keys")
+    above, _, last = key.rpartition(".")
+    node = get_key(config, above) if above else config
     try:
         node[last] = value
     except (TypeError, ValueError):
-        kind = type(node[last]).__name__
+        kind = type(now).__name__
         raise UserError(f"{key} must be of the type {kind}, not {shown(value)}") from None
 
 
@@ -262,11 +285,9 @@ def check(config: ConfigDict) -> None:
     for section in ("model", "data", "eval"):
         if not isinstance(config[section], ConfigDict):
             raise UserError(f"config key {section} must be a section, not {shown(config[section])}")
-    shared: Table = {"train": TRAIN, "mesh": MESH, "optimizer": Named(OPTIMIZER)}
-    for section, table in shared.items():
-        keys.check(config[section], table, section, start="jaxgen.config.base(family)")
-    if "parts" in config:
-        keys.check(config.parts, Named(PART), "parts")
+    for section, table in SHARED.items():
+        if section in config:  # configs of before parts have no such section
+            keys.check(config[section], table, section, start="jaxgen.config.base(family)")
     train = config.train
     if train.batch_size % train.accumulate:
         raise UserError(

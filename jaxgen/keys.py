@@ -6,6 +6,7 @@ tables of docs/configs.md and what `jaxgen config FILE --keys` prints.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import itertools
 import math
@@ -108,7 +109,8 @@ def check(section: Any, table: Table | Named, name: str = "", start: str = "") -
     dot = f"{name}." if name else ""
     for key in section:
         if key not in table:
-            raise UserError(f"unknown config key {dot}{key}{near(str(key), table)}")
+            known = [f"{dot}{one}" for one in table]
+            raise UserError(f"unknown config key {dot}{key}{near(f'{dot}{key}', known)}")
     for key, entry in table.items():
         if key not in section:
             if isinstance(entry, Key) and not entry.needed:
@@ -132,6 +134,43 @@ def check_value(name: str, value: Any, key: Key) -> None:
     raise UserError(f"{name} must be {wanted}, not {shown(value)}{hint}")
 
 
+def from_text(name: str, text: str, now: Any) -> Any:
+    """The value that a text of the command line means for a key whose value is `now`.
+
+    Raises:
+      UserError: it is of another type.
+    """
+    try:
+        if isinstance(now, bool):
+            return _BOOLEANS[text.lower()]
+        if isinstance(now, int):
+            return int(text, 0)
+        if isinstance(now, float):
+            return float(text)
+        if isinstance(now, tuple | list):
+            return _tuple(text)
+    except (ValueError, KeyError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise UserError(f"{name} must be {_kind(Key(now))}, not {shown(text)}") from None
+    return text
+
+
+_BOOLEANS = {
+    **dict.fromkeys(("true", "t", "1", "yes", "y", "on"), True),
+    **dict.fromkeys(("false", "f", "0", "no", "n", "off"), False),
+}
+
+
+def _tuple(text: str) -> tuple[Any, ...]:
+    """Of Python's notation; a word that is none of it is a text, alone in its tuple."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        if any(mark in text for mark in ", ()[]"):
+            raise
+        value = text
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
 def may_be(key: Key) -> str:
     """What a key may be, in words: "an integer, at least 1"."""
     if key.choices:
@@ -150,6 +189,18 @@ def leaves(section: ConfigDict, table: Table, name: str = "") -> Iterator[tuple[
             yield full, section[key], entry
         else:
             yield from leaves(section[key], entry, full)
+
+
+def markdown(table: Table) -> str:
+    """The table of a section for the documentation; sections below are left out."""
+    lines = ["| key | default | may be | meaning |", "|---|---|---|---|"]
+    for name, key in table.items():
+        if not isinstance(key, Key):
+            continue
+        default = key.default if isinstance(key.default, str) and key.default else repr(key.default)
+        default = default.replace("'", '"')
+        lines.append(f"| `{name}` | `{default}` | {may_be(key)} | {key.says} |")
+    return "\n".join(lines) + "\n"
 
 
 def _problem(value: Any, key: Key) -> str:

@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, prepare, export,
-sweep.
+"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, config, prepare,
+export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from jaxgen import __version__
+from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
 from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "upscale": upscale,
     "eval": evaluate,
     "models": models,
+    "config": config,
     "prepare": prepare,
     "export": export,
     "interpolate": interpolate,

@@ -53,7 +53,7 @@ def module_keys(
     if isinstance(module, functools.partial):
         given, module = (*given, *module.keywords), module.func
     says: dict[str, str] = {}
-    for one in (*like, *reversed(module.__mro__)):
+    for one in (cls for lead in (*like, module) for cls in reversed(lead.__mro__)):
         says |= _described(one.__dict__.get("__doc__") or "")
     table = {}
     for field in dataclasses.fields(module):

@@ -109,11 +109,18 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: naming the key; or no such family.
     """
-    ask = getattr(_family(config), "keys", None)
-    if ask is None:
-        return
-    for name, table in ask(config).items():
+    for name, table in own_keys(config).items():
         keys.check(config[name], table, name, start=f"a config of {config.family} in configs/")
+
+
+def own_keys(config: ConfigDict) -> keys.Table:
+    """What the family says that its own sections hold; {} where it says nothing.
+
+    Raises:
+      UserError: no such family, or a form of a network that there is not.
+    """
+    ask = getattr(_family(config), "keys", None)
+    return {} if ask is None else ask(config)
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

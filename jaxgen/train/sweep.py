@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen import config as configs
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, pip_install
 from jaxgen.log import log
 
 STUDY, TABLE, PLOT, BEST = "study.db", "trials.csv", "sweep.png", "best.json"
@@ -58,18 +57,7 @@ def read_space(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
       UserError: no such file, no SPACE in it, or an entry that is none of `KINDS`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no space file at {path}; docs/sweep.md shows one")
-    spec = importlib.util.spec_from_file_location("jaxgen_space", path)
-    assert spec is not None  # of a .py file there is one
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    space = getattr(module, "SPACE", None)
+    space = configs.run_file(path, "space").get("SPACE")
     if not isinstance(space, dict) or not space:
         raise UserError(f"{path} must hold SPACE = {{config key: {{kind: values}}}}")
     for key, entry in space.items():
@@ -174,7 +162,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ModuleNotFoundError:
-        raise UserError('a sweep needs Optuna: pip install -e ".[sweep]"') from None
+        raise UserError(f"a sweep needs Optuna: {pip_install('sweep')}") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

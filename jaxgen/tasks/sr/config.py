@@ -41,7 +41,7 @@ LOSS: Table = {
     "adversarial": weight(5e-3, "weight of the adversarial loss"),
     "adversarial_kind": Key(
         "nonsaturating",
-        "",
+        "its form; relativistic as of ESRGAN",
         choices=("hinge", "nonsaturating", "minimax", "lsgan", "relativistic"),
     ),
     "label_smoothing": Key(0.1, "of D's targets", least=0, below=1),
