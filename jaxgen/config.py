@@ -18,7 +18,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen import keys
-from jaxgen.errors import UserError, near, one_line, shown
+from jaxgen.errors import NO_JSON, UserError, near, one_line, shown
 from jaxgen.keys import Key, Named, Table, share, weight, whole
 
 # Keys that a resumed run may change: they don't alter what a step computes. `train.steps` is here
@@ -317,15 +317,22 @@ def from_json(path: str | Path) -> ConfigDict:
     """Reads a `config.json`; lists become tuples, as in the Python file.
 
     Raises:
-      UserError: the file is missing or is not JSON.
+      UserError: the file is missing, can't be read, or holds no config.
     """
     try:
         tree = json.loads(Path(path).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{Path(path).parent} is not a run: it has no {Path(path).name}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable as JSON ({error})") from None
-    return ConfigDict(_tuples(tree))
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from None
+    except NO_JSON as error:
+        raise UserError(f"{path} is not readable as JSON ({one_line(error)})") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("family"), str):
+        raise UserError(f"{path} is no config: it names no family, as a run's config.json does")
+    try:
+        return ConfigDict(_tuples(tree))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is no config ({one_line(error)})") from None
 
 
 def _tuples(tree: Any) -> Any:

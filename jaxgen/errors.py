@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 SHOWN = 80  # characters of a value in a message
+
+
+# What `json.loads` raises of a text that is no usable JSON: numbers of more digits than Python
+# reads are ValueErrors, brackets without end RecursionErrors.
+NO_JSON = (ValueError, RecursionError)
 
 
 class UserError(Exception):
@@ -16,6 +22,20 @@ class UserError(Exception):
     The message is one line and says what to do. `jaxgen.main` and the `jaxgen` command print it
     as `error: ...` and exit with status 2, without a traceback; library callers catch it.
     """
+
+
+def mendable(error: BaseException) -> str:
+    """One line for an error that the user or the machine's owner can mend; "": the program's fault.
+
+    These are mistakes, files that the system refuses, and memory that does not suffice.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "the memory does not suffice; take smaller pictures, tiles, batches or networks"
+    return ""
 
 
 def near(name: str, known: Iterable[str]) -> str:

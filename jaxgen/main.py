@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen import keys
-from jaxgen.errors import UserError, one_line
+from jaxgen.errors import UserError, mendable, one_line
 from jaxgen.log import setup
 from jaxgen.train.heap import keep_freed_memory
 
@@ -102,11 +102,12 @@ def run() -> None:
     """The command: user mistakes end in one line and status 2."""
     try:
         app.run(main, flags_parser=_parse)
-    except UserError as error:
-        if os.environ.get("JAXGEN_TRACEBACK"):
+    except Exception as error:
+        said = mendable(error)
+        if not said or os.environ.get("JAXGEN_TRACEBACK"):
             raise
         sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {said}", file=sys.stderr, flush=True)
         # At once, so that the line is the last one: the run has closed its files, and the threads
         # of a save that failed may go on.
         os._exit(2)
