@@ -97,8 +97,8 @@ OPTIMIZER: Table = {
         choices=("adam", "adamw", "sgd", "rmsprop"),
     ),
     "lr": weight(0.0, "peak learning rate", most=1000),
-    "b1": weight(0.9, "decay of the mean of gradients", below=1),
-    "b2": weight(0.999, "decay of the mean of their squares", below=1),
+    "b1": Key(0.9, "decay of the mean of gradients", least=0, below=1),
+    "b2": Key(0.999, "decay of the mean of their squares", least=0, below=1),
     "eps": Key(1e-8, "added to the root of that mean", above=0, most=1),
     "weight_decay": weight(0.0, "of adamw", most=1000),
     "clip_norm": weight(0.0, "largest global norm of the phase's gradients; 0: no clipping"),
@@ -257,7 +257,7 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
     node = get_key(config, above) if above else config
     try:
         node[last] = value
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         kind = type(now).__name__
         raise UserError(f"{key} must be of the type {kind}, not {shown(value)}") from None
 

@@ -71,8 +71,8 @@ def share(default: float, says: str = "", **more: Any) -> Key:
 
 
 def weight(default: float, says: str = "", **more: Any) -> Key:
-    """A key that holds a number from 0 up."""
-    return Key(default, says, least=0, **more)
+    """A key that holds a number from 0 up; beyond a million nothing else counts any more."""
+    return Key(default, says, **{"least": 0, "most": 1e6, **more})
 
 
 def span(default: tuple[float, float], says: str = "", **each: Any) -> Key:

@@ -74,7 +74,7 @@ def _key(kind: str) -> Key:
     default = _TYPES[kind]
     if kind == "int":
         return Key(default, least=1, most=WIDEST)
-    return Key(default, least=0) if kind == "float" else Key(default)
+    return Key(default, least=0, most=1e6) if kind == "float" else Key(default)
 
 
 def _described(doc: str) -> dict[str, str]:

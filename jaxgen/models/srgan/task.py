@@ -42,8 +42,8 @@ def keys(config: ConfigDict) -> Table:
         discriminator=module_keys(
             Discriminator,
             head={"choices": HEADS},
-            dropout={"below": 1},
-            momentum={"below": 1},
+            dropout={"most": None, "below": 1},
+            momentum={"most": None, "below": 1},
             epsilon={"least": None, "above": 0, "most": 1},
         ),
     )
