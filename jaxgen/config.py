@@ -47,7 +47,7 @@ FREE_ON_RESUME = (
 
 TRAIN: Table = {
     "steps": whole(1000, "steps of the run, all phases together; more later continue it"),
-    "batch_size": whole(16, "**global** batch, over all devices and hosts"),
+    "batch_size": whole(16, "**global** batch, over all devices and hosts", most=2**16),
     "accumulate": whole(1, "micro-batches that a step's gradient is averaged over"),
     "seed": whole(0, "of initial values, data order, augmentation, noise", 0, most=2**32 - 1),
     "dtype": Key(
