@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,12 @@ def shown(value: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """An exception as a message shows it: its own words on one line, without a repr of them."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    first = error.args[0] if error.args else ""
+    if isinstance(first, BaseException):
+        return one_line(first)
+    text = str(first) if isinstance(error, KeyError) else str(error)
+    # ml_collections lists the whole config between what is wrong and what is near.
+    text = re.sub(r"Other fields present: .*?(?=Did you mean|$)", "", text, flags=re.DOTALL)
     return " ".join(text.split()) or type(error).__name__
 
 

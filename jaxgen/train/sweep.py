@@ -61,7 +61,7 @@ def read_space(path: str | Path) -> dict[str, dict[str, Any]]:
     if not isinstance(space, dict) or not space:
         raise UserError(f"{path} must hold SPACE = {{config key: {{kind: values}}}}")
     for key, entry in space.items():
-        _check_entry(key, entry)
+        _check_entry(str(key), entry)
     return space
 
 
@@ -74,6 +74,9 @@ def _check_entry(key: str, entry: Any) -> None:
         raise UserError(problem)
     if kind == "choice":
         return
+    wanted = int if kind == "int" else (int, float)
+    if not all(isinstance(v, wanted) and math.isfinite(v) for v in values):
+        raise UserError(problem)
     if len(values) != 2 or not values[0] <= values[1]:
         raise UserError(f"SPACE[{key!r}]: {kind} needs (lowest, highest), not {values!r}")
     if kind == "log" and values[0] <= 0:

@@ -78,7 +78,8 @@ def stage_config(config: ConfigDict, stage: int) -> ConfigDict:
             f"data.size={size}: stackgan draws powers of two, and stage I's pictures, "
             f"{first} px here, have 8 or more"
         )
-    with view.unlocked():
+    # A weight may be written as 1 for 1.0.
+    with view.unlocked(), view.ignore_type():
         if stage == 1:
             view.data.size = first
             return view
