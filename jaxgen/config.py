@@ -253,6 +253,8 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
     now = get_key(config, key)
     if isinstance(now, ConfigDict) and not isinstance(value, Mapping):
         raise UserError(f"config key {key} is a section; set one of its keys")
+    if isinstance(value, str) and not isinstance(now, str):
+        value = keys.from_text(key, value, now)
     above, _, last = key.rpartition(".")
     node = get_key(config, above) if above else config
     try:
