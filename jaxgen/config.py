@@ -7,16 +7,19 @@ override is an error and not a silent no-op.
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import runpy
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError
+from jaxgen import keys
+from jaxgen.errors import NO_JSON, UserError, near, one_line, shown
+from jaxgen.keys import Key, Named, Table, share, weight, whole
 
 # Keys that a resumed run may change: they don't alter what a step computes. `train.steps` is here
 # so that a finished run can be continued.
@@ -42,6 +45,85 @@ FREE_ON_RESUME = (
 )
 
 
+TRAIN: Table = {
+    "steps": whole(1000, "steps of the run, all phases together; more later continue it"),
+    "batch_size": whole(16, "**global** batch, over all devices and hosts", most=2**16),
+    "accumulate": whole(1, "micro-batches that a step's gradient is averaged over"),
+    "seed": whole(0, "of initial values, data order, augmentation, noise", 0, most=2**32 - 1),
+    "dtype": Key(
+        "float32",
+        "of activations; parameters and losses are always float32",
+        choices=("float32", "bfloat16"),
+    ),
+    "log_every": whole(50, "steps per line of `metrics.jsonl`; NaN is looked for as often"),
+    "eval_every": whole(
+        500,
+        "steps per evaluation with sample grid and `curves.png`; 0: only at the end; -1: never",
+        -1,
+    ),
+    "checkpoint_every": whole(500, "steps per checkpoint"),
+    "keep": whole(3, "newest checkpoints kept"),
+    "keep_every": whole(0, "and every multiple of this, forever; 0: none", 0),
+    "best_metric": Key("", "and the best by this metric of the evaluations"),
+    "best_mode": Key("max", "whether more or less of it is better", choices=("max", "min")),
+    "max_skips": whole(
+        0, "updates with a NaN that may be left out per log interval before the run stops", 0
+    ),
+    "init_from": Named(
+        Key("", "net to start from: a run's folder, an exported folder, or a weights file")
+    ),
+    "profile_start": whole(0, "first step of the profiler's window; 0: no profile", 0),
+    "profile_steps": whole(5, "steps in that window"),
+    "compilation_cache": Key(True, "keep compiled programs in the user's cache directory"),
+    "tensorboard": Key(True, "TensorBoard events beside `metrics.jsonl`"),
+}
+_AXIS = Key("", choices=("data", "fsdp", "model", None))
+MESH: Table = {
+    "data": whole(-1, "devices that share the batch; -1: those that other axes leave", also=(-1,)),
+    "fsdp": whole(1, "devices that share the batch and the large parameters", also=(-1,)),
+    "model": whole(1, "devices that share parameters by `rules`", also=(-1,)),
+    "fsdp_min_size": whole(2**18, "parameters with fewer elements are replicated", 0),
+    "rules": Key(
+        (),
+        "((regex, (axis or None per dimension)), ...), first match wins",
+        each=Key((), items=(Key("", "regex"), Key((), each=_AXIS))),
+    ),
+}
+PART = Key("", "a run's folder, an exported folder, a bundled model's name, or a weights file")
+OPTIMIZER: Table = {
+    "name": Key(
+        "adam",
+        "the update rule; `sgd` has momentum `b1`, `rmsprop` decay `b2`",
+        choices=("adam", "adamw", "sgd", "rmsprop"),
+    ),
+    "lr": weight(0.0, "peak learning rate", most=1000),
+    "b1": Key(0.9, "decay of the mean of gradients", least=0, below=1),
+    "b2": Key(0.999, "decay of the mean of their squares", least=0, below=1),
+    "eps": Key(1e-8, "added to the root of that mean", above=0, most=1),
+    "weight_decay": weight(0.0, "of adamw", most=1000),
+    "clip_norm": weight(0.0, "largest global norm of the phase's gradients; 0: no clipping"),
+    "schedule": Key(
+        "constant",
+        "`cosine` to `final` x `lr` at the phase's end; `multistep` times `gamma` at `milestones`",
+        choices=("constant", "cosine", "multistep"),
+    ),
+    "warmup": whole(0, "updates of linear rise from 0, under any schedule", 0),
+    "final": share(0.0, "where cosine ends, as a share of lr"),
+    "milestones": Key(
+        (), "multistep: updates at which lr is multiplied by gamma", each=whole(1), rising=True
+    ),
+    "gamma": Key(0.5, "multistep: the factor", above=0, most=1000),
+}
+
+# The sections of one form whatever the family.
+SHARED: Table = {
+    "parts": Named(PART),
+    "optimizer": Named(OPTIMIZER),
+    "train": TRAIN,
+    "mesh": MESH,
+}
+
+
 def base(family: str) -> ConfigDict:
     """The sections that every config has, with their defaults; `family` names the model folder."""
     return ConfigDict(
@@ -51,61 +133,21 @@ def base(family: str) -> ConfigDict:
             "data": {},
             "parts": {},  # name -> trained model that this one is made of; see jaxgen.weights.parts
             "optimizer": {},  # one `optimizer(...)` per phase
-            "train": {
-                "steps": 1000,
-                "batch_size": 16,  # global: over all devices and hosts
-                "accumulate": 1,  # micro-batches per step
-                "seed": 0,
-                "dtype": "float32",  # of activations; parameters and losses are always float32
-                "log_every": 50,
-                "eval_every": 500,  # 0: only at the end; -1: never
-                "checkpoint_every": 500,
-                "keep": 3,  # latest checkpoints kept
-                "keep_every": 0,  # and every multiple of this, forever; 0: none
-                "best_metric": "",  # and the best by this metric of the evaluations
-                "best_mode": "max",
-                "max_skips": 0,  # non-finite updates skipped per log interval before the run stops
-                "init_from": {},  # net -> run, exported folder or weights file
-                "profile_start": 0,  # first step of the profiler's window; 0: no profile
-                "profile_steps": 5,
-                "compilation_cache": True,
-                "tensorboard": True,
-            },
-            "mesh": {
-                "data": -1,  # -1: the devices that the other axes leave
-                "fsdp": 1,
-                "model": 1,
-                "fsdp_min_size": 2**18,  # parameters with fewer elements are replicated
-                "rules": (),  # ((regex, (axis or None per dimension)), ...), first match wins
-            },
+            "train": keys.defaults(TRAIN),
+            "mesh": keys.defaults(MESH),
             "eval": {},
         }
     )
 
 
 def optimizer(lr: float, **changes: Any) -> ConfigDict:
-    """Settings of one phase's optimizer; see `jaxgen.train.optimizer` for their meaning."""
-    settings = ConfigDict(
-        {
-            "name": "adam",
-            "lr": lr,
-            "b1": 0.9,
-            "b2": 0.999,
-            "eps": 1e-8,
-            "weight_decay": 0.0,  # adamw only
-            "clip_norm": 0.0,  # global norm of the phase's gradients; 0: no clipping
-            "schedule": "constant",  # constant | cosine | multistep
-            "warmup": 0,  # updates of linear rise from 0, under any schedule
-            "final": 0.0,  # cosine ends at final * lr
-            "milestones": (),  # multistep: updates at which lr is multiplied by gamma
-            "gamma": 0.5,
-        }
-    )
+    """Settings of one phase's optimizer: the keys of `OPTIMIZER`."""
+    settings = keys.defaults(OPTIMIZER)
+    for key in changes:
+        if key not in settings:
+            raise UserError(f"optimizer has no setting {key}{near(key, settings)}")
     with settings.unlocked():
-        unknown = set(changes) - set(settings)
-        if unknown:
-            raise UserError(f"optimizer has no setting {sorted(unknown)}; it has {list(settings)}")
-        settings.update(changes)
+        settings.update(lr=lr, **changes)
     return settings
 
 
@@ -113,9 +155,8 @@ def variant(arg: str, known: Iterable[str]) -> str:
     """`arg` if it is "" or known, else a UserError that lists the variants."""
     known = list(known)
     if arg and arg not in known:
-        raise UserError(
-            f"unknown variant ':{arg}'; this config has {', '.join(':' + k for k in known)}"
-        )
+        listed = ", ".join(":" + k for k in known if k)
+        raise UserError(f"unknown variant ':{arg}'; this config has {listed}{near(arg, known)}")
     return arg
 
 
@@ -123,44 +164,110 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     """Loads `FILE.py` or `FILE.py:variant` and sets dotted keys, as the command line does.
 
     Raises:
-      UserError: no such file, no such variant, or an unknown key.
+      UserError: no such file, one that does not work (with the line at fault), no such variant, or
+        an unknown key.
     """
-    file, _, arg = str(path).partition(":")
-    if not Path(file).is_file():
+    file, arg = split_name(path)
+    get_config = run_file(file, "config").get("get_config")
+    if not callable(get_config):
+        raise UserError(f'{file} has no function get_config(arg="") that returns the config')
+    with _explained(file):
+        config = get_config(arg)
+    if not isinstance(config, ConfigDict):
         raise UserError(
-            f"no config file at {file}; configs/ in the repository has the shipped ones"
+            f"{file}: get_config must return a ConfigDict, not {shown(config)}; start from "
+            "jaxgen.config.base(family)"
         )
-    spec = importlib.util.spec_from_file_location(f"jaxgen_config_{Path(file).stem}", file)
-    assert spec is not None  # of a .py file there is one
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(arg)
     config.lock()
     for key, value in (overrides or {}).items():
         set_key(config, key, value)
     return config
 
 
+def split_name(path: str | Path) -> tuple[str, str]:
+    """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for configs/NAME.py."""
+    file, _, arg = str(path).partition(":")
+    if file.isidentifier() and not Path(file).exists():
+        file = f"configs/{file}.py"
+    return file, arg
+
+
+def run_file(file: str | Path, kind: str) -> dict[str, Any]:
+    """Runs a user's Python file and gives its names.
+
+    Args:
+      kind: what it is, for the message: "config" or "space".
+
+    Raises:
+      UserError: no such file, or one that does not work, with the line at fault.
+    """
+    path = Path(file)
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path("configs")
+        hint = near(path.name, [p.name for p in folder.glob("*.py")])
+        raise UserError(f"no {kind} file at {file}{hint or _WHERE[kind]}")
+    with _explained(file):
+        return runpy.run_path(str(path), run_name=f"jaxgen_{kind}_{path.stem}")
+
+
+_WHERE = {
+    "config": "; configs/ in the repository has the shipped ones",
+    "space": "; docs/sweep.md shows one",
+}
+
+
+def _is(filename: str, file: str | Path) -> bool:
+    return Path(filename).resolve() == Path(file).resolve()
+
+
+@contextlib.contextmanager
+def _explained(file: str | Path) -> Iterator[None]:
+    """Turns what a user's file raises, or its leaving the program, into one line with its line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except SyntaxError as error:
+        where = f"{error.filename or file}, line {error.lineno or 1}"
+        raise UserError(f"{where}: no Python ({error.msg})") from error
+    except (Exception, SystemExit) as error:
+        at = [f for f in traceback.extract_tb(error.__traceback__) if _is(f.filename, file)]
+        where = f"{file}, line {at[-1].lineno}" if at else str(file)
+        if isinstance(error, SystemExit):
+            raise UserError(f"{where}: it must give values, not leave the program") from error
+        raise UserError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def get_key(config: ConfigDict, key: str) -> Any:
+    """The value of a dotted key; a UserError with the nearest name if there is none."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, ConfigDict) or name not in node:
+            raise UserError(f"the config has no key {key}{near(key, flatten(config))}")
+        node = node[name]
+    return node
+
+
 def set_key(config: ConfigDict, key: str, value: Any) -> None:
     """Sets a dotted key that exists; anything else is a UserError with the nearest name."""
-    *path, last = key.split(".")
-    node = config
-    for name in path:
-        node = node.get(name) if isinstance(node, ConfigDict) else None
-    if not isinstance(node, ConfigDict) or last not in node:
-        known = list(flatten(config))
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"the config has no key {key}{hint}")
+    now = get_key(config, key)
+    if isinstance(now, ConfigDict) and not isinstance(value, Mapping):
+        raise UserError(f"config key {key} is a section; set one of its keys")
+    if isinstance(value, str) and not isinstance(now, str):
+        value = keys.from_text(key, value, now)
+    above, _, last = key.rpartition(".")
+    node = get_key(config, above) if above else config
     try:
         node[last] = value
-    except TypeError as error:
-        raise UserError(f"config key {key}: {error}") from None
+    except (TypeError, ValueError, OverflowError):
+        kind = type(now).__name__
+        raise UserError(f"{key} must be of the type {kind}, not {shown(value)}") from None
 
 
 def check(config: ConfigDict) -> None:
     """Refuses unknown keys in the shared sections and impossible values.
+
+    The family's own sections are checked where the family is loaded: `jaxgen.train.family`.
 
     Raises:
       UserError: naming the key.
@@ -168,29 +275,39 @@ def check(config: ConfigDict) -> None:
     known = base("")
     for key in config:
         if key not in known:
-            raise UserError(f"unknown config section '{key}'; the sections are {', '.join(known)}")
-    for section in ("train", "mesh"):
-        for key in config[section]:
-            if key not in known[section]:
-                near = difflib.get_close_matches(key, list(known[section]), n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise UserError(f"unknown config key {section}.{key}{hint}")
-    for name, source in config.get("parts", {}).items():
-        if not isinstance(source, str):
-            raise UserError(f"parts.{name} must name a run, a model or a file, not {source!r}")
+            raise UserError(
+                f"unknown config section '{key}'{near(key, known)}; the sections are "
+                f"{', '.join(known)}"
+            )
+    if missing := [key for key in known if key not in config and key != "parts"]:
+        raise UserError(
+            f"the config has no section '{missing[0]}'; start from jaxgen.config.base(family)"
+        )
+    keys.check_value("family", config.family, Key(""))
+    for section in ("model", "data", "eval"):
+        if not isinstance(config[section], ConfigDict):
+            raise UserError(f"config key {section} must be a section, not {shown(config[section])}")
+    for section, table in SHARED.items():
+        if section in config:  # configs of before parts have no such section
+            keys.check(config[section], table, section, start="jaxgen.config.base(family)")
     train = config.train
-    for key in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
-        if train[key] < 1:
-            raise UserError(f"train.{key} must be at least 1, not {train[key]}")
     if train.batch_size % train.accumulate:
         raise UserError(
             f"train.batch_size={train.batch_size} can't be cut into "
             f"train.accumulate={train.accumulate} equal micro-batches"
         )
-    if train.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"train.dtype must be float32 or bfloat16, not {train.dtype!r}")
-    if train.best_mode not in ("max", "min"):
-        raise UserError(f"train.best_mode must be max or min, not {train.best_mode!r}")
+    for phase, settings in config.optimizer.items():
+        _check_schedule(f"optimizer.{phase}", settings)
+
+
+def _check_schedule(name: str, settings: ConfigDict) -> None:
+    if settings.schedule == "multistep" and not settings.milestones:
+        raise UserError(f"{name}.schedule=multistep needs {name}.milestones")
+    if settings.weight_decay and settings.name != "adamw":
+        raise UserError(
+            f"{name}.weight_decay={settings.weight_decay} has no effect with "
+            f"{name}.name={settings.name}; use adamw, or 0"
+        )
 
 
 def to_json(config: ConfigDict) -> str:
@@ -202,15 +319,22 @@ def from_json(path: str | Path) -> ConfigDict:
     """Reads a `config.json`; lists become tuples, as in the Python file.
 
     Raises:
-      UserError: the file is missing or is not JSON.
+      UserError: the file is missing, can't be read, or holds no config.
     """
     try:
         tree = json.loads(Path(path).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{Path(path).parent} is not a run: it has no {Path(path).name}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable as JSON ({error})") from None
-    return ConfigDict(_tuples(tree))
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from None
+    except NO_JSON as error:
+        raise UserError(f"{path} is not readable as JSON ({one_line(error)})") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("family"), str):
+        raise UserError(f"{path} is no config: it names no family, as a run's config.json does")
+    try:
+        return ConfigDict(_tuples(tree))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is no config ({one_line(error)})") from None
 
 
 def _tuples(tree: Any) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxgen import cache
+from jaxgen.errors import UserError
 
 # On a CPU activations share the memory with the results: an upscaled 12-megapixel photo is 576 MB,
 # and twice that while the PNG is written.
@@ -21,6 +25,8 @@ MOST_WORKERS = 4
 # Cores that one program keeps busy where there are two: 1.5 to 1.85, more for larger windows. The
 # most is taken, so that overlaps are computed twice only where that surely pays.
 BUSY_ALONE = 1.85
+# What compiling and running a small program takes beside the arrays.
+PROGRAM = 256 << 20
 # Of an accelerator whose backend keeps no statistics.
 UNKNOWN_BUDGET = 4 << 30
 
@@ -56,6 +62,12 @@ class Placed(Mapping[str, Any]):
     def __getitem__(self, net: str) -> Any:
         if net not in self._placed:
             cache.enable()  # what is placed is about to be used
+            size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self._nets[net]))
+            check_room(
+                size + PROGRAM,
+                f"the net '{net}' and a program for it need",
+                "end other programs, or take a smaller model",
+            )
             self._placed[net] = replicate(self._nets[net], usable())
         return self._placed[net]
 
@@ -105,14 +117,57 @@ def out_of_memory(error: Exception) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 
+def check_room(needed: float, what: str, hint: str, count: int = 1) -> None:
+    """Before minutes of compiling: refuses what this host's first device can't hold.
+
+    A machine that runs out of memory is stopped by the system, or swaps for hours, without a word.
+
+    Args:
+      needed: bytes on each device. what: has the verb, "the network needs". hint: what to change.
+      count: of this host's devices that hold as much; those of a CPU share its memory.
+
+    Raises:
+      UserError: with what is needed and what there is.
+    """
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        needed, there = needed * count, _available()
+    else:
+        stats = device.memory_stats() or {}
+        there = stats.get("bytes_limit", math.inf) - stats.get("bytes_in_use", 0)
+    if needed > there:
+        raise UserError(
+            f"{what} {_size(needed)} of memory, and {_size(max(there, 0))} are free; {hint}"
+        )
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
+
+
 def _available() -> float:
-    """Free main memory in bytes; where the system does not tell, enough for the budget."""
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 2.0 * CPU_BUDGET
+    """Bytes of main memory that this process may still take: of the machine, its container (cgroup
+    2) and `ulimit -v`; where the system tells nothing, enough for the budget.
+    """
+    found = []
+    with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        most = int((group / "memory.max").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # The kernel gives back what files alone take before it stops a process.
+        used = int((group / "memory.current").read_text()) - int(stat.get("inactive_file", 0))
+        found.append(most - used)
+    with contextlib.suppress(ImportError, OSError, ValueError, IndexError):
+        import resource  # not on Windows
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            found.append(most - pages * resource.getpagesize())
+    return float(min(found, default=2.0 * CPU_BUDGET))
 
 
 def _mesh(devices: Sequence[Any]) -> Mesh:

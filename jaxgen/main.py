@@ -6,17 +6,20 @@ Flags only; the work is in `jaxgen.train.loop`, importable from a notebook.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError
+from jaxgen import config as configs
+from jaxgen import keys
+from jaxgen.errors import UserError, mendable, one_line
 from jaxgen.log import setup
 from jaxgen.train.heap import keep_freed_memory
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = flags.DEFINE_string(
     "config", None, "config file, with `:variant` if wanted; --config.key=value changes a value"
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder [runs/<config>-<variant>]")
@@ -35,15 +38,17 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}; overrides are --config.key=value")
     setup()
     keep_freed_memory()
+    assert _CONFIG.value is not None  # `_parse` wants it
+    config = _load(_CONFIG.value, _overrides)
 
     from jaxgen.train import distributed, loop
 
     distributed.initialize(_DISTRIBUTED.value)
-    workdir = _WORKDIR.value or default_workdir(_config_name())
+    workdir = _WORKDIR.value or default_workdir(_CONFIG.value)
     if _MODE.value == "eval":
-        loop.evaluate(_CONFIG.value, workdir)
+        loop.evaluate(config, workdir)
         return
-    result = loop.train(_CONFIG.value, workdir, debug=_DEBUG.value)
+    result = loop.train(config, workdir, debug=_DEBUG.value)
     if result.stopped == "interrupted":
         sys.exit(130)
 
@@ -54,34 +59,55 @@ def default_workdir(config: str) -> str:
     return f"runs/{Path(file).stem}" + (f"-{variant}" if variant else "")
 
 
-def _config_name() -> str:
-    """`FILE.py` or `FILE.py:variant`, as given."""
-    return config_flags.get_config_filename(flags.FLAGS["config"])
+_overrides: list[tuple[str, str]] = []  # of the command line: (key, text)
+_KEY = re.compile(r"--?(no)?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; every mistake in them, and in the config file, is a UserError."""
+    """Parses the flags, and sets `--config.KEY=VALUE` aside; every mistake is a UserError."""
+    _overrides.clear()
+    rest = []
+    for argument in argv:
+        found = _KEY.fullmatch(argument)
+        if found is None:
+            rest.append(argument)
+            continue
+        no, key, text = found.groups()
+        if no and text is not None:
+            raise UserError(f"{argument}: give --config.{key}=VALUE")
+        _overrides.append((key, text if text is not None else "false" if no else "true"))
     try:
-        rest = flags.FLAGS(argv)
-        if not flags.FLAGS["config"].present:
-            raise UserError("--config is missing; for example --config=configs/srgan.py")
-        file = _config_name().partition(":")[0]
-        if not Path(file).is_file():
-            raise UserError(f"no config file at {file}; configs/ in the repository has some")
-        return rest
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        rest = flags.FLAGS(rest)
+    except (flags.Error, ValueError) as error:
+        raise UserError(one_line(error)) from error
+    if not _CONFIG.value:
+        raise UserError("--config is missing; for example --config=configs/srgan.py")
+    return rest
+
+
+def _load(name: str, overrides: list[tuple[str, str]]) -> ConfigDict:
+    """The config with the command line's values, each read as its key's type.
+
+    Raises:
+      UserError: see `jaxgen.config.load`; or a value of another type.
+    """
+    config = configs.load(name)
+    for key, text in overrides:
+        now = configs.get_key(config, key)
+        configs.set_key(config, key, keys.from_text(key, text, now))
+    return config
 
 
 def run() -> None:
     """The command: user mistakes end in one line and status 2."""
     try:
         app.run(main, flags_parser=_parse)
-    except UserError as error:
-        if os.environ.get("JAXGEN_TRACEBACK"):
+    except Exception as error:
+        said = mendable(error)
+        if not said or os.environ.get("JAXGEN_TRACEBACK"):
             raise
         sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {said}", file=sys.stderr, flush=True)
         # At once, so that the line is the last one: the run has closed its files, and the threads
         # of a save that failed may go on.
         os._exit(2)

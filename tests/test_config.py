@@ -7,14 +7,23 @@ from pathlib import Path
 
 import pytest
 from helpers import REPOSITORY, TINY, command
+from support import key_tables
 
 from jaxgen import config as configs
+from jaxgen import keys
 from jaxgen.data.captioned import section as captioned
 from jaxgen.data.scenes import examples as scenes
 from jaxgen.data.sr import section as data
+from jaxgen.encoders import perceptual
 from jaxgen.errors import UserError
 from jaxgen.log import log
-from jaxgen.train import loop
+from jaxgen.losses import adversarial
+from jaxgen.losses.perceptual import DISTANCES
+from jaxgen.tasks.sr import config as sr_config
+from jaxgen.tasks.sr import losses as sr_losses
+from jaxgen.tasks.t2i import config as t2i_config
+from jaxgen.tasks.t2i import task as t2i_task
+from jaxgen.train import family, loop
 
 SRGAN = str(REPOSITORY / "configs" / "srgan.py")
 
@@ -35,6 +44,7 @@ def variants():
 def test_variants_load_pass_the_checks_and_are_described(name, doc):
     config = configs.load(f"{REPOSITORY}/{name}")
     configs.check(config)
+    family.check(config)
     if "tokenizer" in config.data:
         section = captioned
     else:
@@ -111,9 +121,15 @@ def test_impossible_values(changes, message):
     [
         ({"family": "srgam"}, "unknown family 'srgam'"),
         ({"data.scale": 3, "data.hr_size": 96}, "SRGAN upscales by 2, 4 or 8"),
-        ({"model.generator.form": "edsr"}, "unknown generator form 'edsr'"),
-        ({"model.discriminator.head": "flat"}, "unknown discriminator head"),
-        ({"model.loss.pixel_kind": "l3"}, "unknown model.loss.pixel_kind"),
+        ({"model.generator.form": "edsr"}, "model.generator.form must be one of srresnet, keras"),
+        (
+            {"model.discriminator.head": "flat"},
+            "must be dense or pool, not 'flat'",
+        ),
+        (
+            {"model.loss.pixel_kind": "l3"},
+            "must be one of mse, l1, charbonnier, not 'l3'",
+        ),
         ({"model.loss.perceptual_weights": "file:/no/vgg.pth"}, "no perceptual weights at"),
         ({"data.source": "cloud"}, "data.source must be one of"),
         ({"data.hr_size": 2048}, "2048"),
@@ -154,6 +170,111 @@ def test_command_line_mistakes_end_in_one_line_and_status_2(arguments, message):
     assert lines[-1].startswith("error: "), done.stderr
     assert message in lines[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.train.stps=3", "the config has no key train.stps; did you mean train.steps?"),
+        ("--config.train.steps=many", "train.steps must be an integer, not 'many'"),
+        ("--config.train.steps=0", "train.steps must be at least 1, not 0"),
+        ("--config.train=3", "config key train is a section; set one of its keys"),
+        ("--config.train.dtype=float16", "train.dtype must be float32 or bfloat16, not 'float16'"),
+        ("--config.data.degradation=blnd", "not 'blnd'; did you mean blind?"),
+        ("--config.optimizer.g.b1=nan", "optimizer.g.b1 must be a number, at least 0 and below 1"),
+        ("--noconfig.train.tensorboard=3", "give --config.train.tensorboard=VALUE"),
+    ],
+)
+def test_overrides_that_cannot_be_name_key_and_values(flag, message):
+    with pytest.raises(UserError) as caught:
+        overridden(flag)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def overridden(*flags):
+    """The tiny config with flags of the command line, checked."""
+    from jaxgen import main
+
+    main._parse(["main", f"--config={TINY}", *flags])
+    config = main._load(TINY, main._overrides)
+    configs.check(config)
+    family.check(config)
+    return config
+
+
+def test_overrides_are_read_as_their_keys_types():
+    flags = ["--config.train.steps=0x10", "--noconfig.train.tensorboard", "--config.data.name=7"]
+    flags += ["--config.optimizer.g.lr=1", "--config.data.blur_sigma=(1, 2)"]
+    config = overridden(*flags)
+    assert config.train.steps == 16
+    assert config.train.tensorboard is False
+    assert config.data.name == "7"
+    assert config.optimizer.g.lr == 1.0
+    assert config.data.blur_sigma == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "line 1: no Python (invalid syntax)"),
+        ("x = 1", 'has no function get_config(arg="")'),
+        ("import sys\nsys.exit(3)", "line 2: it must give values, not leave the program"),
+        ("def get_config(arg=''):\n    return {}['foo']", "line 2: KeyError: foo"),
+        ("def get_config(arg=''):\n    return {'a': 1}", "must return a ConfigDict, not {'a': 1}"),
+        ("def get_config():\n    pass", "TypeError: get_config() takes 0 positional arguments"),
+        ("def get_config(arg=''):\n    get_config()", "RecursionError"),
+        ("import nonesuch", "line 1: ModuleNotFoundError: No module named"),
+        ("\0", "line 1: no Python"),
+    ],
+)
+def test_files_that_do_not_work_are_named_with_line_and_cause(text, message, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        configs.load(file)
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_and_variants_that_are_not_there_come_with_the_nearest():
+    with pytest.raises(UserError, match=r"no config file at .*sragn\.py; did you mean srgan\.py"):
+        configs.load(REPOSITORY / "configs" / "sragn.py")
+    with pytest.raises(UserError, match=r"unknown variant ':tinny'.*did you mean tiny"):
+        configs.load(f"{SRGAN}:tinny")
+
+
+def test_the_whole_error_on_request(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config(arg=''):\n    return {}['foo']")
+    done = command("jaxgen.main", f"--config={tmp_path}/mine.py", JAXGEN_TRACEBACK="1")
+    assert "return {}['foo']" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_declared_choices_are_those_that_the_code_has():
+    assert sr_config.LOSS["pixel_kind"].choices == tuple(sr_losses.PIXEL)
+    assert sr_config.LOSS["perceptual_kind"].choices == tuple(DISTANCES)
+    assert sr_config.LOSS["perceptual_net"].choices == tuple(perceptual.NETS)
+    assert set(sr_config.LOSS["adversarial_kind"].choices) == set(adversarial.KINDS)
+    assert set(t2i_config.LOSS["kind"].choices) == set(adversarial.ONE_SIDED)
+    assert set(t2i_config.TEXT["kind"].choices) == set(t2i_task.ENCODERS)
+    assert t2i_config.TEXT["trained_by"].choices == t2i_task.TRAINED_BY
+
+
+def test_documented_tables_are_the_declarations():
+    page = key_tables.PAGE.read_text()
+    assert key_tables.filled(page) == page, "run python tests/support/key_tables.py"
+
+
+def test_every_key_says_what_it_does():
+    for name, _ in variants():
+        config = configs.load(f"{REPOSITORY}/{name}")
+        tables = {**family.own_keys(config), **configs.SHARED}
+        listed = {key: entry for key, _, entry in keys.leaves(config, tables)}
+        assert set(configs.flatten(config)) - {"family"} == set(listed), name
+        dumb = [key for key, entry in listed.items() if not entry.says]
+        assert not dumb, name
 
 
 def test_default_workdir():

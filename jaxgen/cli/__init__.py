@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, prepare, export,
-sweep.
+"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, config, prepare,
+export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 
 from jaxgen import __version__
+from jaxgen.cli.common import printable
+from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
 from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
@@ -22,7 +24,7 @@ from jaxgen.cli.interpolate import interpolate
 from jaxgen.cli.manage import export, models, prepare
 from jaxgen.cli.sweep import sweep
 from jaxgen.cli.upscale import upscale
-from jaxgen.errors import UserError
+from jaxgen.errors import mendable
 
 # In the order of --help; a further command is one line here.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -30,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "upscale": upscale,
     "eval": evaluate,
     "models": models,
+    "config": config,
     "prepare": prepare,
     "export": export,
     "interpolate": interpolate,
@@ -73,13 +76,22 @@ def _common(
 
 
 def main() -> None:
-    """The command: user mistakes end in one line and exit code 2, Ctrl-C in 130."""
+    """The command: user mistakes end in one line and exit code 2, Ctrl-C in 130.
+
+    `JAXGEN_TRACEBACK=1` shows where they come from.
+    """
+    printable()
     try:
         make_app()()
-    except UserError as error:
-        if os.environ.get("JAXGEN_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; Python must not flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        said = mendable(error)
+        if not said or os.environ.get("JAXGEN_TRACEBACK"):
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -39,6 +40,21 @@ def console() -> Any:
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
+def printable() -> None:
+    """Lets any name be printed: what the output's encoding has no letter for becomes an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there; not one whose name is longer than names can be."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def pair(text: str) -> tuple[str, Any]:
     """Key and value of `--set KEY=VALUE`; what is no Python value is a text."""
     key, equals, value = text.partition("=")
@@ -46,7 +62,7 @@ def pair(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: give KEY=VALUE")
     try:
         return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return key, value
 
 

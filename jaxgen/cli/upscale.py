@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import DEFAULT_MODEL, ShardText, interruptible
+from jaxgen.cli.common import DEFAULT_MODEL, ShardText, interruptible, is_there
 from jaxgen.errors import UserError
 
 
@@ -118,7 +118,7 @@ def upscale(
     out = out.expanduser()
     jobs = plan_outputs(photos, out, format.value if format else None)
     single = len(jobs) == 1
-    if not overwrite and single and not share and jobs[0][1].exists():
+    if not overwrite and single and not share and is_there(jobs[0][1]):
         raise UserError(f"{jobs[0][1]} exists; give --overwrite to replace it")
     check_writable(jobs[0][1].parent if single else out)
     if share is not None:
@@ -140,7 +140,7 @@ def upscale(
             enlarge.check_attention()
         if problem := complaint(asked):
             print(f"warning: {problem}", file=sys.stderr)
-    todo = [job for job in jobs if overwrite or not job[1].exists()]
+    todo = [job for job in jobs if overwrite or not is_there(job[1])]
     failed, skipped, finished = 0, len(jobs) - len(todo), 0
     style = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
     # disable=None: no bar where stderr is not a terminal.

@@ -205,7 +205,9 @@ def write_image(
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "method": 4},
     }[kind]
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not longer than the target's name may be: that one may fill what the file system allows.
+    mark = zlib.crc32(path.name.encode(errors="surrogatepass"))
+    part = path.with_name(f".{mark:08x}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:

@@ -25,7 +25,7 @@ from jaxgen.verbs.offered import check_fit, nets_of, verbs_of, wanted_parts
 from jaxgen.weights import parts
 from jaxgen.weights.files import whole_folder
 from jaxgen.weights.nets import open_nets
-from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, resolve
+from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, list_models, resolve
 
 if TYPE_CHECKING:
     from jaxgen.verbs.generate.use import Drawer
@@ -87,7 +87,7 @@ class Model:
         if name in VERBS:
             raise UserError(
                 f"{self.name} (family {self.family}) does not {name}; it can: "
-                f"{', '.join(sorted(self.verbs)) or 'nothing'}"
+                f"{', '.join(sorted(self.verbs)) or 'nothing'}{_others(name)}"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -144,6 +144,12 @@ class Model:
             "verbs": json.dumps({name: verb.facts() for name, verb in self.verbs.items()}),
             "metrics": json.dumps(self.metrics),
         }
+
+
+def _others(verb: str) -> str:
+    """Names the bundled models that do what one was asked for in vain."""
+    able = [row["name"] for row in list_models() if verb in (row["verbs"] or {})]
+    return f"; bundled models that do: {', '.join(able)}" if able else ""
 
 
 def load(name_or_path: str | Path, step: int | None = None, best: bool = False) -> Model:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError
+from jaxgen import keys
+from jaxgen.errors import UserError, near
 from jaxgen.task import LossFn, Phase, Task
 from jaxgen.train.state import check_shapes
 from jaxgen.weights import parts
@@ -99,20 +101,46 @@ def wanted_parts(config: ConfigDict) -> dict[str, Wanted]:
     return {} if ask is None else dict(ask(config))
 
 
+def check(config: ConfigDict) -> None:
+    """Refuses unknown keys and impossible values in the family's own sections.
+
+    A family says by a function `keys(config)` what `model`, `data` and `eval` hold.
+
+    Raises:
+      UserError: naming the key; or no such family.
+    """
+    for name, table in own_keys(config).items():
+        keys.check(config[name], table, name, start=f"a config of {config.family} in configs/")
+
+
+def own_keys(config: ConfigDict) -> keys.Table:
+    """What the family says that its own sections hold; {} where it says nothing.
+
+    Raises:
+      UserError: no such family, or a form of a network that there is not.
+    """
+    ask = getattr(_family(config), "keys", None)
+    return {} if ask is None else ask(config)
+
+
 def resolve(config: ConfigDict) -> ConfigDict:
     """The config with what the training data decide filled in, where the family has such.
 
     A text-to-image family fills in the tokenizer. A run's config.json is thus all that it takes to
     use its weights.
     """
+    check(config)
     fill = getattr(_family(config), "resolve", None)
     return config if fill is None else fill(config)
 
 
 def _family(config: ConfigDict) -> Any:
     name = f"jaxgen.models.{config.family}"
-    if not config.family or importlib.util.find_spec(name) is None:
+    if not str(config.family).isidentifier() or importlib.util.find_spec(name) is None:
+        folder = importlib.import_module("jaxgen.models").__path__
+        known = [one.name for one in pkgutil.iter_modules(folder)]
         raise UserError(
-            f"unknown family {config.family!r}; families are the folders of jaxgen/models"
+            f"unknown family {config.family!r}; there are {', '.join(known)}"
+            f"{near(str(config.family), known)}"
         )
     return importlib.import_module(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
+from jaxgen import devices
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.task import Task
@@ -146,12 +148,29 @@ def fresh_state(
         zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in batch_shapes.items()}
         return init_state(task, optimizers, config.train.seed, zeros)
 
-    shardings = meshes.state_shardings(jax.eval_shape(init), mesh, config.mesh)
+    shapes = jax.eval_shape(init)
+    shardings = meshes.state_shardings(shapes, mesh, config.mesh)
+    devices.check_room(
+        _bytes_on_one(shapes, shardings),
+        "the networks with optimizers and averages need",
+        "set smaller model.generator and model.discriminator, or share them by mesh.fsdp",
+        count=len(mesh.local_devices),
+    )
     # It runs once: on CPUs, LLVM's optimisation takes 20 s for what then runs in milliseconds.
     options: dict[str, str | bool] | None
     options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
     with jax.disable_jit(False):
         return jax.jit(init, out_shardings=shardings).lower().compile(options)()
+
+
+def _bytes_on_one(shapes: Any, shardings: Any) -> float:
+    """Of the state on each device, and of the gradients of all nets at once."""
+
+    def size(tree, places):
+        pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(places), strict=True)
+        return sum(math.prod(place.shard_shape(x.shape)) * x.dtype.itemsize for x, place in pairs)
+
+    return size(shapes, shardings) + size(shapes.params, shardings.params)
 
 
 def init_from(state: TrainState, task: Task, config: ConfigDict, mesh: Mesh) -> TrainState:

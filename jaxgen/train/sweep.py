@@ -15,7 +15,6 @@ own folder, from its last checkpoint. Several processes may share a study (`Swee
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -45,22 +44,11 @@ def read_space(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
       UserError: no such file, no SPACE in it, or an entry that is none of `KINDS`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no space file at {path}; docs/sweep.md shows one")
-    spec = importlib.util.spec_from_file_location("jaxgen_space", path)
-    assert spec is not None  # of a .py file there is one
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    space = getattr(module, "SPACE", None)
+    space = configs.run_file(path, "space").get("SPACE")
     if not isinstance(space, dict) or not space:
         raise UserError(f"{path} must hold SPACE = {{config key: {{kind: values}}}}")
     for key, entry in space.items():
-        _check_entry(key, entry)
+        _check_entry(str(key), entry)
     return space
 
 
@@ -73,6 +61,9 @@ def _check_entry(key: str, entry: Any) -> None:
         raise UserError(problem)
     if kind == "choice":
         return
+    wanted = int if kind == "int" else (int, float)
+    if not all(isinstance(v, wanted) and math.isfinite(v) for v in values):
+        raise UserError(problem)
     if len(values) != 2 or not values[0] <= values[1]:
         raise UserError(f"SPACE[{key!r}]: {kind} needs (lowest, highest), not {values!r}")
     if kind == "log" and values[0] <= 0:

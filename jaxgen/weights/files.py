@@ -21,7 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, pip_install
 from jaxgen.weights.keymap import Tensors, Tree, flatten, unflatten
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -161,7 +161,7 @@ def _read_torch(path: Path) -> Tensors:
         import torch
     except ImportError as error:
         raise UserError(
-            f'reading {path} needs PyTorch: pip install "jaxgen[torch]", or convert the file to '
+            f"reading {path} needs PyTorch: {pip_install('torch')}, or convert the file to "
             ".safetensors where PyTorch is"
         ) from error
     try:
@@ -261,7 +261,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
         import torch
     except ImportError as error:
         raise UserError(
-            f'writing {path} needs PyTorch: pip install "jaxgen[torch]", or write a .safetensors, '
+            f"writing {path} needs PyTorch: {pip_install('torch')}, or write a .safetensors, "
             "which needs none"
         ) from error
     buffer = io.BytesIO()

@@ -300,13 +300,13 @@ def test_batches_from_the_pipeline():
     [
         ("margin", -1, "margin"),
         ("kernel_sizes", (7, 20), "odd"),
-        ("final_sinc", 1.5, "probability"),
-        ("first.blur", -0.1, "first.blur is a probability"),
-        ("first.kernels", (1.0,), "6 probabilities"),
+        ("final_sinc", 1.5, "final_sinc must be at most 1"),
+        ("first.blur", -0.1, "first.blur must be at least 0"),
+        ("first.kernels", (1.0,), "tuple of 6 numbers, from 0 to 1"),
         ("second.resize", (0.5, 0.5, 0.5), "sum 1"),
         ("second.jpeg", (95, 30), "rising"),
-        ("second.jpeg", (30, 101), "end at 100"),
-        ("first.sigma", (0.0, 3.0), "rising range from 0.001"),
+        ("second.jpeg", (30, 101), "from 1 to 100"),
+        ("first.sigma", (0.0, 3.0), "rising range .* at least 0.001"),
         ("first.factor", (1.1, 1.5), "around 1"),
     ],
 )

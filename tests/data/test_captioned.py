@@ -55,10 +55,10 @@ def batch_of(data, count=64, seed=0):
         ({"source": "../shapes"}, r"data\.source must be one of"),
         ({"source": "pictures"}, r"data\.source must be one of"),  # beside the sources, and none
         ({"crop": "left"}, r"data\.crop must be one of"),
-        ({"tokenizer": "letters"}, r"data\.tokenizer must be one of words, bpe"),
+        ({"tokenizer": "letters"}, r"data\.tokenizer must be words or bpe"),
         ({"size": 4}, r"data\.size must be at least 8"),
         ({"length": 1}, r"data\.length must be at least 2"),
-        ({"holdout": 1.0}, r"data\.holdout=1\.0"),
+        ({"holdout": 1.0}, r"data\.holdout must be below 1"),
         ({"objects": (2, 1)}, r"data\.objects"),
         ({"enlarge": 1.2, "source": "folder"}, r"data\.enlarge=1\.2 needs data\.crop=random"),
         ({"crop": "bbox", "source": "folder"}, r"data\.source=folder have no boxes"),

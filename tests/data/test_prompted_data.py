@@ -166,9 +166,9 @@ def test_equal_meaning_goes_with_equal_textures():
     ("change", "said"),
     [
         ({"source": "folder"}, "scenes"),
-        ({"scale": 2}, "vanish at 4"),
+        ({"scale": 2}, "data.scale must be 4"),
         ({"hr_size": 50}, "multiple of 4"),
-        ({"hr_size": 40}, "48 or more"),
+        ({"hr_size": 40}, "at least 48"),
         ({"count": 0}, "data.count"),
         ({"partial": 1.5}, "data.partial"),
         ({"workers": -1}, "data.workers must be at least 0"),

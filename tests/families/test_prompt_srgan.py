@@ -311,10 +311,10 @@ def test_who_takes_no_prompt_says_so(model):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model__generator__guidance": "wishes"}, "attention or film"),
+        ({"model__generator__guidance": "wishes"}, "attention, film"),
         ({"model__generator__guided": (3,)}, "2 blocks"),
         ({"model__generator__guided": ()}, "2 blocks"),
-        ({"data__scale": 2}, "vanish at 4"),
+        ({"data__scale": 2}, "data.scale must be 4"),
         ({"data__vocabulary": ("two words",)}, "not one lower-case word"),
     ],
 )

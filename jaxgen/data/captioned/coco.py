@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.pictures import CaptionedPictures, named, refuse_empty, shared_meanings
 from jaxgen.data.picture_source import usable
-from jaxgen.errors import UserError
+from jaxgen.errors import NO_JSON, UserError, one_line
 
 EXAMPLE = "a man riding a wave on top of a surfboard"
 _PARTS = {"train": "train2014", "validation": "val2014"}
@@ -68,7 +68,7 @@ def read_captions(path: Path) -> tuple[dict[int, str], dict[int, list[str]]]:
       UserError: not readable, or another kind of JSON.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         files = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
         captions: dict[int, list[str]] = {}
         for note in content["annotations"]:
@@ -76,8 +76,8 @@ def read_captions(path: Path) -> tuple[dict[int, str], dict[int, list[str]]]:
                 captions.setdefault(int(note["image_id"]), []).append(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a COCO captions file ({error!r})") from None
+    except (*NO_JSON, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path} is not a COCO captions file ({one_line(error)})") from None
     return files, captions
 
 

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from jaxgen.data.captioned.pictures import (
 )
 from jaxgen.data.picture_files import list_images
 from jaxgen.data.picture_source import usable
-from jaxgen.errors import UserError
+from jaxgen.errors import NO_JSON, UserError, one_line, shown
 
 EXAMPLE = "a text"
 # Looked for in the pictures' folder, in this order.
@@ -77,13 +78,18 @@ def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
         base = root
     else:
         rows, base = read_rows(texts), texts.parent
-    captions, splits = _match(rows, pictures, _prefix(base, root), data.on_bad)
+    captions, splits = _match(rows, pictures, base, root, data.on_bad)
     refuse_empty(len(captions), f"none of {texts}'s captions is of a picture in {root}")
     names = sorted(captions)
     if without := len(pictures) - len(names):
         lonely = [name for name in pictures if name not in captions]
         logging.warning("%d pictures without a caption are left out: %s", without, named(lonely))
     meanings = dict(zip(names, shared_meanings([captions[n] for n in names]), strict=True))
+    if len(names) > 1 and len(set(meanings.values())) == 1:
+        logging.warning(
+            "all captions are equal, or linked by equal ones: no caption is false of any picture, "
+            "and losses of mismatched pairs learn nothing"
+        )
     held = _held_out(names, splits, data.holdout)
     chosen = [name for name in names if (name in held) == (split == "validation")]
     if not chosen:
@@ -166,6 +172,8 @@ def _read_jsonl(path: Path) -> list[Row]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
+        except NO_JSON as error:
+            raise UserError(f"{where}: no JSON that can be read ({one_line(error)})") from None
         if not isinstance(record, dict):
             raise UserError(f'{where}: must be {{"file": ..., "caption": ...}}')
         rows.append(_row(record, where))
@@ -174,13 +182,18 @@ def _read_jsonl(path: Path) -> list[Row]:
 
 def _read_csv(path: Path) -> list[Row]:
     text = _text(path)
+    above = len(text) - len(text.lstrip("\r\n \t"))
+    skipped = text[:above].count("\n")  # empty lines before the header
+    text = text[above:]
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows = []
     try:
         for record in reader:
-            where = f"{path}, line {reader.line_num}"
+            where = f"{path}, line {skipped + reader.line_num}"
+            if not any(record.values()):  # as spreadsheets leave them
+                continue
             if None in record:
                 raise UserError(
                     f"{where}: more fields than the header has; put captions that hold "
@@ -188,7 +201,9 @@ def _read_csv(path: Path) -> list[Row]:
                 )
             rows.append(_row(record, where))
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+        # The inner reader has counted the line at fault, too.
+        line = skipped + reader.reader.line_num
+        raise UserError(f"{path}, line {line}: not CSV ({error})") from None
     return rows
 
 
@@ -201,6 +216,9 @@ def _row(record: Mapping[str, Any], where: str) -> Row:
         raise UserError(f"{where}: the file must be a name, not {file!r}")
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise UserError(f"{where}: the caption must be a text or a list of texts, not {captions!r}")
+    for text in (file, *captions):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError(f"{where}: half a surrogate pair in {shown(text)}; write it as UTF-8")
     split = str(lower.get("split") or "").strip().lower()
     if split and split not in _SPLIT_NAMES:
         raise UserError(f"{where}: split must be train or validation, not {split!r}")
@@ -234,9 +252,13 @@ def _prefix(base: Path, root: Path) -> str:
 
 
 def _match(
-    rows: list[Row], pictures: Mapping[str, Path], prefix: str, on_bad: str
+    rows: list[Row], pictures: Mapping[str, Path], base: Path, root: Path, on_bad: str
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """(captions, said splits) by the pictures' names."""
+    """(captions, said splits) by the pictures' names.
+
+    Args: base: what the rows' names are relative to, beside the pictures' folder `root`.
+    """
+    prefix, whole_root = _prefix(base, root), root.resolve()
     stems: dict[str, str] = {}
     for name in pictures:
         stem = name.rpartition(".")[0]
@@ -248,9 +270,13 @@ def _match(
         file = row.file.removeprefix("./")
         name = next((n for n in (file, prefix + file) if n in pictures), "")
         name = name or stems.get(file, "") or stems.get(prefix + file, "")
+        name = name or _below(base / file, whole_root, pictures)
         if not name:
             missing.append(f"{row.file} ({row.where})")
         elif row.captions:
+            before = splits.get(name, "")
+            if before and row.split and before != row.split:
+                raise UserError(f"{row.where}: {row.file} is of {row.split}, and of {before} above")
             captions[name] = tuple(dict.fromkeys((*captions.get(name, ()), *row.captions)))
             splits[name] = row.split or splits.get(name, "")
     if missing:
@@ -259,6 +285,15 @@ def _match(
             raise UserError(f"{said}; data.on_bad='skip' leaves them out")
         logging.warning("%s", said)
     return captions, splits
+
+
+def _below(path: Path, root: Path, pictures: Mapping[str, Path]) -> str:
+    """The picture's name of a path that leads into `root` by way of elsewhere; "": none."""
+    try:
+        name = Path(os.path.normpath(path.absolute())).relative_to(root).as_posix()
+    except ValueError:
+        return ""
+    return name if name in pictures else ""
 
 
 def _held_out(names: list[str], splits: Mapping[str, str], share: float) -> set[str]:

@@ -4,48 +4,60 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from jaxgen import keys
 from jaxgen.data.captioned.source import find_source
-from jaxgen.data.checks import check_choices, check_keys, check_least
 from jaxgen.data.text.tokens import SPECIAL
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table, span, whole
 
-_CHOICES = {
-    "crop": ("center", "random", "bbox"),
-    "tokenizer": ("words", "bpe"),
-    "on_bad": ("skip", "error"),
+KEYS: Table = {
+    "source": Key("shapes", "shapes, emoji, folder, cub or coco: a module beside this one"),
+    "size": whole(32, "side of the pictures", 8, most=2**14),
+    "path": Key("", "folder, coco: the pictures"),
+    "captions": Key(
+        "",
+        'folder: JSON Lines, CSV or a folder of texts, "": found in `path`; cub, coco: the folder '
+        "of the texts",
+    ),
+    "font": Key("", 'emoji: a bitmap font file; "": Noto Color Emoji where Debian puts it'),
+    "data_dir": Key("", 'cub: where TFDS keeps what it prepared; "": TFDS\'s own default'),
+    "holdout": Key(
+        0.1, "folder, emoji: share of the pictures kept for validation", least=0, below=1
+    ),
+    "objects": span((1, 1), "shapes: the least and most objects in a scene", least=1, most=1000),
+    "count": whole(20_000, "shapes: scenes"),
+    "crop": Key(
+        "center",
+        "where pictures are cut; `bbox` (cub): around the bird, and random",
+        choices=("center", "random", "bbox"),
+    ),
+    "enlarge": Key(
+        1.0, "random, bbox: cut from a picture this many times as large", least=1, most=64
+    ),
+    "flip": Key(False, "left-right; not where captions say left and right"),
+    "tokenizer": Key(
+        "words", "words, or pieces of words trained on the captions", choices=("words", "bpe")
+    ),
+    "vocabulary": Key((), "words: in the order of their ids; (): from the captions", each=Key("")),
+    "vocabulary_size": whole(1024, "bpe: ids; words: the most frequent, at most so many"),
+    "tokenizer_json": Key("", 'bpe: as the library `tokenizers` writes it; "": trained'),
+    "length": whole(24, "tokens per text, the start and padding included", 2, most=2**16),
+    "embeddings": Key("", 'file of precomputed text features; "": the encoder reads the text'),
+    "captions_per_example": whole(1, "with embeddings: the sentence is the mean of so many"),
+    "on_bad": Key(
+        "skip",
+        "unusable pictures and captions: skip (with a warning), or an error",
+        choices=("skip", "error"),
+    ),
+    "cache_mb": whole(512, "MB of decoded pictures kept in memory, per process", 0),
+    "workers": whole(0, "worker processes; 0: threads of this process only", 0, most=1024),
+    "threads": whole(2, "reading threads per process", 0, most=1024),
 }
 
 
 def defaults() -> ConfigDict:
     """The section `data` of a text-to-image config: scenes of one shape, 32 px."""
-    return ConfigDict(
-        {
-            "source": "shapes",  # shapes | emoji | folder | cub | coco: a module beside this one
-            "size": 32,  # side of the pictures
-            "path": "",  # folder, coco: the pictures
-            "captions": "",  # folder: JSON Lines, CSV or a folder of texts, "": found in `path`;
-            # cub, coco: the folder of the texts
-            "font": "",  # emoji: a bitmap font file; "": Noto Color Emoji where Debian puts it
-            "data_dir": "",  # cub: where TFDS keeps what it prepared; "": TFDS's own default
-            "holdout": 0.1,  # folder, emoji: share of the pictures kept for validation
-            "objects": (1, 1),  # shapes: the least and most objects in a scene
-            "count": 20_000,  # shapes: scenes
-            "crop": "center",  # center | random | bbox (cub: around the bird) and random
-            "enlarge": 1.0,  # random, bbox: cut from a picture this many times as large
-            "flip": False,  # left-right; not where captions say left and right
-            "tokenizer": "words",  # words | bpe: trained on the captions
-            "vocabulary": (),  # words: in the order of their ids; (): from the captions
-            "vocabulary_size": 1024,  # bpe: ids; words: the most frequent, at most so many
-            "tokenizer_json": "",  # bpe: as the library `tokenizers` writes it; "": trained
-            "length": 24,  # tokens per text, the start and padding included
-            "embeddings": "",  # file of precomputed text features; "": the encoder reads the text
-            "captions_per_example": 1,  # with embeddings: the sentence is the mean of so many
-            "on_bad": "skip",  # unusable pictures and captions: skip (with a warning) | error
-            "cache_mb": 512,  # decoded pictures kept in memory, per process
-            "workers": 0,  # worker processes; 0: threads of this process only
-            "threads": 2,  # reading threads per process
-        }
-    )
+    return keys.defaults(KEYS)
 
 
 def check(data: ConfigDict) -> None:
@@ -54,21 +66,8 @@ def check(data: ConfigDict) -> None:
     Raises:
       UserError: naming the key and what it may be.
     """
-    check_keys(data, defaults(), "data", start="jaxgen.data.captioned.section.defaults()")
+    keys.check(data, KEYS, "data", start="jaxgen.data.captioned.section.defaults()")
     source = find_source(data.source)
-    check_choices(data, _CHOICES)
-    check_least(
-        data,
-        {
-            "size": 8, "count": 1, "enlarge": 1, "vocabulary_size": 1, "length": 2,
-            "captions_per_example": 1, "cache_mb": 0, "workers": 0, "threads": 0,
-        },
-    )  # fmt: skip
-    if not 0 <= data.holdout < 1:
-        raise UserError(f"data.holdout={data.holdout} must be a share, from 0 to below 1")
-    low, high = data.objects
-    if not 1 <= low <= high:
-        raise UserError(f"data.objects={data.objects} must be a rising range from 1 up")
     if data.enlarge > 1 and data.crop == "center":
         raise UserError(
             f"data.enlarge={data.enlarge} needs data.crop=random or bbox; with center set it to 1"

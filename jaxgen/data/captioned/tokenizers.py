@@ -100,7 +100,9 @@ def _take_tokenizer(data: ConfigDict) -> None:
             f"data.embeddings={data.embeddings} is of an encoder with another tokenizer: set "
             f"data.tokenizer={about['tokenizer']}"
         )
-    found = about[_FILLED[data.tokenizer]]
+    found = about.get(_FILLED[data.tokenizer])
+    if not found:
+        raise UserError(f"data.embeddings={data.embeddings} does not hold its tokenizer")
     data[_FILLED[data.tokenizer]] = tuple(found) if isinstance(found, list) else found
 
 

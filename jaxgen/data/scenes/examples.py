@@ -8,29 +8,32 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.checks import check_keys, check_least
+from jaxgen import keys
 from jaxgen.data.resize import imresize
 from jaxgen.data.scenes.drawing import SCALE, TEXTURES, caption, draw, make_scene, vocabulary
 from jaxgen.data.text.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table, share, whole
+
+KEYS: Table = {
+    "source": Key("scenes", "prompts come with drawn scenes only", choices=("scenes",)),
+    "scale": Key(SCALE, "of the enlargement: the textures vanish at 4 only", choices=(SCALE,)),
+    "hr_size": whole(64, "side of the scenes; a multiple of 4, at least 48", 48, most=2**14),
+    "count": whole(4096, "training scenes; captions are drawn anew each time"),
+    "prompt_length": whole(28, "tokens, the start included", 2, most=2**16),
+    "prompt_dropout": share(0.1, "share of examples whose prompt is taken away"),
+    "partial": share(0.15, "share of captions that leave a patch out"),
+    "vocabulary": Key(
+        vocabulary(), "travels with the run: its order gives the words' ids", each=Key("")
+    ),
+    "workers": whole(0, "worker processes; 0: threads of this process only", 0, most=1024),
+    "threads": whole(2, "reading threads per process", 0, most=1024),
+}
 
 
 def defaults() -> ConfigDict:
     """The section `data` of a prompted family's config."""
-    return ConfigDict(
-        {
-            "source": "scenes",
-            "scale": SCALE,
-            "hr_size": 64,  # side of the scenes; a multiple of 4, at least 48
-            "count": 4096,  # training scenes; captions are drawn anew each time
-            "prompt_length": 28,  # tokens, the start included
-            "prompt_dropout": 0.1,  # share of examples whose prompt is taken away
-            "partial": 0.15,  # share of captions that leave a patch out
-            "vocabulary": vocabulary(),  # travels with the run: its order gives the words' ids
-            "workers": 0,  # worker processes; 0: threads of this process only
-            "threads": 2,  # reading threads per process
-        }
-    )
+    return keys.defaults(KEYS)
 
 
 def check(data: ConfigDict) -> None:
@@ -39,20 +42,9 @@ def check(data: ConfigDict) -> None:
     Raises:
       UserError: naming the key.
     """
-    check_keys(data, defaults(), "data", start="jaxgen.data.scenes.examples.defaults()")
-    if data.source != "scenes":
-        raise UserError(
-            f"data.source={data.source!r}: prompts come with the source 'scenes' only; captioned "
-            "pictures of your own need a source that gives a caption with each picture"
-        )
-    if data.scale != SCALE:
-        raise UserError(f"data.scale={data.scale}: the scenes' textures vanish at 4 only")
-    if data.hr_size % SCALE or data.hr_size < 48:
-        raise UserError(f"data.hr_size={data.hr_size} must be a multiple of 4, 48 or more")
-    check_least(data, {"count": 1, "workers": 0, "threads": 0})
-    for key in ("prompt_dropout", "partial"):
-        if not 0 <= data[key] <= 1:
-            raise UserError(f"data.{key} is a probability, not {data[key]}")
+    keys.check(data, KEYS, "data", start="jaxgen.data.scenes.examples.defaults()")
+    if data.hr_size % SCALE:
+        raise UserError(f"data.hr_size={data.hr_size} must be a multiple of {SCALE}")
 
 
 class Scenes:

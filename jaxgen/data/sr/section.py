@@ -10,83 +10,112 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.data.checks import check_choices, check_keys, check_least
+from jaxgen import keys
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table, share, span, whole
 
-_CHOICES = {
-    "source": ("photos", "folder", "tfds", "df2k"),
-    "crop": ("random", "resize"),
-    "degradation": ("bicubic", "bilinear", "area", "blur", "blind"),
-    "on_bad": ("skip", "error"),
+
+def _order(
+    blur: float,
+    sigma: tuple[float, float],
+    resize: tuple[float, float, float],
+    factor: tuple[float, float],
+    noise: tuple[float, float],
+    poisson: tuple[float, float],
+) -> Table:
+    """One of the two degradations of `data.blind`, with its published values."""
+    return {
+        "blur": share(blur, "probability of any blur"),
+        "sinc": share(0.1, "of a sinc kernel, else by `kernels`"),
+        "kernels": _shares(
+            (0.45, 0.25, 0.12, 0.03, 0.12, 0.03),
+            "Gaussian round, elongated; generalised round, elongated; plateau round, elongated",
+        ),
+        "sigma": span(sigma, "of the kernels, in pixels", least=1e-3),
+        "beta_gaussian": span((0.5, 4.0), "shape of the generalised Gaussian", least=1e-3),
+        "beta_plateau": span((1.0, 2.0), "shape of the plateau", least=1e-3),
+        "resize": _shares(resize, "probabilities of enlarging, shrinking, neither"),
+        "factor": span(factor, "of the resize, around 1; of the second, times LR", least=1e-3),
+        "gaussian": share(0.5, "probability of Gaussian noise; Poisson noise otherwise"),
+        "gray_noise": share(0.4, "of the same noise in all channels"),
+        "noise": span(noise, "sigma of the Gaussian noise, in levels of 255", least=0),
+        "poisson": span(poisson, "strength of the Poisson noise", least=0),
+        "jpeg": span((30, 95), "quality", least=1, most=100),
+    }
+
+
+def _shares(default: tuple[float, ...], says: str) -> Key:
+    return Key(default, says, each=Key(0.0, least=0, most=1), length=len(default))
+
+
+# Probabilities and ranges as published for Real-ESRGAN.
+BLIND: Table = {
+    "usm": Key(True, 'LR is made of the sharpened HR, which examples carry as "hr_usm"'),
+    "margin": whole(32, "HR pixels around a crop that are degraded with it", 0, most=4096),
+    "kernel_sizes": span((7, 21), "of the blur and sinc kernels, odd", least=1, most=999),
+    "final_sinc": share(0.8, "probability of the last sinc filter"),
+    "first": _order(
+        1.0, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), (1.0, 30.0), (0.05, 3.0)
+    ),
+    "second": _order(
+        0.8, (0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), (1.0, 25.0), (0.05, 2.5)
+    ),
+}  # fmt: skip
+KEYS: Table = {
+    "source": Key(
+        "photos", "where pictures come from", choices=("photos", "folder", "tfds", "df2k")
+    ),
+    "path": Key("", "folder: the pictures' folder, searched through"),
+    "path_validation": Key("", 'folder, df2k: validation pictures; "": `holdout` of the others'),
+    "name": Key("", "tfds: dataset, such as `div2k/bicubic_x4`"),
+    "data_dir": Key("", 'tfds: where it was prepared; "": TFDS\'s own default'),
+    "image_key": Key("", 'tfds: the feature that holds the picture; "": found by its type'),
+    "div2k": Key("", "df2k: folder of DIV2K's HR pictures (or the one that holds DIV2K_*_HR)"),
+    "flickr2k": Key("", "df2k: folder of Flickr2K's HR pictures"),
+    "holdout": whole(8, "pictures kept for validation where a source has no such split", 0),
+    "on_bad": Key(
+        "skip",
+        "unreadable or too small pictures: skip (with a warning), or an error",
+        choices=("skip", "error"),
+    ),
+    "cache_mb": whole(512, "MB of decoded pictures kept in memory, per process", 0),
+    "scale": whole(4, "of the enlargement", most=64),
+    "hr_size": whole(96, "side of the HR examples; a multiple of scale", most=2**16),
+    "crop": Key(
+        "random",
+        "random crop, or resize of the whole picture to hr_size",
+        choices=("random", "resize"),
+    ),
+    "degradation": Key(
+        "bicubic",
+        "how LR is made; `bicubic` as MATLAB's",
+        choices=("bicubic", "bilinear", "area", "blur", "blind"),
+    ),
+    "blur_sigma": span(
+        (1.0, 1.0), "blur: range of sigma in HR pixels, drawn per example", above=0, most=1000
+    ),
+    "blind": BLIND,  # see `jaxgen.data.sr.blind`
+    "flip": Key(True, "left-right, half of the examples"),
+    "rescale": span(
+        (1.0, 1.0),
+        "random crop: photos shrunk first, by a factor from this range",
+        above=0,
+        most=1,
+    ),
+    "rotate": Key(True, "by 0, 90, 180 or 270 degrees, a quarter each"),
+    "workers": whole(0, "worker processes; 0: threads of this process only", 0, most=1024),
+    "threads": whole(2, "reading threads per process", 0, most=1024),
 }
 
 
 def defaults() -> ConfigDict:
     """Every key of the `data` section with its default: the embedded photos, x4, 96x96 crops."""
-    return ConfigDict(
-        {
-            "source": "photos",  # photos | folder | tfds | df2k
-            "path": "",  # folder: the pictures' folder, searched through
-            "path_validation": "",  # folder, df2k: validation pictures; "": `holdout` of the others
-            "name": "",  # tfds: dataset, such as "div2k/bicubic_x4"
-            "data_dir": "",  # tfds: where it was prepared; "": TFDS's own default
-            "image_key": "",  # tfds: the feature that holds the picture; "": found by its type
-            "div2k": "",  # df2k: folder of DIV2K's HR pictures (or the one that holds DIV2K_*_HR)
-            "flickr2k": "",  # df2k: folder of Flickr2K's HR pictures
-            "holdout": 8,  # pictures kept for validation where a source has no such split
-            "on_bad": "skip",  # unreadable or too small pictures: skip (with a warning) | error
-            "cache_mb": 512,  # decoded pictures kept in memory, per process
-            "scale": 4,
-            "hr_size": 96,  # side of the HR examples; a multiple of scale
-            "crop": "random",  # random crop | resize of the whole picture to hr_size
-            "degradation": "bicubic",  # bicubic (MATLAB) | bilinear | area | blur | blind
-            "blur_sigma": (1.0, 1.0),  # blur: range of sigma in HR pixels, drawn per example
-            "blind": blind_defaults(),  # blind: Real-ESRGAN's; see `jaxgen.data.sr.blind`
-            "flip": True,  # left-right, half of the examples
-            "rescale": (1.0, 1.0),  # random crop: photos shrunk first, by a factor from this range
-            "rotate": True,  # by 0, 90, 180 or 270 degrees, a quarter each
-            "workers": 0,  # worker processes; 0: threads of this process only
-            "threads": 2,  # reading threads per process
-        }
-    )
+    return keys.defaults(KEYS)
 
 
 def blind_defaults() -> ConfigDict:
-    """The section `data.blind`: probabilities and ranges as published for Real-ESRGAN."""
-    first: dict[str, Any] = {
-        "blur": 1.0,  # probability of any blur
-        "sinc": 0.1,  # of a sinc kernel, else by `kernels`:
-        # Gaussian round, elongated; generalised round, elongated; plateau round, elongated
-        "kernels": (0.45, 0.25, 0.12, 0.03, 0.12, 0.03),
-        "sigma": (0.2, 3.0),  # of the kernels, in pixels
-        "beta_gaussian": (0.5, 4.0),  # shape of the generalised Gaussian
-        "beta_plateau": (1.0, 2.0),
-        "resize": (0.2, 0.7, 0.1),  # probabilities of enlarging, shrinking, neither
-        "factor": (0.15, 1.5),  # range of the resize
-        "gaussian": 0.5,  # probability of Gaussian noise; Poisson noise otherwise
-        "gray_noise": 0.4,  # of the same noise in all channels
-        "noise": (1.0, 30.0),  # sigma of the Gaussian noise, in levels of 255
-        "poisson": (0.05, 3.0),  # strength of the Poisson noise
-        "jpeg": (30, 95),  # quality
-    }
-    second = first | {
-        "blur": 0.8,
-        "sigma": (0.2, 1.5),
-        "resize": (0.3, 0.4, 0.3),
-        "factor": (0.3, 1.2),  # times the LR size
-        "noise": (1.0, 25.0),
-        "poisson": (0.05, 2.5),
-    }
-    return ConfigDict(
-        {
-            "usm": True,  # LR is made of the sharpened HR, which examples carry as "hr_usm"
-            "margin": 32,  # HR pixels around a crop that are degraded with it
-            "kernel_sizes": (7, 21),  # of the blur and sinc kernels, odd
-            "final_sinc": 0.8,  # probability of the last sinc filter
-            "first": first,
-            "second": second,
-        }
-    )
+    """The section `data.blind`, as published for Real-ESRGAN."""
+    return keys.defaults(BLIND)
 
 
 def check(data: ConfigDict) -> None:
@@ -95,66 +124,23 @@ def check(data: ConfigDict) -> None:
     Raises:
       UserError: naming the key and what it may be.
     """
-    check_keys(data, defaults(), "data", start="jaxgen.data.sr.section.defaults()")
-    check_choices(data, _CHOICES)
-    least = {"scale": 1, "hr_size": 1, "holdout": 0, "cache_mb": 0, "workers": 0, "threads": 0}
-    check_least(data, least)
-    low, high = data.rescale
-    if not 0 < low <= high <= 1:
-        raise UserError(f"data.rescale={data.rescale} must be a range (low, high) in (0, 1]")
+    keys.check(data, KEYS, "data", start="jaxgen.data.sr.section.defaults()")
     if data.hr_size % data.scale:
         raise UserError(
             f"data.hr_size={data.hr_size} must be a multiple of data.scale={data.scale}; "
             f"{data.hr_size // data.scale * data.scale or data.scale} would be"
         )
-    low, high = data.blur_sigma
-    if not 0 < low <= high:
-        raise UserError(f"data.blur_sigma must be positive and rising, not {data.blur_sigma}")
-    _check_blind(data.blind)
-
-
-# Ranges of `data.blind.first` and `second`, with the least that each may hold.
-_LEAST = {
-    "sigma": 1e-3,
-    "beta_gaussian": 1e-3,
-    "beta_plateau": 1e-3,
-    "factor": 1e-3,
-    "noise": 0.0,
-    "poisson": 0.0,
-    "jpeg": 1,
-}
-
-
-def _check_blind(blind: ConfigDict) -> None:
-    if blind.margin < 0:
-        raise UserError(f"data.blind.margin can't be negative, but is {blind.margin}")
-    low, high = blind.kernel_sizes
-    if not (1 <= low <= high and low % 2 and high % 2):
-        raise UserError(f"data.blind.kernel_sizes={blind.kernel_sizes}: give two rising odd sizes")
-    _check_probability("final_sinc", blind.final_sinc)
+    low, high = data.blind.kernel_sizes
+    if not (low % 2 and high % 2):
+        raise UserError(f"data.blind.kernel_sizes={data.blind.kernel_sizes}: give odd sizes")
     for name in ("first", "second"):
-        order = blind[name]
-        for key in ("blur", "sinc", "gaussian", "gray_noise"):
-            _check_probability(f"{name}.{key}", order[key])
-        for key, count in (("kernels", 6), ("resize", 3)):
-            _check_shares(f"{name}.{key}", order[key], count)
-        for key, least in _LEAST.items():
-            low, high = order[key]
-            if not least <= low <= high:
-                raise UserError(
-                    f"data.blind.{name}.{key}={order[key]}: give a rising range from {least:g} up"
-                )
-        if order.jpeg[1] > 100:
-            raise UserError(f"data.blind.{name}.jpeg={order.jpeg}: qualities end at 100")
+        order = data.blind[name]
+        for key in ("kernels", "resize"):
+            _check_sum(f"data.blind.{name}.{key}", order[key])
         if not order.factor[0] <= 1 <= order.factor[1]:
             raise UserError(f"data.blind.{name}.factor={order.factor} must lie around 1")
 
 
-def _check_probability(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"data.blind.{key} is a probability, not {value}")
-
-
-def _check_shares(key: str, shares: Sequence[float], count: int) -> None:
-    if len(shares) != count or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise UserError(f"data.blind.{key}={shares}: give {count} probabilities with the sum 1")
+def _check_sum(key: str, shares: Sequence[Any]) -> None:
+    if abs(sum(shares) - 1) > 1e-6:
+        raise UserError(f"{key}={shares}: give {len(shares)} probabilities with the sum 1")

@@ -14,7 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import SPECIAL, fill
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, one_line, shown
 
 
 def train(texts: Iterable[str], size: int) -> str:
@@ -55,8 +55,13 @@ class BPETokenizer:
     def __init__(self, json_text: str, length: int):
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(json_text)
-        except Exception as error:  # the library raises plain Exceptions
-            raise UserError(f"data.tokenizer_json is no tokenizer's JSON ({error})") from None
+            ids = sorted(self._tokenizer.get_vocab().values())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the library raises plain Exceptions, and Rust's panics
+            raise UserError(f"data.tokenizer_json is no tokenizer ({one_line(error)})") from None
+        if ids != list(range(len(ids))):
+            raise UserError(f"a tokenizer's ids must be 0 to {len(ids) - 1}, each of them once")
         found = tuple(self._tokenizer.id_to_token(i) for i in range(len(SPECIAL)))
         if found != SPECIAL:
             raise UserError(f"a tokenizer's first ids must be {SPECIAL}, not {found}")
@@ -89,4 +94,10 @@ class BPETokenizer:
 
     def ids(self, text: str) -> list[int]:
         """All ids of a text, without the start."""
-        return self._tokenizer.encode(text.strip(), add_special_tokens=False).ids
+        try:
+            return self._tokenizer.encode(text.strip(), add_special_tokens=False).ids
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Half a surrogate pair is no text; another's tokenizer may have no <unk>.
+            raise UserError(f"the tokenizer can't read {shown(text)} ({one_line(error)})") from None

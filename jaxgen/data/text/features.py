@@ -22,16 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.errors import UserError
+from jaxgen.errors import NO_JSON, UserError, one_line
 
 _HEAD = struct.Struct("<III")
 _FORMAT = "jaxgen text features 1"
+# What reading a file of another kind, or a damaged one, raises.
+_DAMAGE = (*NO_JSON, LookupError, RuntimeError, AttributeError, TypeError, struct.error)
 _MAKE = "make the file anew, of all training captions: jaxgen prepare embeddings"
 
 
 def key(caption: str) -> bytes:
     """16 bytes that stand for a caption: of its text with single spaces, case kept."""
-    return hashlib.sha256(" ".join(caption.split()).encode()).digest()[:16]
+    words = " ".join(caption.split())
+    return hashlib.sha256(words.encode(errors="surrogatepass")).digest()[:16]
 
 
 def write(
@@ -117,12 +120,13 @@ class Embeddings:
             self.about = json.loads(first)
             if self.about.pop("format") != _FORMAT or len(hashes) != 16 * (count - 2):
                 raise ValueError("another format")
-        except (ValueError, KeyError, RuntimeError, IndexError, AttributeError) as error:
+            _, self.words, self.sentence = _HEAD.unpack_from(self._reader.read([1])[0])
+        except _DAMAGE as error:
             raise UserError(
-                f"data.embeddings={self.path} is no file of text features ({error}); {_MAKE}"
+                f"data.embeddings={self.path} is no file of text features ({one_line(error)}); "
+                f"{_MAKE}"
             ) from None
         self._places = {hashes[16 * i : 16 * i + 16]: i + 1 for i in range(count - 2)}
-        _, self.words, self.sentence = _HEAD.unpack_from(self._reader.read([1])[0])
 
     def __getstate__(self) -> str:
         return self.path
@@ -157,10 +161,15 @@ class Embeddings:
         return self._record(place)
 
     def _record(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        record = self._reader.read([place])[0]
-        tokens, width, length = _HEAD.unpack_from(record)
-        values = np.frombuffer(record, "<f2", offset=_HEAD.size).astype(np.float32)
-        return values[length:].reshape(tokens, width), values[:length]
+        try:
+            record = self._reader.read([place])[0]
+            tokens, width, length = _HEAD.unpack_from(record)
+            values = np.frombuffer(record, "<f2", offset=_HEAD.size).astype(np.float32)
+            return values[length:].reshape(tokens, width), values[:length]
+        except _DAMAGE as error:
+            raise UserError(
+                f"data.embeddings={self.path} is damaged ({one_line(error)}); {_MAKE}"
+            ) from None
 
 
 class ReadFeatures:

@@ -7,15 +7,28 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table
 from jaxgen.models.dfgan.discriminator import MOST, Discriminator
 from jaxgen.models.dfgan.generator import BLOCKS, Generator
 from jaxgen.task import Task
-from jaxgen.tasks.common import choose, make_module
+from jaxgen.tasks.common import choose, make_module, module_keys, with_own
+from jaxgen.tasks.t2i import config as defaults
 from jaxgen.tasks.t2i import task as t2i
 
-__all__ = ["make_discriminator", "make_generator", "make_task", "resolve", "verbs"]
+__all__ = ["keys", "make_discriminator", "make_generator", "make_task", "resolve", "verbs"]
 
 resolve = t2i.resolve
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    generator = module_keys(Generator, given=("size", "version"), block={"choices": BLOCKS})
+    return with_own(
+        defaults.KEYS,
+        version=Key("2022", "2020: the first one, with other affine maps", choices=tuple(MOST)),
+        generator=generator,
+        discriminator=t2i.discriminator_keys(config, Discriminator, given=("version",)),
+    )
 
 
 def make_generator(config: ConfigDict) -> Generator:

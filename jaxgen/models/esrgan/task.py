@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table
 from jaxgen.models.esrgan.discriminators import (
     UNetDiscriminatorSN,
     VGGStyleDiscriminator,
@@ -15,12 +16,30 @@ from jaxgen.models.esrgan.discriminators import (
 from jaxgen.models.esrgan.rrdbnet import RRDBNet
 from jaxgen.models.esrgan.srvgg import SRVGGNetCompact
 from jaxgen.task import Task
-from jaxgen.tasks.common import choose, make_module
+from jaxgen.tasks.common import choose, make_module, module_keys, module_of, with_own
+from jaxgen.tasks.sr import config as defaults
 from jaxgen.tasks.sr import task as sr
 from jaxgen.tasks.sr.losses import SRLosses
 
 GENERATORS = {"rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
 DISCRIMINATORS = {"vgg": VGGStyleDiscriminator, "unet": UNetDiscriminatorSN}
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    generator = module_of(config, "generator", GENERATORS)
+    discriminator = module_of(config, "discriminator", DISCRIMINATORS)
+    return with_own(
+        defaults.KEYS,
+        generator={
+            "form": Key("rrdb", "of the network", choices=tuple(GENERATORS)),
+            **module_keys(generator, given=("scale",)),
+        },
+        discriminator={
+            "form": Key("vgg", "of the network", choices=tuple(DISCRIMINATORS)),
+            **module_keys(discriminator, given=("size",)),
+        },
+    )
 
 
 def make_generator(config: ConfigDict) -> RRDBNet | SRVGGNetCompact:

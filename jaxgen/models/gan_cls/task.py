@@ -7,13 +7,24 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Table
 from jaxgen.models.gan_cls.discriminator import Discriminator
 from jaxgen.models.gan_cls.generator import Generator
 from jaxgen.task import Task
-from jaxgen.tasks.common import make_module
+from jaxgen.tasks.common import make_module, module_keys, with_own
+from jaxgen.tasks.t2i import config as defaults
 from jaxgen.tasks.t2i import task as t2i
 
 resolve = t2i.resolve
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    return with_own(
+        defaults.KEYS,
+        generator=module_keys(Generator, given=("size",)),
+        discriminator=t2i.discriminator_keys(config, Discriminator),
+    )
 
 
 def make_generator(config: ConfigDict) -> Generator:

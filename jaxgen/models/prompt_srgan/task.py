@@ -21,13 +21,16 @@ from jaxgen.data.scenes import examples as scenes
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import WordTokenizer, only_start
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table, weight, whole
 from jaxgen.losses import adversarial
 from jaxgen.models.prompt_srgan.discriminator import PromptDiscriminator
 from jaxgen.models.prompt_srgan.evaluate import evaluate
 from jaxgen.models.prompt_srgan.generator import PromptSRResNet
 from jaxgen.models.prompt_srgan.text import TextEncoder
+from jaxgen.models.srgan.task import TRUNK
 from jaxgen.task import Nets, Task
-from jaxgen.tasks.common import make_module, to_float
+from jaxgen.tasks.common import choose, make_module, module_keys, to_float, with_own
+from jaxgen.tasks.sr import config as defaults
 from jaxgen.tasks.sr import task as sr
 from jaxgen.tasks.sr.losses import SRLosses
 from jaxgen.train.state import check_shapes
@@ -43,6 +46,29 @@ STRENGTH = Option(
 )  # fmt: skip
 
 
+GUIDANCE = ("attention", "film")
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    del config  # all alike
+    generator = module_keys(
+        PromptSRResNet, given=("scale",), guidance={"choices": GUIDANCE}, **TRUNK
+    )
+    return {
+        **with_own(
+            defaults.KEYS,
+            generator=generator,
+            text=module_keys(TextEncoder, given=("size",)),
+            discriminator=module_keys(PromptDiscriminator),
+            trunk=Key("", "a trained SRResNet to start from: a run, an export, a weights file"),
+            mismatch=weight(0.5, "weight of real pictures with wrong prompts in D's loss"),
+        ),
+        "data": scenes.KEYS,
+        "eval": {"images": whole(48, "validation scenes")},
+    }
+
+
 def make_generator(config: ConfigDict) -> PromptSRResNet:
     """The generator module of `config.model.generator`.
 
@@ -50,9 +76,8 @@ def make_generator(config: ConfigDict) -> PromptSRResNet:
       UserError: unknown guidance or setting, a scale, or a place that there is not.
     """
     settings = config.model.generator.to_dict()
-    guidance, guided = settings.get("guidance"), tuple(settings.get("guided", ()))
-    if guidance not in ("attention", "film"):
-        raise UserError(f"unknown model.generator.guidance {guidance!r}; use attention or film")
+    choose(dict.fromkeys(GUIDANCE), settings.get("guidance"), "model.generator.guidance")
+    guided = tuple(settings.get("guided", ()))
     if not set(guided) <= set(range(1, settings["blocks"] + 1)) or not guided:
         raise UserError(
             f"model.generator.guided={guided}: name some of the {settings['blocks']} blocks"

@@ -7,11 +7,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Table
 from jaxgen.models.rdn.generator import RDN
 from jaxgen.task import Task
-from jaxgen.tasks.common import make_module
+from jaxgen.tasks.common import make_module, module_keys, with_own
+from jaxgen.tasks.sr import config as defaults
 from jaxgen.tasks.sr import task as sr
 from jaxgen.tasks.sr.losses import SRLosses
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    del config  # all alike
+    positive = {"least": None, "above": 0}
+    return with_own(
+        defaults.KEYS, generator=module_keys(RDN, given=("scale",), value_range=positive)
+    )
 
 
 def make_generator(config: ConfigDict) -> RDN:

@@ -7,16 +7,46 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Key, Table
 from jaxgen.models.srgan.discriminator import Discriminator
 from jaxgen.models.srgan.generator import FORMS as OWN_FORMS
 from jaxgen.models.srgan.msrresnet import MSRResNet
 from jaxgen.models.srgan.published import PublishedSRResNet
+from jaxgen.nn.sr_resnet import SRResNet
 from jaxgen.task import Task
-from jaxgen.tasks.common import choose, make_module
+from jaxgen.tasks.common import choose, make_module, module_keys, module_of, with_own
+from jaxgen.tasks.sr import config as defaults
 from jaxgen.tasks.sr import task as sr
 from jaxgen.tasks.sr.losses import SRLosses
 
 FORMS = {**OWN_FORMS, "published": PublishedSRResNet, "msrresnet": MSRResNet}
+
+
+HEADS = ("dense", "pool")
+TRUNK: Any = {
+    "output": {"choices": ("linear", "tanh")},
+    "tail": {"choices": ("stages", "direct")},
+    "trunk": {"choices": ("norm", "prelu")},
+}
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    form = module_of(config, "generator", FORMS)
+    return with_own(
+        defaults.KEYS,
+        generator={
+            "form": Key("srresnet", "of the network", choices=tuple(FORMS)),
+            **module_keys(form, given=("scale",), like=(SRResNet,), **TRUNK),
+        },
+        discriminator=module_keys(
+            Discriminator,
+            head={"choices": HEADS},
+            dropout={"most": None, "below": 1},
+            momentum={"most": None, "below": 1},
+            epsilon={"least": None, "above": 0, "most": 1},
+        ),
+    )
 
 
 def make_generator(config: ConfigDict):
@@ -37,8 +67,7 @@ def make_generator(config: ConfigDict):
 def make_discriminator(config: ConfigDict) -> Discriminator:
     """The discriminator module of `config.model.discriminator`."""
     settings = config.model.discriminator.to_dict()
-    if settings.get("head", "dense") not in ("dense", "pool"):
-        raise UserError(f"unknown discriminator head {settings['head']!r}; use dense or pool")
+    choose(dict.fromkeys(HEADS), settings.get("head", "dense"), "model.discriminator.head")
     return make_module(Discriminator, "discriminator", config, **settings)
 
 

@@ -8,15 +8,26 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Table
 from jaxgen.models.dfgan.discriminator import Discriminator
 from jaxgen.models.ssagan.generator import Generator
 from jaxgen.task import Task
-from jaxgen.tasks.common import make_module
+from jaxgen.tasks.common import make_module, module_keys, with_own
+from jaxgen.tasks.t2i import config as defaults
 from jaxgen.tasks.t2i import task as t2i
 
-__all__ = ["make_discriminator", "make_generator", "make_task", "resolve", "verbs"]
+__all__ = ["keys", "make_discriminator", "make_generator", "make_task", "resolve", "verbs"]
 
 resolve = t2i.resolve
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    return with_own(
+        defaults.KEYS,
+        generator=module_keys(Generator, given=("size",)),
+        discriminator=t2i.discriminator_keys(config, Discriminator, given=("version",)),
+    )
 
 
 def make_generator(config: ConfigDict) -> Generator:

@@ -11,17 +11,40 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
+from jaxgen.keys import Key, Table, whole
 from jaxgen.models.stackgan.discriminator import Discriminator
 from jaxgen.models.stackgan.generator import FORMS, StageOne, StageTwo
 from jaxgen.models.stackgan.losses import StageOneLosses, StageTwoLosses, draw_low
 from jaxgen.task import Phase, Task
-from jaxgen.tasks.common import choose, make_module
+from jaxgen.tasks.common import choose, make_module, module_keys, with_own
+from jaxgen.tasks.t2i import config as defaults
 from jaxgen.tasks.t2i import task as t2i
 from jaxgen.tasks.t2i import text_part
 from jaxgen.verbs.generate.contract import Generate
 
 resolve = t2i.resolve
 STAGES = ((1,), (2,), (1, 2))
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    given = ("condition", "bottleneck", "image_head")
+    weights = ("real", "fake", "mismatch", "image_real", "image_fake")
+    return with_own(
+        defaults.KEYS,
+        stages=Key((1, 2), "(2,) with train.init_from.g and .text", choices=STAGES),
+        factor=whole(2, "of stage II's enlargement, a power of two", 2, most=64),
+        form=Key("tf", "the paper's networks, or StackGAN-PyTorch's", choices=FORMS),
+        generator=module_keys(StageOne, given=("size", "form")),
+        discriminator=t2i.discriminator_keys(config, Discriminator, given),
+        stage2={
+            "generator": module_keys(StageTwo, given=("factor", "before", "condition", "form")),
+            "discriminator": t2i.discriminator_keys(
+                config, Discriminator, given, "stage2.discriminator"
+            ),
+            "loss": {key: defaults.LOSS[key] for key in weights},
+        },
+    )
 
 
 def stages(config: ConfigDict) -> tuple[int, ...]:
@@ -55,7 +78,8 @@ def stage_config(config: ConfigDict, stage: int) -> ConfigDict:
             f"data.size={size}: stackgan draws powers of two, and stage I's pictures, "
             f"{first} px here, have 8 or more"
         )
-    with view.unlocked():
+    # A weight may be written as 1 for 1.0.
+    with view.unlocked(), view.ignore_type():
         if stage == 1:
             view.data.size = first
             return view

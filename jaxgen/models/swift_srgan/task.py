@@ -7,15 +7,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
+from jaxgen.keys import Table
 from jaxgen.models.swift_srgan.discriminator import SwiftDiscriminator
 from jaxgen.models.swift_srgan.generator import SwiftGenerator
 from jaxgen.task import Task
-from jaxgen.tasks.common import make_module
+from jaxgen.tasks.common import make_module, module_keys, with_own
+from jaxgen.tasks.sr import config as defaults
 from jaxgen.tasks.sr import task as sr
 from jaxgen.tasks.sr.losses import SRLosses
 
 # 16: what the original's code trains as x8 (it has scale // 2 up-stages).
 SCALES = (2, 4, 8, 16)
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    del config  # all alike
+    return with_own(
+        defaults.KEYS,
+        generator=module_keys(SwiftGenerator, given=("scale",)),
+        discriminator=module_keys(SwiftDiscriminator),
+    )
 
 
 def make_generator(config: ConfigDict) -> SwiftGenerator:

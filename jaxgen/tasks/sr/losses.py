@@ -49,6 +49,8 @@ class SRLosses:
         for key, kinds in KINDS.items():
             choose(dict.fromkeys(kinds), self.loss[key], f"model.loss.{key}")
         self.layers = dict(self.loss.perceptual_layers)
+        if self.loss.perceptual and self.loss.perceptual_weights != "none" and not self.layers:
+            raise UserError("model.loss.perceptual_layers=(): name a layer, or set perceptual=0")
         self.adversarial = config.model.pretrain_steps >= 0
 
     def init(self, rng, batch):

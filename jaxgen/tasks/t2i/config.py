@@ -7,38 +7,96 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
+from jaxgen import keys
 from jaxgen.data.captioned import section
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, near
+from jaxgen.keys import WIDEST, Key, Table, share, weight, whole
 
-_T2I_LOSS = {
-    "kind": "hinge",  # hinge | nonsaturating | minimax | lsgan
-    # Weights of D's terms: real pairs, generated pictures, real ones with another's sentence;
-    "real": 1.0,
-    "fake": 0.5,
-    "mismatch": 0.5,  # 0: D need not read the text
-    "mismatch_hardest": False,  # of the others' sentences the most alike, not the next
-    "image_real": 0.0,  # of the head without text, where there is one (StackGAN)
-    "image_fake": 0.0,
-    "pixels": 0.5,  # share of the per-pixel logits, where there are such (U-Net)
-    "label_smoothing": 0.0,  # one-sided
-    "magp": 0.0,  # weight of the matching-aware gradient penalty
-    "magp_power": 6.0,
-    "r1": 0.0,  # gamma of R1
-    "penalty_every": 1,  # lazily: every k-th step, k times as strong (not scaled where apart)
-    "penalty_apart": False,  # an update of its own (optimizer.penalty); DF-GAN's first version
-    "penalty_dtype": "float32",  # of D within the penalties; "": train.dtype
-    "spectral_norm": False,  # of all kernels of D; the U-Net has it always
-    "augment": "",  # DiffAugment: translation, cutout, color, by commas
-    "cutmix": 0.0,  # weight of CutMix, for a U-Net discriminator
-    "cutmix_probability": 0.5,  # reached after cutmix_warmup steps
-    "cutmix_warmup": 1,
-    "mode_seeking": 0.0,  # weight of MSGAN's loss
-    "interpolate": 0.0,  # weight of GAN-INT's loss
-    "kl": 2.0,  # weight of the conditioning augmentation's divergence, where there is one
-    "damsm": 0.0,  # weight of the matching loss in G's
-    "damsm_gamma": (4.0, 5.0, 10.0),
-    "damsm_words": True,  # False: whole pictures and sentences alone
-    "d_steps_per_g_step": 1,
+LOSS: Table = {
+    "kind": Key(
+        "hinge", "adversarial loss", choices=("hinge", "nonsaturating", "minimax", "lsgan")
+    ),
+    "real": weight(1.0, "weight in D's loss of real pairs"),
+    "fake": weight(0.5, "of generated pictures"),
+    "mismatch": weight(0.5, "of real ones with another's sentence; 0: D need not read the text"),
+    "mismatch_hardest": Key(False, "of the others' sentences the most alike, not the next"),
+    "image_real": weight(0.0, "of the head without text, where there is one (StackGAN)"),
+    "image_fake": weight(0.0, "of the same head for generated pictures"),
+    "pixels": share(0.5, "share of the per-pixel logits, where there are such (U-Net)"),
+    "label_smoothing": Key(0.0, "one-sided", least=0, below=1),
+    "magp": weight(0.0, "weight of the matching-aware gradient penalty"),
+    "magp_power": Key(6.0, "of the gradient's norm in it", above=0, most=100),
+    "r1": weight(0.0, "gamma of R1"),
+    "penalty_every": whole(
+        1, "lazily: every k-th step, k times as strong (not scaled where apart)"
+    ),
+    "penalty_apart": Key(
+        False, "an update of its own (`optimizer.penalty`); DF-GAN's first version"
+    ),
+    "penalty_dtype": Key(
+        "float32",
+        'of D within the penalties; "": train.dtype',
+        choices=("float32", "bfloat16", ""),
+    ),
+    "spectral_norm": Key(False, "of all kernels of D; the U-Net has it always"),
+    "augment": Key("", "DiffAugment: translation, cutout, color, by commas"),
+    "cutmix": weight(0.0, "weight of CutMix, for a U-Net discriminator"),
+    "cutmix_probability": share(0.5, "reached after cutmix_warmup steps"),
+    "cutmix_warmup": whole(1, "steps until that", 0),
+    "mode_seeking": weight(0.0, "weight of MSGAN's loss"),
+    "interpolate": weight(0.0, "weight of GAN-INT's loss"),
+    "kl": weight(
+        2.0, "weight of the conditioning augmentation's divergence, where there is one"
+    ),
+    "damsm": weight(0.0, "weight of the matching loss in G's"),
+    "damsm_gamma": Key(
+        (4.0, 5.0, 10.0), "the three of AttnGAN", each=Key(1.0, above=0), length=3
+    ),
+    "damsm_words": Key(True, "False: whole pictures and sentences alone"),
+    "d_steps_per_g_step": whole(1, "updates of D for each of G"),
+}  # fmt: skip
+TEXT: Table = {
+    "kind": Key(
+        "bow", "bow is enough for one object a scene", choices=("lstm", "transformer", "bow")
+    ),
+    "width": whole(64, "of the features", most=WIDEST),
+    "embedding": whole(64, "lstm: size of the token vectors", most=WIDEST),
+    "bidirectional": Key(True, "lstm"),
+    "start": Key(True, "lstm: whether it reads <start>; False for published weights"),
+    "layers": whole(2, "transformer", most=1000),
+    "heads": whole(4, "transformer", most=WIDEST),
+    "dropout": Key(0.0, "in training", least=0, below=1),
+    "trained_by": Key(
+        "damsm",
+        "whose loss trains it: damsm before the GAN; none: as it is",
+        choices=("g", "d", "both", "damsm", "none"),
+    ),
+}
+# What the sections of a text-to-image config hold, beside the family's own keys of `model`.
+KEYS: Table = {
+    "data": section.KEYS,
+    "model": {
+        "text": TEXT,
+        "match": {  # the pictures' side of the matching loss
+            "features": whole(16, "channels of its first layer", most=WIDEST),
+            "width": whole(64, "of its features; the text features' width", most=WIDEST),
+        },
+        "damsm_steps": whole(300, "steps of matching before the GAN", 0),
+        "gan_stop": whole(0, "step at which the first GAN's phases end; 0: never", 0),
+        "ema": Key(0.99, "decay of G's average; 0: none", least=0, below=1),
+        "loss": LOSS,
+    },
+    "eval": {
+        "captions": whole(200, "held-in, and as many held-out"),
+        "pictures": whole(8, "captions in the sample grid"),
+        "noises": whole(4, "pictures per caption, for diversity and the grid", 2),
+        "truncation": Key(
+            1.0,
+            "z is scaled by it, and cut off at twice it where below 1",
+            above=0,
+            most=1,
+        ),
+    },
 }
 
 
@@ -48,10 +106,10 @@ def t2i_loss(**changes: Any) -> dict[str, Any]:
     Raises:
       UserError: a setting that there is not.
     """
-    unknown = sorted(set(changes) - set(_T2I_LOSS))
-    if unknown:
-        raise UserError(f"model.loss has no setting {unknown}; it has {list(_T2I_LOSS)}")
-    return {**_T2I_LOSS, **changes}
+    for key in changes:
+        if key not in LOSS:
+            raise UserError(f"model.loss has no setting {key}{near(key, LOSS)}")
+    return {**keys.defaults(LOSS).to_dict(), **changes}
 
 
 def t2i_config(family: str, **model: Any) -> ConfigDict:
@@ -63,25 +121,7 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
     """
     config = configs.base(family)
     config.data = section.defaults()
-    config.model = {
-        "text": {
-            "kind": "bow",  # lstm | transformer | bow: enough for one object a scene
-            "width": 64,
-            "embedding": 64,  # lstm: size of the token vectors
-            "bidirectional": True,  # lstm
-            "start": True,  # lstm: whether it reads <start>; False for published weights
-            "layers": 2,  # transformer
-            "heads": 4,  # transformer
-            "dropout": 0.0,
-            "trained_by": "damsm",  # g | d | both | damsm (before the GAN) | none (as it is)
-        },
-        "match": {"features": 16, "width": 64},  # the pictures' side of the matching loss
-        "damsm_steps": 300,  # steps of matching before the GAN
-        "gan_stop": 0,  # step at which the first GAN's phases end; 0: never
-        "ema": 0.99,
-        "loss": t2i_loss(),
-        **model,
-    }
+    config.model = {**keys.defaults(KEYS["model"]).to_dict(), **model}
     config.parts = {"text": ""}  # a trained text encoder, to be used as it is
     config.optimizer = {
         "damsm": configs.optimizer(2e-3, clip_norm=0.25),
@@ -94,12 +134,7 @@ def t2i_config(family: str, **model: Any) -> ConfigDict:
     )
     # Another run, exported folder or weights file.
     config.train.init_from = {"text": "", "match": "", "g": "", "d": ""}
-    config.eval = {
-        "captions": 200,  # held-in, and as many held-out
-        "pictures": 8,  # captions in the sample grid
-        "noises": 4,  # pictures per caption, for diversity and the grid
-        "truncation": 1.0,  # z is scaled by it, and cut off at twice it where below 1
-    }
+    config.eval = keys.defaults(KEYS["eval"])
     return config
 
 

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
+from jaxgen.keys import Key, Table
 from jaxgen.nn.text import BagOfWords, LSTMEncoder, TransformerEncoder
 from jaxgen.nn.unet_discriminator import UNetDiscriminator
 from jaxgen.task import Lazy, Phase, Task
-from jaxgen.tasks.common import choose, make_module
+from jaxgen.tasks.common import choose, make_module, module_keys, module_of
 from jaxgen.tasks.t2i import features
 from jaxgen.tasks.t2i.losses import T2ILosses
 from jaxgen.verbs.generate.contract import TRUNCATION, Generate
@@ -60,6 +61,17 @@ def make_discriminator(config: ConfigDict, own: Any, **settings: Any) -> Any:
     if form == "own":
         return make_module(own, "discriminator", config, **section, **settings)
     return make_module(UNetDiscriminator, "discriminator", config, size=config.data.size, **section)
+
+
+def discriminator_keys(
+    config: ConfigDict, own: Any, given: tuple[str, ...] = (), section: str = "discriminator"
+) -> Table:
+    """The keys of `config.model.discriminator`, by its form; see `make_discriminator`."""
+    module = module_of(config, section, {"own": own, "unet": UNetDiscriminator})
+    return {
+        "form": Key("own", "the family's own, or the U-Net", choices=("own", "unet")),
+        **module_keys(module, given=("size", *given)),
+    }
 
 
 def generate_verb(config: ConfigDict, encoder: Any, generator: Any) -> Generate:

@@ -1,0 +1,33 @@
+"""Memory that can't suffice is said before anything is compiled."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxgen import config as configs
+from jaxgen import devices
+from jaxgen.errors import UserError
+from jaxgen.train import loop
+
+
+def test_a_network_that_does_not_fit_is_refused_before_compiling(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_available", lambda: 1 << 20)
+    with pytest.raises(UserError, match=r"averages need .* of memory, and 1 MB are free"):
+        loop.train(configs.load("configs/srgan.py:tiny"), tmp_path)
+
+
+def test_a_model_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(devices, "_available", lambda: 100 << 20)
+    nets = devices.Placed({"g": {"params": {"w": np.zeros(3, np.float32)}}})
+    with pytest.raises(UserError, match="'g' and a program for it need 256 MB of memory, and 100"):
+        nets["g"]
+
+
+def test_a_limit_of_the_process_counts(monkeypatch):
+    import resource
+
+    free = devices._available()
+    limit = free / 2 + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (int(limit), -1))
+    assert devices._available() < 0.6 * free
