@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from jaxgen import __version__
-from jaxgen.cli.common import printable
+from jaxgen.cli.common import interruptible, printable
 from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
 from jaxgen.cli.evaluate import evaluate
@@ -82,7 +82,9 @@ def main() -> None:
     """
     printable()
     try:
-        make_app()()
+        # From the start: a Ctrl-C while a model is being opened must not be lost either.
+        with interruptible():
+            make_app()()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,30 +67,32 @@ def pair(text: str) -> tuple[str, Any]:
         return key, value
 
 
+_pressed: list[bool] = []  # whether Ctrl-C was pressed, while an `interruptible` listens
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Gives a function that raises KeyboardInterrupt if one was lost.
+    """Gives a function that raises KeyboardInterrupt if one was lost since the outermost of these.
 
     Python drops exceptions inside finalizers, and JAX runs one at every garbage collection: a
     Ctrl-C that falls into it would have no effect.
     """
-    pressed = False
 
     def note(number: int, frame: Any) -> None:
-        nonlocal pressed
-        pressed = True
+        _pressed[:] = [True]
         signal.default_int_handler(number, frame)
 
     def check() -> None:
-        if pressed:
+        if any(_pressed):
             raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: signals don't come here
-        yield check
+    if _pressed or threading.current_thread() is not threading.main_thread():
+        yield check  # one listens already, or signals don't come here
         return
+    before = signal.signal(signal.SIGINT, note)
+    _pressed[:] = [False]
     try:
         yield check
     finally:
+        _pressed.clear()
         signal.signal(signal.SIGINT, before)

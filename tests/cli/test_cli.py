@@ -336,6 +336,27 @@ def test_interrupt_is_code_130_and_leaves_no_half_file(model, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_swallowed_while_a_model_is_opened_ends_the_command(
+    jaxgen_command, model, tmp_path, monkeypatch
+):
+    """Python drops what a signal raises in a finalizer; the first look after it still sees it."""
+    load = run.load
+
+    class Swallows:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def opened(name):
+        Swallows()
+        return load(name)
+
+    monkeypatch.setattr(run, "load", opened)
+    save(tmp_path / "in.png", picture(9, 9))
+    assert jaxgen_command("upscale", "in.png", "-o", "out.png", "--model", model)[0] == 130
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_that_is_swallowed_is_not_lost():
     """As in a finalizer, where Python drops what is raised."""
 
