@@ -291,13 +291,9 @@ def _kind(key: Key) -> str:
 
 
 def _plural(words: str) -> str:
-    for one, many in (
-        ("an integer", "integers"),
-        ("an odd integer", "odd integers"),
-        ("a number", "numbers"),
-        ("a text", "texts"),
-    ):
-        words = words.replace(one, many, 1) if words.startswith(one) else words
+    for one in ("an integer", "an odd integer", "a number", "a text"):
+        if words.startswith(one):
+            return f"{one.split(' ', 1)[1]}s{words.removeprefix(one)}"
     return words
 
 
