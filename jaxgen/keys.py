@@ -28,7 +28,7 @@ class Key:
 
     default: its value before a config sets another; its type is the key's type.
     says: what it does, in a few words.
-    least, most, above, below: a number's range, ends included or not.
+    least, most, above, below: a number's range, ends included or not. odd: of an integer.
     choices: the only values. also: values beside the range, such as -1 for "none".
     each: what every element of a tuple may be. items: what its elements may be, one by one.
     length: of a tuple. rising: whether each element must be above the one before, or equal to it
@@ -42,6 +42,7 @@ class Key:
     most: float | None = None
     above: float | None = None
     below: float | None = None
+    odd: bool = False
     choices: tuple[Any, ...] = ()
     also: tuple[Any, ...] = ()
     each: Key | None = None
@@ -228,6 +229,8 @@ def _problem(value: Any, key: Key) -> str:
         )
         if not fine and limit is not None
     ]
+    if key.odd and value % 2 == 0:
+        beyond.append("odd")
     also = f", or {_listed(key.also)}" if key.also else ""
     return f"{beyond[0]}{also}" if beyond else ""
 
@@ -273,7 +276,7 @@ def _kind(key: Key) -> str:
     if isinstance(default, bool):
         return "true or false"
     if isinstance(default, int):
-        return "an integer"
+        return "an odd integer" if key.odd else "an integer"
     if isinstance(default, float):
         return "a number"
     if not isinstance(default, tuple):
@@ -288,8 +291,9 @@ def _kind(key: Key) -> str:
 
 
 def _plural(words: str) -> str:
-    for one, many in (("an integer", "integers"), ("a number", "numbers"), ("a text", "texts")):
-        words = words.replace(one, many, 1) if words.startswith(one) else words
+    for one in ("an integer", "an odd integer", "a number", "a text"):
+        if words.startswith(one):
+            return f"{one.split(' ', 1)[1]}s{words.removeprefix(one)}"
     return words
 
 

@@ -372,3 +372,17 @@ def test_skips_count_and_quantiles_are_logged(tmp_path, simple, broken_at_3):
 def test_too_many_skips_stop_the_run(tmp_path, simple, broken_at_3):
     with pytest.raises(NonFiniteError, match=r"loss of phase 'd' is NaN or infinite at step 3;"):
         simple(tmp_path, steps=6, max_skips=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.gan_stop": 2}, "model.gan_stop=2 leaves nothing to train until train.steps=4"),
+        ({"model.text.kind": "lstm", "model.text.width": 7}, "width=7 must be even"),
+        ({"model.text.kind": "transformer", "model.text.width": 6}, "multiple of model.text.heads"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes, message):
+    config = configs.load(f"{REPOSITORY}/configs/dfgan.py:tiny", changes)
+    with pytest.raises(UserError, match=message):
+        dfgan.make_task(config)

@@ -225,7 +225,7 @@ def test_old_configs_have_no_parts():
     assert start.find_parts(config, "anywhere") == {}
     with config.unlocked():
         config.parts = {"x": 3}
-    with pytest.raises(UserError, match=r"parts\.x must name a run"):
+    with pytest.raises(UserError, match=r"parts\.x must be a text, not 3"):
         configs.check(config)
 
 

@@ -52,7 +52,7 @@ def _shares(default: tuple[float, ...], says: str) -> Key:
 BLIND: Table = {
     "usm": Key(True, 'LR is made of the sharpened HR, which examples carry as "hr_usm"'),
     "margin": whole(32, "HR pixels around a crop that are degraded with it", 0, most=4096),
-    "kernel_sizes": span((7, 21), "of the blur and sinc kernels, odd", least=1, most=999),
+    "kernel_sizes": span((7, 21), "of the blur and sinc kernels", least=1, most=999, odd=True),
     "final_sinc": share(0.8, "probability of the last sinc filter"),
     "first": _order(
         1.0, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), (1.0, 30.0), (0.05, 3.0)
@@ -130,9 +130,6 @@ def check(data: ConfigDict) -> None:
             f"data.hr_size={data.hr_size} must be a multiple of data.scale={data.scale}; "
             f"{data.hr_size // data.scale * data.scale or data.scale} would be"
         )
-    low, high = data.blind.kernel_sizes
-    if not (low % 2 and high % 2):
-        raise UserError(f"data.blind.kernel_sizes={data.blind.kernel_sizes}: give odd sizes")
     for name in ("first", "second"):
         order = data.blind[name]
         for key in ("kernels", "resize"):

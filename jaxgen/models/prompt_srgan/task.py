@@ -91,6 +91,8 @@ def make_generator(config: ConfigDict) -> PromptSRResNet:
 def make_text_encoder(config: ConfigDict) -> TextEncoder:
     """The text encoder module of `config.model.text`, for the config's vocabulary."""
     settings = config.model.text.to_dict()
+    if settings["width"] % 2:
+        raise UserError(f"model.text.width={settings['width']} must be even")
     return make_module(TextEncoder, "text", config, size=make_tokenizer(config).size, **settings)
 
 

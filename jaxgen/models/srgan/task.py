@@ -25,6 +25,7 @@ FORMS = {**OWN_FORMS, "published": PublishedSRResNet, "msrresnet": MSRResNet}
 HEADS = ("dense", "pool")
 TRUNK: Any = {
     "output": {"choices": ("linear", "tanh")},
+    "edge_kernel": {"odd": True},
     "tail": {"choices": ("stages", "direct")},
     "trunk": {"choices": ("norm", "prelu")},
 }

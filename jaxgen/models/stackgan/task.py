@@ -161,6 +161,8 @@ def make_task(config: ConfigDict) -> Task:
     trained, verb = stages(config), verbs(config)["generate"]
     encoder, view = t2i.make_text_encoder(config), stage_config(config, 1)
     first = StageOneLosses(encoder, make_first(config), make_discriminator(config, 1), view)
+    if trained == (1,):
+        t2i.check_stop(config)
     task = t2i.make_task(config, first, verb)
     return task if trained == (1,) else _with_stage_two(config, task, first, verb)
 

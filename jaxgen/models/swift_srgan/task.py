@@ -25,7 +25,7 @@ def keys(config: ConfigDict) -> Table:
     del config  # all alike
     return with_own(
         defaults.KEYS,
-        generator=module_keys(SwiftGenerator, given=("scale",)),
+        generator=module_keys(SwiftGenerator, given=("scale",), edge_kernel={"odd": True}),
         discriminator=module_keys(SwiftDiscriminator),
     )
 

@@ -40,6 +40,11 @@ def make_text_encoder(config: ConfigDict) -> Any:
     settings = config.model.text.to_dict()
     module = choose(ENCODERS, settings.pop("kind"), "model.text.kind")
     settings.pop("trained_by")
+    width, heads = settings["width"], settings["heads"]
+    if module is LSTMEncoder and settings["bidirectional"] and width % 2:
+        raise UserError(f"model.text.width={width} must be even for an lstm of two directions")
+    if module is TransformerEncoder and width % heads:
+        raise UserError(f"model.text.width={width} must be a multiple of model.text.heads={heads}")
     tokenizer = tokenizers.make_tokenizer(config.data)
     if module is TransformerEncoder:
         settings["length"] = tokenizer.length
@@ -103,8 +108,22 @@ def one_stage_verbs(config: ConfigDict, generator: Any) -> dict[str, Any]:
 
 def one_stage_task(config: ConfigDict, generator: Any, discriminator: Any) -> Task:
     """The Task of a GAN of one generator and one discriminator, with the losses of `T2ILosses`."""
+    check_stop(config)
     losses = T2ILosses(make_text_encoder(config), generator, discriminator, config)
     return make_task(config, losses, one_stage_verbs(config, generator)["generate"])
+
+
+def check_stop(config: ConfigDict) -> None:
+    """Refuses steps in which nothing would be trained, of a GAN that nothing follows.
+
+    Raises:
+      UserError: what to set.
+    """
+    stop, steps = config.model.gan_stop, config.train.steps
+    if stop and stop < steps:
+        raise UserError(
+            f"model.gan_stop={stop} leaves nothing to train until train.steps={steps}: set it to 0"
+        )
 
 
 def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
