@@ -87,7 +87,7 @@ def draw_captions(
     """Draws `count` pictures of the records' captions, again from the first where these are fewer.
 
     Args:
-      records: of `jaxgen.data.captioned.section.validation_data`.
+      records: of `jaxgen.data.captioned.records.validation_data`.
       read, draw: the model's: of a text, and of (text, number of the picture) each.
 
     Yields: (caption, picture).

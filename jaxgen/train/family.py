@@ -24,7 +24,7 @@ def load_task(config: ConfigDict, made_of: Mapping[str, Part] = MappingProxyType
     """The family's Task for this config, with the parts' nets in `frozen`.
 
     Args:
-      made_of: what `jaxgen.weights.parts.gather` found.
+      made_of: what `jaxgen.train.start.find_parts` found.
 
     Raises:
       UserError: no such family.
