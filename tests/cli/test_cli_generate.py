@@ -234,6 +234,8 @@ def test_each_verb_refuses_the_other_kind(model, enlarger, jaxgen_command, tmp_p
     model.export(tmp_path / "daubs")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     code, _, err = jaxgen_command("upscale", "a.png", "-o", "o.png", "--model", "daubs")
-    assert (code, err) == (2, "error: daubs (family daubs) does not upscale; it can: generate\n")
+    assert code == 2
+    assert err.startswith("error: daubs (family daubs) does not upscale; it can: generate")
     code, _, err = jaxgen_command("generate", "a", "-o", "o.png", "--model", enlarger)
-    assert (code, err) == (2, "error: sr (family srgan) does not generate; it can: upscale\n")
+    assert code == 2
+    assert err.startswith("error: sr (family srgan) does not generate; it can: upscale")

@@ -349,7 +349,7 @@ def test_impossible_settings_are_refused(changes, says):
 def test_unknown_and_missing_keys_are_refused():
     data = data_lib.defaults()
     data.hr_sise = 96
-    with pytest.raises(UserError, match="did you mean hr_size"):
+    with pytest.raises(UserError, match=r"did you mean data\.hr_size"):
         data_lib.check(data)
     data = data_lib.defaults()
     del data.flip
