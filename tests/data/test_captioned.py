@@ -76,7 +76,7 @@ def test_unknown_and_missing_keys_are_named():
     section.check(section.defaults())
     data = settings()
     data.flipp = True
-    with pytest.raises(UserError, match=r"data\.flipp; did you mean flip\?"):
+    with pytest.raises(UserError, match=r"data\.flipp; did you mean data\.flip\?"):
         section.check(data)
     data = settings()
     del data.holdout

@@ -303,7 +303,7 @@ def test_torch_is_needed_for_pth_alone(jaxgen_command, file, monkeypatch):
     assert jaxgen_command("convert", "run", "--to-torch", "a.safetensors")[0] == 0
     code, _, err = jaxgen_command("convert", "run", "--to-torch", "a.pth")
     assert code == 2
-    assert 'pip install "jaxgen[torch]", or write a .safetensors' in err
+    assert 'pip install -e ".[torch]", or write a .safetensors' in err
 
 
 def test_networks_without_a_layout_say_so(jaxgen_command):

@@ -125,7 +125,7 @@ def test_failed_trials_are_told_and_three_in_a_row_end_it(tmp_path, monkeypatch)
         ("SPACE = {'a': (1, 2)}", "give one of choice, int, float, log"),
         ("SPACE = {'a': {'log': (0, 2)}}", "positive"),
         ("SPACE = {'a': {'int': (5, 2)}}", r"needs \(lowest, highest\)"),
-        ("SPACE = {", "SyntaxError"),
+        ("SPACE = {", "line 1: no Python"),
     ],
 )
 def test_mistakes_in_the_space(tmp_path, text, message):
