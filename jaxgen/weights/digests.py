@@ -1,4 +1,4 @@
-"""Digests, so that one flipped bit is seen: BLAKE2b of each checkpoint file and of each export.
+"""Digests, so that one flipped bit is seen: SHA-256 of each checkpoint file and of each export.
 
 A checkpoint's digests stand in `<step>/digests.json`, written before the checkpoint counts as
 complete; an exported file's stands in its own header. What has none is older and loads without.
@@ -22,10 +22,10 @@ VERSION = 1
 # Orbax writes these after the files are complete; they hold times and names of handlers.
 _BOOKKEEPING = ("_CHECKPOINT_METADATA", "commit_success.txt", DIGESTS)
 _BLOCK = 1 << 22
-_MARK = "blake2b:"
+_MARK = "sha256:"
 KEY, BLANK = "digest", _MARK + "0" * 64
 # By the value and by the key: a bit flipped in one of them leaves the other.
-_SIGNED = re.compile(rb'"digest":"([^"]{0,80})"|"blake2b:([^"]{0,80})"')
+_SIGNED = re.compile(rb'"digest":"([^"]{0,80})"|"sha256:([^"]{0,80})"')
 
 
 class DamagedError(UserError):
@@ -129,7 +129,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=32)
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
@@ -137,4 +137,4 @@ def _digest(path: Path) -> str:
 
 
 def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+    return hashlib.sha256(data).hexdigest()
