@@ -210,6 +210,8 @@ def from_json(path: str | Path) -> ConfigDict:
         raise UserError(f"{Path(path).parent} is not a run: it has no {Path(path).name}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable as JSON ({error})") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no config: put it back as it was")
     return ConfigDict(_tuples(tree))
 
 
