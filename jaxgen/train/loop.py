@@ -8,6 +8,7 @@ the step alone.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from jaxgen.train.meter import Meter
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.owner import owned
 from jaxgen.train.profile import Profiler
-from jaxgen.train.signals import StopSignal
+from jaxgen.train.signals import StopSignal, kept_from_workers
 from jaxgen.train.start import (
     find_parts,
     fresh_state,
@@ -139,7 +140,8 @@ def _train(
 
     # ---- state: fresh, from other runs, or restored ----------------------------------------------
     stream = stream_from(0)
-    example = next(stream)
+    with kept_from_workers():
+        example = next(stream)
     pipeline.close(stream)
     batch_shapes = {
         k: jax.ShapeDtypeStruct((settings.batch_size, *v.shape[1:]), v.dtype)
@@ -161,7 +163,11 @@ def _train(
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
     writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
     stream = stream_from(start)
+    batches: Iterator[Mapping[str, np.ndarray]] = stream
     try:
+        if start < settings.steps:
+            with kept_from_workers():  # they start at the first batch
+                batches = itertools.chain([next(stream)], stream)
         return _Session(
             task=task,
             optimizers=optimizers,
@@ -171,7 +177,7 @@ def _train(
             state=state,
             step=start,
             frozen=frozen,
-            batches=stream,
+            batches=batches,
             checkpoints=checkpoints,
             writer=writer,
             debug=debug,
@@ -309,7 +315,7 @@ class _Session:
         self._close_interval()
         self._log()  # before anything is kept: never save or praise a state that is not finite
         with self.meter.pause():
-            if evaluate and self.task.evaluate is not None and (last or not stopping):
+            if evaluate and self.task.evaluate is not None and not stopping:
                 result = run_evaluation(self.task, self.state, self.frozen, self.mesh, step)
                 self.metrics = result.metrics
                 self.writer.evaluation(step, result)
