@@ -117,7 +117,8 @@ def check_signed(path: Path, data: bytes) -> None:
     blank = data[:at] + BLANK.encode() + data[end:]
     if data[at:end] != (_MARK + _hash(blank)).encode():
         raise DamagedError(
-            f"{path} is damaged: its digest is another; fetch or export the file again"
+            f"cannot read weights from {path}: its digest is another; fetch or export the file "
+            "again"
         )
 
 
