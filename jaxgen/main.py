@@ -102,15 +102,23 @@ def run() -> None:
     """The command: user mistakes end in one line and status 2."""
     try:
         app.run(main, flags_parser=_parse)
+    except KeyboardInterrupt:  # at the start, or a second one
+        if os.environ.get("JAXGEN_TRACEBACK"):
+            raise
+        _end("interrupted", 130)
     except Exception as error:
         said = mendable(error)
         if not said or os.environ.get("JAXGEN_TRACEBACK"):
             raise
-        sys.stdout.flush()
-        print(f"error: {said}", file=sys.stderr, flush=True)
-        # At once, so that the line is the last one: the run has closed its files, and the threads
-        # of a save that failed may go on.
-        os._exit(2)
+        _end(f"error: {said}", 2)
+
+
+def _end(line: str, status: int) -> None:
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    # At once, so that the line is the last one: the run has closed its files, and the threads of a
+    # save that failed may go on.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ for readers, in `jaxgen.weights.checkpoints`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -19,17 +20,39 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
+from orbax.checkpoint.path import atomicity
 
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.train.state import TrainState
-from jaxgen.weights.checkpoints import BEST, complete_steps, read_best, tree_metadata
+from jaxgen.weights import digests
+from jaxgen.weights.checkpoints import (
+    BEST,
+    complete_steps,
+    no_damage,
+    read_best,
+    tree_metadata,
+)
 from jaxgen.weights.places import CHECKPOINTS
 
 _LOOP_CLOSED = "Event loop is closed"  # asyncio's words
+DAMAGED = "damaged"
+_DELETING = ".deleting-"
+
+
+class _WithDigests(atomicity.AtomicRenameTemporaryPath):
+    """Orbax's temporary folder, which gets its digests before it becomes the checkpoint.
+
+    The first host alone gets here, when every host's files are there.
+    """
+
+    async def finalize(self) -> None:
+        await asyncio.to_thread(digests.write_digests, str(self.get()))
+        await super().finalize()
 
 
 class Checkpoints:
@@ -41,6 +64,9 @@ class Checkpoints:
         self.keep, self.keep_every = keep, keep_every
         with _storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:  # of runs that were killed while deleting
+            for left in self.workdir.glob(f"{_DELETING}*"):
+                shutil.rmtree(left, ignore_errors=True)
         if not isinstance(sys.unraisablehook, _WithoutLateWrites):
             sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
         options = ocp.CheckpointManagerOptions(
@@ -48,6 +74,7 @@ class Checkpoints:
             max_to_keep=None,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
+            temporary_path_class=None if digests.skipped() else _WithDigests,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
         # Read once, here: hosts that read it while the first one writes would disagree.
@@ -62,11 +89,17 @@ class Checkpoints:
         """Starts saving; returns when the device arrays are copied, not when the files are there.
 
         Raises:
-          UserError: this save's or the previous one's files can't be written. Checkpoints that
-            were there before stay.
+          UserError: this save's or the previous one's files can't be written, or the state is not
+            finite. Checkpoints that were there before stay.
         """
         if step in self.steps():
             return
+        if bad := _not_finite(state):
+            kept = f"checkpoints {self.steps()} stay" if self.steps() else "none was saved before"
+            raise UserError(
+                f"not saved at step {step}: {bad[0]} has numbers that are not finite ({kept}); "
+                "look at model.ema and the learning rates"
+            )
         with _storage_errors(self.folder, self.steps()):
             _check_room(self.folder, state)
             items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items()}
@@ -92,29 +125,74 @@ class Checkpoints:
     def restore_latest(self, like: TrainState) -> tuple[TrainState, int] | None:
         """The newest checkpoint that can be read, with the shardings of `like`; None if none is.
 
-        A damaged one is named in the log and moved to `<workdir>/damaged/<step>`, and the one
-        before it is taken.
+        Damaged ones are named in the log. Once an older one is read they are moved to
+        `<workdir>/damaged/<step>`; where there is none, nothing is moved, so that the next start
+        refuses as well.
 
         Raises:
           UserError: there are checkpoints, and none can be read; or one is whole and holds other
-            arrays than `like` (it stays where it is).
+            arrays than `like`, may not be read, is on a failing disk, or of a later version (it
+            stays where it is).
         """
         steps = self.steps()
+        bad: list[int] = []
         for step in reversed(steps):
+            folder = self.folder / str(step)
             try:
-                return self._restore(step, like), step
+                checked = self._check_digests(folder)
+                state = self._restore(step, like)
+                self._check_finite(state, folder)
+            except digests.DamagedError as error:
+                log.warning("checkpoint %d is damaged and not used: %s", step, error)
             except UserError:
                 raise
             except Exception as error:  # tensorstore, JSON, OS, Orbax: any shape of damage
-                reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
-                log.warning("checkpoint %d is damaged and not used: %s", step, reason)
-                self._set_aside(step)
-        if steps:
+                if problem := no_damage(error, folder):
+                    raise problem from error
+                log.warning("checkpoint %d is damaged and not used: %s", step, _first_line(error))
+            else:
+                if not checked:
+                    log.info("checkpoint %d has no digests, or they are not checked", step)
+                for other in bad:
+                    self._set_aside(other)
+                return state, step
+            bad.append(step)
+        aside = self.workdir / DAMAGED
+        if steps or (aside.is_dir() and any(aside.iterdir())):
+            what = f"none of the checkpoints {steps} in {self.folder} can be read"
+            if not steps:
+                what = f"{self.folder} is empty, and {aside} holds damaged checkpoints"
             raise UserError(
-                f"none of the checkpoints {steps} in {self.folder} can be read; they were moved "
-                f"to {self.workdir / 'damaged'}: put a good copy back, or use a new --workdir"
+                f"{what}: put a good copy back, use a new --workdir, or, to begin again at step 0, "
+                f"remove {self.folder if steps else aside}"
             )
         return None
+
+    def _check_digests(self, folder: Path) -> bool:
+        """As `digests.check_digests`, by the first host for all: one reading, one answer."""
+        if jax.process_count() == 1:
+            return digests.check_digests(folder)
+        from jax.experimental import multihost_utils
+
+        failure, checked = None, False
+        if jax.process_index() == 0:
+            try:
+                checked = digests.check_digests(folder)
+            except Exception as error:  # told to the others before it is raised
+                failure = error
+        kind = 0 if failure is None else 1 if isinstance(failure, digests.DamagedError) else 2
+        told = int(multihost_utils.broadcast_one_to_all(np.asarray(kind)))
+        if failure is not None:
+            raise failure
+        if told == 1:
+            raise digests.DamagedError(f"{folder} is damaged, as the first host found")
+        if told == 2:
+            raise UserError(f"{folder} can't be read by the first host, which says why")
+        return checked
+
+    def _check_finite(self, state: TrainState, folder: Path) -> None:
+        if bad := _not_finite(state):
+            raise digests.DamagedError(f"{folder} has numbers that are not finite in {bad[0]}")
 
     def note_best(self, step: int, metric: str, value: float, mode: str) -> bool:
         """Records `step` as the best if it is; returns whether it is. Its checkpoint is kept."""
@@ -159,7 +237,7 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            target = self.workdir / "damaged" / str(step)
+            target = self.workdir / DAMAGED / str(step)
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(str(self.folder / str(step)), str(target))
@@ -183,8 +261,10 @@ class Checkpoints:
         for step in done:
             if step not in keep:
                 # Renamed first: a deletion cut short leaves no half checkpoint.
-                doomed = self.workdir / f".deleting-{step}"
-                (self.folder / str(step)).rename(doomed)
+                doomed = self.workdir / f"{_DELETING}{step}"
+                shutil.rmtree(doomed, ignore_errors=True)  # of a deletion cut short
+                with _storage_errors(self.folder, sorted(keep)):
+                    (self.folder / str(step)).rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -194,6 +274,26 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in leaves
     }
+
+
+@jax.jit
+def _all_finite(arrays: list[jax.Array]) -> jax.Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in arrays])
+
+
+def _not_finite(state: TrainState) -> list[str]:
+    """Names of the nets' arrays, averages included, with numbers that are not finite."""
+    nets = {key: tree for key, tree in _items(state).items() if key != "opt"}
+    leaves = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(nets)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    if not leaves:
+        return []
+    with jax.debug_nans(False), jax.disable_jit(False):
+        good = np.asarray(_all_finite([leaf for _, leaf in leaves]))
+    return [name for (name, _), fine in zip(leaves, good, strict=True) if not fine]
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -266,6 +366,8 @@ def _storage_problem(error: BaseException) -> str | None:
         return "the disk is full: free some space or choose another --workdir;"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS) or any(t in text for t in denied):
         return "no permission: choose a --workdir that you can write;"
+    if code == errno.ENOENT or "NOT_FOUND" in text or "No such file" in text:
+        return "the run's folder or a checkpoint in it is gone: it must stay while the run lasts;"
     if code in (errno.ENOTDIR, errno.EEXIST):
         return "a file is in the way: choose another --workdir;"
     return None

@@ -8,6 +8,7 @@ the step alone.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,20 +34,23 @@ from jaxgen.train.compiled import CompiledStep, compile_step
 from jaxgen.train.family import load_task, resolve
 from jaxgen.train.meter import Meter
 from jaxgen.train.optimizer import Optimizer
+from jaxgen.train.owner import owned
 from jaxgen.train.profile import Profiler
-from jaxgen.train.signals import StopSignal
+from jaxgen.train.signals import StopSignal, kept_from_workers
 from jaxgen.train.start import (
     find_parts,
     fresh_state,
     init_from,
     keep_parts,
     log_sizes,
+    note_config,
     open_workdir,
 )
 from jaxgen.train.state import TrainState, make_optimizers, variables
 from jaxgen.train.step import Tally
 from jaxgen.train.tally import read_tally
 from jaxgen.weights.checkpoints import load_for_use
+from jaxgen.weights.parts import Part
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
 # waiting batches don't fill its memory.
@@ -105,7 +109,22 @@ def train(
     task = load_task(config, made_of)
     optimizers = make_optimizers(task, config)
     open_workdir(config, workdir)
-    keep_parts(made_of, workdir)
+    with owned(workdir):
+        return _train(config, workdir, mesh, task, optimizers, made_of, debug, watch)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: Path,
+    mesh: Mesh,
+    task: Task,
+    optimizers: Mapping[str, Optimizer],
+    made_of: Mapping[str, Part],
+    debug: bool,
+    watch: Watch | None,
+) -> Result:
+    """`train` in a folder that is ours."""
+    settings = config.train
     records, transform = task.train_data()
     stream_from = lambda step: pipeline.train_iterator(  # noqa: E731
         records,
@@ -118,11 +137,11 @@ def train(
         workers=config.data.workers,
         threads=config.data.threads,
     )
-    checkpoints = Checkpoints(workdir, keep=settings.keep, keep_every=settings.keep_every)
 
     # ---- state: fresh, from other runs, or restored ----------------------------------------------
     stream = stream_from(0)
-    example = next(stream)
+    with kept_from_workers():
+        example = next(stream)
     pipeline.close(stream)
     batch_shapes = {
         k: jax.ShapeDtypeStruct((settings.batch_size, *v.shape[1:]), v.dtype)
@@ -130,6 +149,7 @@ def train(
     }
     state = fresh_state(task, optimizers, config, mesh, batch_shapes)
     log_sizes(state)
+    checkpoints = Checkpoints(workdir, keep=settings.keep, keep_every=settings.keep_every)
     restored = checkpoints.restore_latest(state)
     if restored is not None:
         state, start = restored
@@ -137,10 +157,17 @@ def train(
     else:
         start = 0
         state = init_from(state, task, config, mesh)
+    # Not before: a mistake in what the run begins with leaves the folder open to another config.
+    keep_parts(made_of, workdir)
+    note_config(config, workdir)
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
     writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
     stream = stream_from(start)
+    batches: Iterator[Mapping[str, np.ndarray]] = stream
     try:
+        if start < settings.steps:
+            with kept_from_workers():  # they start at the first batch
+                batches = itertools.chain([next(stream)], stream)
         return _Session(
             task=task,
             optimizers=optimizers,
@@ -150,7 +177,7 @@ def train(
             state=state,
             step=start,
             frozen=frozen,
-            batches=stream,
+            batches=batches,
             checkpoints=checkpoints,
             writer=writer,
             debug=debug,
@@ -288,7 +315,7 @@ class _Session:
         self._close_interval()
         self._log()  # before anything is kept: never save or praise a state that is not finite
         with self.meter.pause():
-            if evaluate and self.task.evaluate is not None and (last or not stopping):
+            if evaluate and self.task.evaluate is not None and not stopping:
                 result = run_evaluation(self.task, self.state, self.frozen, self.mesh, step)
                 self.metrics = result.metrics
                 self.writer.evaluation(step, result)
@@ -300,7 +327,9 @@ class _Session:
 
 
 def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
-    """Evaluates a run's newest checkpoint; writes `eval.json` and a sample grid.
+    """Evaluates a run's newest checkpoint; writes `eval.json` and a sheet in `eval_samples/`.
+
+    It only reads the trainer's files, so that it may run beside it.
 
     Raises:
       UserError: the run has no checkpoint, or its family has no evaluation.
@@ -314,9 +343,9 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
     nets, step = load_for_use(workdir, nets=task.eval_nets or None)
     nets = jax.tree.map(jnp.asarray, nets)
     result = task.evaluate(nets, jax.device_put(task.frozen), step)
-    writer = writers.Writer(workdir, step, config.train.steps, tensorboard=False)
-    writer.evaluation(step, result)
-    writer.close()
+    if path := writers.save_samples(workdir / "eval_samples", step, result):
+        log.info("samples: %s", path)
+    log.info("eval step %d  %s", step, writers.shown(result.metrics))
     writers.write_text(
         workdir / "eval.json", json.dumps({"step": step, **result.metrics}, indent=2)
     )

@@ -30,7 +30,9 @@ from jaxgen.weights.places import CONFIG
 
 
 def open_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Makes the run's folder and notes the config and the environment in it.
+    """Makes the run's folder, and checks that a run which is there is of this config.
+
+    Writes nothing in it: see `note_config`. A folder without a checkpoint takes any config.
 
     Raises:
       UserError: it can't be written, or has a run of a config that computes something else.
@@ -44,18 +46,31 @@ def open_workdir(config: ConfigDict, workdir: Path) -> None:
             f"can't make {workdir}: {error.strerror}; choose another --workdir"
         ) from None
     saved = workdir / CONFIG
-    if saved.exists():
-        before = configs.from_json(saved)
-        changed = configs.differences(before, config)
-        if changed:
-            raise UserError(
-                f"{workdir} was trained with another config ({'; '.join(changed)}); "
-                "use the same values to resume it, or another --workdir"
-            )
-        if new := configs.added(before, config):
-            log.info(f"the run began without the config keys {', '.join(new)}, which are new")
+    if not complete_steps(workdir) or not saved.exists():
+        return
+    before = configs.from_json(saved)
+    if "family" not in before:
+        raise UserError(
+            f"{saved} is no config of a run: put it back as it was, or use another --workdir"
+        )
+    changed = configs.differences(before, config)
+    if changed:
+        raise UserError(
+            f"{workdir} was trained with another config ({'; '.join(changed)}); "
+            "use the same values to resume it, or another --workdir"
+        )
+    if new := configs.added(before, config):
+        log.info(f"the run began without the config keys {', '.join(new)}, which are new")
+
+
+def note_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the config and the environment into the run's folder; the run is sure to begin.
+
+    Raises:
+      UserError: they can't be written.
+    """
     if jax.process_index() == 0:
-        writers.write_text(saved, configs.to_json(config))
+        writers.write_text(workdir / CONFIG, configs.to_json(config))
         about = json.dumps(writers.environment(), indent=2) + "\n"
         writers.write_text(workdir / "environment.json", about)
 
@@ -84,8 +99,10 @@ def find_parts(config: ConfigDict, workdir: str | Path) -> dict[str, parts.Part]
                     "run, an exported folder, a bundled model's name or a weights file"
                 )
             continue
-        part = parts.read(workdir, name)
-        if part is None and complete_steps(workdir):
+        begun = bool(complete_steps(workdir))
+        # A folder without a checkpoint begins anew, from what the config names now.
+        part = parts.read(workdir, name) if begun else None
+        if part is None and begun:
             raise UserError(
                 f"the run in {workdir} has checkpoints and no copy of its part in parts/{name}: "
                 "put that folder back, or use a new --workdir"
@@ -106,7 +123,7 @@ def keep_parts(made_of: Mapping[str, parts.Part], workdir: Path) -> None:
     if not made_of:
         return
     if jax.process_index() == 0:
-        new = parts.keep(made_of, workdir)
+        new = parts.keep(made_of, workdir, anew=not complete_steps(workdir))
         for name, part in made_of.items():
             kind = part.family or "weights"
             log.info("part %s: %s at step %d, of %s", name, kind, part.step, part.source)

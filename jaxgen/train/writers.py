@@ -74,9 +74,7 @@ class Writer:
         if self.board is not None:
             for key, value in values.items():
                 self.board.add_scalar(f"{kind}/{key}", value, step)
-        hidden = ("grad_norm", BASELINE, "/lr")
-        shown = {k: v for k, v in values.items() if not any(part in k for part in hidden)}
-        text = "  ".join(f"{k} {_short(v)}" for k, v in shown.items())
+        text = shown(values)
         eta = f"  eta {_duration(self._eta(step))}" if kind == "train" else ""
         self.say(f"{kind} step {step}/{self.total}  {text}{eta}")
 
@@ -85,12 +83,7 @@ class Writer:
         self.scalars(step, "eval", result.metrics)
         if not self.main:
             return
-        if result.pictures:
-            folder = self.workdir / "samples"
-            folder.mkdir(exist_ok=True)
-            sheet = captioned_grid(result.pictures, titles=result.titles)
-            path = folder / f"step_{step:08d}.png"
-            sheet.save(path)
+        if path := save_samples(self.workdir / "samples", step, result):
             self.say(f"samples: {path}")
         draw_curves(self.workdir)
 
@@ -110,6 +103,23 @@ class Writer:
         now = time.monotonic()
         self.marks.append((step, now))
         return (now - then) / max(step - first, 1) * max(self.total - step, 0)
+
+
+def save_samples(folder: Path, step: int, result: Evaluation) -> Path | None:
+    """Writes an evaluation's pictures as one sheet into `folder`; None where it has none."""
+    if not result.pictures:
+        return None
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step_{step:08d}.png"
+    captioned_grid(result.pictures, titles=result.titles).save(path)
+    return path
+
+
+def shown(values: Mapping[str, float]) -> str:
+    """Metrics as one line for the log, without those that only curves are read from."""
+    hidden = ("grad_norm", BASELINE, "/lr")
+    kept = {k: v for k, v in values.items() if not any(part in k for part in hidden)}
+    return "  ".join(f"{k} {_short(v)}" for k, v in kept.items())
 
 
 def _forget_after(path: Path, step: int) -> None:

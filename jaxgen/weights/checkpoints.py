@@ -6,12 +6,15 @@ is opened: asking which there are needs neither.
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgen.errors import UserError
 from jaxgen.log import log
+from jaxgen.weights import digests
+from jaxgen.weights.keymap import flatten
 from jaxgen.weights.places import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -23,10 +26,20 @@ METRICS = "metrics.jsonl"
 
 def read_best(workdir: str | Path) -> dict[str, Any] | None:
     """{"step", "metric", "value"} of the best evaluation, None if none is recorded."""
+    path = Path(workdir) / BEST
     try:
-        return json.loads((Path(workdir) / BEST).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        best = json.loads(path.read_text(encoding="utf-8"))
+        found = {
+            "step": int(best["step"]),
+            "metric": str(best["metric"]),
+            "value": float(best["value"]),
+        }
+    except FileNotFoundError:
         return None
+    except (ValueError, TypeError, KeyError, OverflowError):
+        log.warning("%s is damaged: the best so far is not known", path)
+        return None
+    return found
 
 
 def complete_steps(workdir: str | Path) -> list[int]:
@@ -38,18 +51,55 @@ def complete_steps(workdir: str | Path) -> list[int]:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line cut off by a kill is left out."""
+    """The lines of metrics.jsonl; a last line cut off by a kill, and any damaged one, is left out.
+
+    Each has `step`, an int, and `kind`, a str.
+    """
     lines = []
     try:
-        text = (Path(workdir) / METRICS).read_text()
+        data = (Path(workdir) / METRICS).read_bytes()
     except FileNotFoundError:
         return []
-    for line in text.splitlines():
+    except OSError as error:
+        raise UserError(f"cannot read {Path(workdir) / METRICS}: {error.strerror}") from error
+    for line in data.splitlines():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            values = json.loads(line)
+        except (ValueError, RecursionError):  # of JSON and of UTF-8
             continue
+        if (
+            isinstance(values, dict)
+            and isinstance(values.get("step"), int)
+            and isinstance(values.get("kind"), str)
+        ):
+            lines.append(values)
     return lines
+
+
+def no_damage(error: BaseException, folder: Path) -> UserError | None:
+    """What kept a checkpoint from being read where that is no damage; None: it is.
+
+    A checkpoint whose files have the digests that they were written with is whole, whatever its
+    reader says of it.
+    """
+    text, code = str(error), getattr(error, "errno", None)
+    denied = ("Permission denied", "PERMISSION_DENIED")
+    if code in (errno.EACCES, errno.EPERM) or any(t in text for t in denied):
+        return UserError(f"{folder} may not be read: give permission; nothing was moved")
+    if code in (errno.EIO, errno.ESTALE) or "Input/output error" in text or "Stale file" in text:
+        return UserError(f"the disk failed to read {folder}: check it; nothing was moved")
+    if not folder.is_dir():
+        return UserError(f"{folder} is gone: it must stay while it is read")
+    try:
+        whole = digests.check_digests(folder)
+    except (UserError, OSError):
+        return None
+    if not whole:
+        return None
+    return UserError(
+        f"{folder} is whole and can't be read here ({' '.join(text.split())[:160]}): use the "
+        "versions of jaxgen and Orbax that wrote it; nothing was moved"
+    )
 
 
 def load_for_use(
@@ -80,10 +130,14 @@ def load_for_use(
         raise UserError(f"{workdir} has no checkpoint of step {step}; it has {steps}")
     for candidate in candidates:
         try:
-            return _read_nets(workdir / CHECKPOINTS / str(candidate), nets), candidate
+            return _read_nets(folder := workdir / CHECKPOINTS / str(candidate), nets), candidate
+        except digests.DamagedError as error:
+            log.warning("checkpoint %d is damaged and not used: %s", candidate, error)
         except UserError:
             raise
         except Exception as error:
+            if problem := no_damage(error, folder):
+                raise problem from error
             log.warning("checkpoint %d is damaged and not used: %s", candidate, error)
     raise UserError(f"the checkpoints {candidates} in {workdir / CHECKPOINTS} can't be read")
 
@@ -116,12 +170,26 @@ def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str
     have = {p.name for p in folder.iterdir() if p.is_dir()}
     names = sorted(n.removeprefix("net_") for n in have if n.startswith("net_"))
     check_nets(folder, nets, names)
+    chosen = names if nets is None else nets
+    items = [f"ema_{name}" if f"ema_{name}" in have else f"net_{name}" for name in chosen]
+    digests.check_digests(folder, items)
     result = {}
     # Warnings of the reader about missing shardings don't concern NumPy arrays.
     with ocp.PyTreeCheckpointer() as reader:
-        for name in names if nets is None else nets:
-            path = folder / (f"ema_{name}" if f"ema_{name}" in have else f"net_{name}")
+        for name, item in zip(chosen, items, strict=True):
+            path = folder / item
             tree = tree_metadata(reader, path)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             result[name] = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    check_finite(result, folder)
     return result
+
+
+def check_finite(nets: dict[str, Any], place: Path) -> None:
+    """Raises DamagedError if an array of a net has a number that is not finite."""
+    import numpy as np
+
+    for name, value in flatten(nets).items():
+        array = np.asarray(value)
+        if array.dtype.kind in "fV" and not np.isfinite(array).all():  # V: bfloat16
+            raise digests.DamagedError(f"{place} has numbers that are not finite in {name}")

@@ -22,6 +22,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxgen.errors import UserError, pip_install
+from jaxgen.weights import digests
 from jaxgen.weights.keymap import Tensors, Tree, flatten, unflatten
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -102,9 +103,11 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     _check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            return dict(file.metadata() or {})
+            facts = dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+    facts.pop(digests.KEY, None)  # the file's own, not the caller's
+    return facts
 
 
 def parse_json(text: str | None) -> dict[str, Any]:
@@ -127,13 +130,17 @@ def _check_is_file(path: Path) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
+    if isinstance(error, OSError) and error.strerror:  # permissions, a failing disk: no damage
+        return UserError(f"cannot read {path}: {error.strerror}; nothing was changed")
     reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
     return UserError(f"cannot read weights from {path}: {reason}; fetch or export the file again")
 
 
 def _read_safetensors(path: Path) -> Tensors:
     try:
-        entries = safetensors.deserialize(path.read_bytes())
+        data = path.read_bytes()
+        digests.check_signed(path, data)
+        entries = safetensors.deserialize(data)
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
     tensors = {}
@@ -240,7 +247,12 @@ def write_safetensors(
     arrays = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}
     if not arrays:
         raise UserError(f"nothing to write to {path}: the tree has no arrays")
-    _write_whole(Path(path), safetensors.numpy.save(arrays, dict(metadata or {})))
+    facts = dict(metadata or {})
+    if digests.skipped():
+        _write_whole(Path(path), safetensors.numpy.save(arrays, facts))
+    else:
+        blank = safetensors.numpy.save(arrays, {**facts, digests.KEY: digests.BLANK})
+        _write_whole(Path(path), digests.sign(blank))
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:

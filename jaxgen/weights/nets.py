@@ -62,6 +62,7 @@ def open_nets(
         raise UserError(f"{source} is an exported model: it has one step only")
     tree = _read_own(file)
     checkpoints.check_nets(path, nets, list(tree))
+    checkpoints.check_finite(tree, file)
     facts = read_metadata(file)
     return Opened(
         tree if nets is None else {name: tree[name] for name in nets},

@@ -81,8 +81,11 @@ class Part:
         return digest.hexdigest()
 
 
-def keep(parts: Mapping[str, Part], folder: str | Path) -> list[str]:
+def keep(parts: Mapping[str, Part], folder: str | Path, anew: bool = False) -> list[str]:
     """Writes each part that is not there yet into `<folder>/parts/<name>/`, whole or not at all.
+
+    Args:
+      anew: replaces those that are there, too.
 
     Returns: the names of those written.
 
@@ -92,7 +95,7 @@ def keep(parts: Mapping[str, Part], folder: str | Path) -> list[str]:
     home = Path(folder) / PARTS
     for left in home.glob(".*.partial"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    new = [name for name in parts if not (home / name / NOTE).is_file()]
+    new = [name for name in parts if anew or not (home / name / NOTE).is_file()]
     for name in new:
         with whole_folder(home / name) as inside:
             _write(parts[name], inside)

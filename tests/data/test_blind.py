@@ -325,7 +325,7 @@ def test_impossible_settings_are_named(key, value, message):
 def test_unknown_and_missing_keys_of_the_section():
     data = settings()
     data.blind.first.jpg = (30, 95)
-    with pytest.raises(UserError, match=r"data\.blind\.first\.jpg; did you mean data.blind.first.jpeg"):
+    with pytest.raises(UserError, match=r"first\.jpg; did you mean data\.blind\.first\.jpeg\?"):
         sections.check(data)
     data = settings()
     del data.blind["usm"]

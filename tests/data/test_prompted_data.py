@@ -183,7 +183,7 @@ def test_unknown_key_is_named_with_the_nearest():
     config = data()
     with config.unlocked():
         config.prompt_lenght = 3
-    with pytest.raises(UserError, match="did you mean data.prompt_length"):
+    with pytest.raises(UserError, match=r"did you mean data\.prompt_length\?"):
         examples.check(config)
 
 

@@ -78,12 +78,63 @@ def test_retrained_step_equals_the_lost_one(trained, copy):
     assert_bitwise(checkpoint_arrays(trained, 4), checkpoint_arrays(copy, 4))
 
 
-def test_all_damaged_is_an_error_that_keeps_them(copy):
+def test_all_damaged_is_an_error_at_every_start(copy):
     for step in ("2", "4"):
         truncate(copy / "checkpoints" / step)
-    with pytest.raises(UserError, match=r"none of the checkpoints \[2, 4\]"):
+    metrics = (copy / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"none of the checkpoints \[2, 4\].*begin again"):
+            run(tiny(train__steps=4), copy)
+    assert complete_steps(copy) == [2, 4]
+    assert (copy / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_one_flipped_bit_is_seen_on_resume_and_use(copy, caplog):
+    path = largest_file(copy / "checkpoints" / "4" / "ema_g")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert load_for_use(copy, nets=("g",))[1] == 2
+    assert any("its digest is another" in r.getMessage() for r in caplog.records)
+    run(tiny(train__steps=4, train__checkpoint_every=2), copy)
+    assert (copy / "damaged" / "4").is_dir()
+
+
+def test_forbidden_one_is_not_moved(copy, monkeypatch):
+    from jaxgen.weights import digests
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(digests, "_digest", forbidden)
+    with pytest.raises(UserError, match="may not be read"):
+        load_for_use(copy)
+    with pytest.raises(UserError, match=r"may not be read.*nothing was moved"):
         run(tiny(train__steps=4), copy)
-    assert sorted(p.name for p in (copy / "damaged").iterdir()) == ["2", "4"]
+    assert complete_steps(copy) == [2, 4]
+
+
+def test_average_that_is_not_finite_is_not_saved(tmp_path):
+    import jax
+
+    from jaxgen.train.checkpoint import Checkpoints, _not_finite
+    from jaxgen.train.state import TrainState
+
+    one = {"params": {"w": jax.numpy.ones(3)}}
+    bad = {"params": {"w": jax.numpy.full(3, jax.numpy.nan)}}
+    state = TrainState(
+        step=jax.numpy.int32(1), params={"g": one["params"]}, mutable={}, opt={}, ema={"g": bad}
+    )
+    assert _not_finite(state) == ["ema_g/params/w"]
+    with pytest.raises(UserError, match="not saved at step 1: ema_g/params/w has numbers"):
+        Checkpoints(tmp_path).save(1, state)
+    assert complete_steps(tmp_path) == []
+
+
+def test_left_deletions_are_cleaned(copy):
+    (copy / ".deleting-2" / "net_g").mkdir(parents=True)
+    run(tiny(train__steps=6, train__checkpoint_every=2, train__keep=1), copy)
+    assert not list(copy.glob(".deleting*"))
 
 
 def test_use_falls_back_too(copy, caplog):
