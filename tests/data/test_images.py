@@ -7,6 +7,7 @@ import pytest
 from helpers import DAMAGES, damaged, noise, warnings
 from PIL import Image
 
+from jaxgen.data import picture_files
 from jaxgen.data.picture_files import (
     image_size,
     list_images,
@@ -173,3 +174,14 @@ def test_listing_is_sorted_and_follows_links_once(tmp_path):
     found = [p.relative_to(tmp_path).as_posix() for p in list_images(tmp_path)]
     assert found == ["a.webp", "b/1.png", "b/2.JPG"]
     assert list_images(tmp_path / "b" / "1.png") == [tmp_path / "b" / "1.png"]
+
+
+def test_a_large_png_has_the_same_pixels(tmp_path, monkeypatch):
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    rgb[:20] = 7  # something to deflate
+    picture_files.write_image(tmp_path / "small.png", rgb)
+    monkeypatch.setattr(picture_files, "LARGE", rgb.nbytes)
+    picture_files.write_image(tmp_path / "large.png", rgb)
+    for name in ("small.png", "large.png"):
+        np.testing.assert_array_equal(picture_files.read_image(tmp_path / name), rgb)
+    assert (tmp_path / "large.png").read_bytes() != (tmp_path / "small.png").read_bytes()
