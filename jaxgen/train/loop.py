@@ -49,7 +49,7 @@ from jaxgen.train.start import (
 from jaxgen.train.state import TrainState, make_optimizers, variables
 from jaxgen.train.step import Tally
 from jaxgen.train.tally import read_tally
-from jaxgen.weights.checkpoints import load_for_use
+from jaxgen.weights.checkpoints import EVALUATION, load_for_use
 from jaxgen.weights.parts import Part
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
@@ -346,9 +346,7 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> Mapping[str, float]:
     if path := writers.save_samples(workdir / "eval_samples", step, result):
         log.info("samples: %s", path)
     log.info("eval step %d  %s", step, writers.shown(result.metrics))
-    writers.write_text(
-        workdir / "eval.json", json.dumps({"step": step, **result.metrics}, indent=2)
-    )
+    writers.write_text(workdir / EVALUATION, json.dumps({"step": step, **result.metrics}, indent=2))
     return result.metrics
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BEST = "best.json"
 METRICS = "metrics.jsonl"
+EVALUATION = "eval.json"
 
 
 def read_best(workdir: str | Path) -> dict[str, Any] | None:
@@ -74,6 +75,15 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
         ):
             lines.append(values)
     return lines
+
+
+def read_evaluation(workdir: str | Path) -> dict[str, Any]:
+    """Step and metrics of the last `--mode=eval`; {} if there was none, or its file is damaged."""
+    try:
+        found = json.loads((Path(workdir) / EVALUATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def no_damage(error: BaseException, folder: Path) -> UserError | None:

@@ -54,7 +54,7 @@ def open_nets(
     # An exported folder is one that has weights of its own, whatever else lies there.
     if (path / CHECKPOINTS).is_dir() and not file.is_file():
         found, at = checkpoints.load_for_use(path, step, best, nets)
-        metrics = _evaluated(checkpoints.read_metrics(path), at)
+        metrics = _evaluated(path, at)
         return Opened(found, at, metrics, _family(config), config)
     if not file.is_file():
         raise UserError(f"{source} is neither a run, nor an exported model, nor a weights file")
@@ -99,10 +99,13 @@ def _family(config: ConfigDict | None) -> str:
     return "" if config is None else str(config.get("family", ""))
 
 
-def _evaluated(lines: list[dict[str, Any]], step: int) -> dict[str, float]:
-    """Metrics of the evaluation at `step`, out of metrics.jsonl."""
-    found: dict[str, float] = {}
-    for line in lines:
+def _evaluated(run: Path, step: int) -> dict[str, float]:
+    """Metrics of the evaluation at `step`: of `--mode=eval`, else of the training itself."""
+    found: dict[str, Any] = {}
+    for line in checkpoints.read_metrics(run):
         if line.get("kind") == "eval" and line.get("step") == step:
-            found = {k: v for k, v in line.items() if isinstance(v, float)}
-    return found
+            found = line
+    later = checkpoints.read_evaluation(run)
+    if later.get("step") == step:
+        found = later
+    return {k: v for k, v in found.items() if isinstance(v, float)}

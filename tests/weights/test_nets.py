@@ -92,3 +92,14 @@ def test_asking_what_a_run_holds_needs_no_orbax(run):
     )  # fmt: skip
     assert done.stdout.splitlines()[0].startswith("[4, 8] {'step': 4"), done.stderr
     assert done.stdout.splitlines()[1] == "False"
+
+
+def test_metrics_are_of_the_last_evaluation_of_the_step(tmp_path):
+    folder = write_run(tmp_path / "run", steps=(4,))
+    (folder / "metrics.jsonl").write_text('{"step": 4, "kind": "eval", "psnr_y": 20.5}\n')
+    assert open_nets(folder).metrics == {"psnr_y": 20.5}
+    (folder / "eval.json").write_text('{"step": 4, "psnr_y": 21.5}')
+    assert open_nets(folder).metrics == {"psnr_y": 21.5}
+    for other in ('{"step": 2, "psnr_y": 9.5}', "[]", "{"):
+        (folder / "eval.json").write_text(other)
+        assert open_nets(folder).metrics == {"psnr_y": 20.5}
