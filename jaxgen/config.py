@@ -142,13 +142,7 @@ def base(family: str) -> ConfigDict:
 
 def optimizer(lr: float, **changes: Any) -> ConfigDict:
     """Settings of one phase's optimizer: the keys of `OPTIMIZER`."""
-    settings = keys.defaults(OPTIMIZER)
-    for key in changes:
-        if key not in settings:
-            raise UserError(f"optimizer has no setting {key}{near(key, settings)}")
-    with settings.unlocked():
-        settings.update(lr=lr, **changes)
-    return settings
+    return keys.changed(OPTIMIZER, "optimizer", {"lr": lr, **changes})
 
 
 def variant(arg: str, known: Iterable[str]) -> str:

@@ -93,6 +93,21 @@ def defaults(table: Table) -> ConfigDict:
     )
 
 
+def changed(table: Table, name: str, changes: Mapping[str, Any]) -> ConfigDict:
+    """The section with every key's default but for `changes`.
+
+    Raises:
+      UserError: a setting that there is not, of the section `name`.
+    """
+    section = defaults(table)
+    for key in changes:
+        if key not in section:
+            raise UserError(f"{name} has no setting {key}{near(key, section)}")
+    with section.unlocked():
+        section.update(changes)
+    return section
+
+
 def check(section: Any, table: Table | Named, name: str = "", start: str = "") -> None:
     """Refuses unknown and missing keys and values that cannot be, in sections below too.
 

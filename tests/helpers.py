@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -119,6 +120,31 @@ def process_environment(devices: int = 1, **changes: str) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY),
         **changes,
     }
+
+
+def two_hosts(arguments: list[str], logs: Path, devices: int = 1, **environment: str) -> list[str]:
+    """Runs `python ARGUMENTS` as two processes of one cluster; returns what each said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths, processes = [logs / f"log{index}" for index in range(2)], []
+    for index, path in enumerate(paths):
+        own = process_environment(
+            devices,
+            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(index),
+            **environment,
+        )
+        with open(path, "w") as log:
+            command = [sys.executable, *arguments]
+            processes.append(
+                subprocess.Popen(command, cwd=REPOSITORY, env=own, stdout=log, stderr=log)
+            )
+    codes = [process.wait(timeout=300) for process in processes]
+    said = [path.read_text() for path in paths]
+    assert codes == [0, 0], "\n".join(text[-2000:] for text in said)
+    return said
 
 
 def noise(height=40, width=60, seed=0) -> np.ndarray:

@@ -1,19 +1,15 @@
 """Two processes over gloo equal one process: same weights, one log, evaluation shared."""
 
 import json
-import socket
-import subprocess
-import sys
 
 from helpers import (
-    REPOSITORY,
     STEADY,
     TINY,
     assert_close,
     checkpoint_arrays,
-    process_environment,
     run,
     tiny,
+    two_hosts,
 )
 
 from jaxgen.weights.checkpoints import read_metrics
@@ -34,28 +30,11 @@ OVERRIDES = [f"--config.{key.replace('__', '.')}={value}" for key, value in CHAN
 
 
 def test_two_processes_equal_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for index in range(2):
-        environment = process_environment(
-            2,
-            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
-            JAX_NUM_PROCESSES="2",
-            JAX_PROCESS_ID=str(index),
-        )
-        log = open(tmp_path / f"log{index}", "w")  # noqa: SIM115
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "jaxgen.main", f"--config={TINY}",
-                 f"--workdir={tmp_path / 'two'}", *OVERRIDES],
-                cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
-            )
-        )  # fmt: skip
-    codes = [p.wait(timeout=300) for p in processes]
-    text = (tmp_path / "log0").read_text()
-    assert codes == [0, 0], text + (tmp_path / "log1").read_text()
+    text, _ = two_hosts(
+        ["-m", "jaxgen.main", f"--config={TINY}", f"--workdir={tmp_path / 'two'}", *OVERRIDES],
+        tmp_path,
+        devices=2,
+    )
     assert "process 0 of 2" in text
 
     config = tiny(**CHANGES)

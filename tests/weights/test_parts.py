@@ -3,13 +3,10 @@
 import json
 import logging
 import shutil
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, checkpoint_arrays, process_environment, run
+from helpers import REPOSITORY, checkpoint_arrays, run, two_hosts
 from support.stacked_families import (  # noqa: F401 (a fixture)
     daubs_config,
     hues_config,
@@ -240,25 +237,10 @@ loop.train(daubs_config(sys.argv[1], steps=2), sys.argv[2])
 
 
 def test_two_hosts_share_one_copy(first, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for index in range(2):
-        environment = process_environment(
-            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
-            JAX_NUM_PROCESSES="2",
-            JAX_PROCESS_ID=str(index),
-            PYTHONPATH=f"{REPOSITORY}:{REPOSITORY / 'tests'}",
-        )
-        with open(tmp_path / f"log{index}", "w") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", TOGETHER, str(first), str(tmp_path / "run")],
-                    env=environment, stdout=log, stderr=log,
-                )
-            )  # fmt: skip
-    codes = [process.wait(timeout=240) for process in processes]
-    assert codes == [0, 0], [(tmp_path / f"log{i}").read_text()[-2000:] for i in range(2)]
+    two_hosts(
+        ["-c", TOGETHER, str(first), str(tmp_path / "run")],
+        tmp_path,
+        PYTHONPATH=f"{REPOSITORY}:{REPOSITORY / 'tests'}",
+    )
     assert [p.name for p in (tmp_path / "run" / "parts").iterdir()] == ["first_stage"]
     assert jaxgen.load(tmp_path / "run").step == 2

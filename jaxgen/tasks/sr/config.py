@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.data.sr import section
-from jaxgen.errors import UserError, near
 from jaxgen.keys import Key, Table, weight, whole
 
 LOSS: Table = {
@@ -91,10 +90,7 @@ def sr_loss(**changes: Any) -> dict[str, Any]:
     Raises:
       UserError: a setting that there is not.
     """
-    for key in changes:
-        if key not in LOSS:
-            raise UserError(f"model.loss has no setting {key}{near(key, LOSS)}")
-    return {**keys.defaults(LOSS).to_dict(), **changes}
+    return keys.changed(LOSS, "model.loss", changes).to_dict()
 
 
 def sr_config(family: str, **model: Any) -> ConfigDict:
