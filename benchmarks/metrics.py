@@ -34,8 +34,8 @@ def pictures(batch: int) -> np.ndarray:
 def serve_jaxgen(batch: int) -> None:
     import jax
 
+    from jaxgen import heap
     from jaxgen.encoders import inception
-    from jaxgen.train import heap
 
     heap.keep_freed_memory()
     variables = jax.device_put(inception.init_variables(0))

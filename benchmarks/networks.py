@@ -63,7 +63,7 @@ def serve_jax(case: Case, folder: Path) -> None:
     import jax.numpy as jnp
     import optax
 
-    from jaxgen.train import heap
+    from jaxgen import heap
 
     heap.keep_freed_memory()
     module = importlib.import_module(NETWORKS[case.network][0])

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen import heap
 from jaxgen.task import Due
-from jaxgen.train import heap
 from jaxgen.train import mesh as meshes
 from jaxgen.train.compiled import compile_step
 from jaxgen.train.family import load_task

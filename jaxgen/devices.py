@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxgen import cache
+from jaxgen import cache, heap
 from jaxgen.errors import UserError
 
 # On a CPU activations share the memory with the results: an upscaled 12-megapixel photo is 576 MB,
@@ -82,7 +82,7 @@ def memory() -> float:
     """Bytes that one device may spend on activations."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return min(CPU_BUDGET, _available() / 2) / len(jax.local_devices())
+        return min(CPU_BUDGET, _available() / 2) / heap.holes() / len(jax.local_devices())
     stats = device.memory_stats()
     if stats and stats.get("bytes_limit"):
         return 0.6 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))

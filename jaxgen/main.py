@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.errors import UserError, mendable, one_line
+from jaxgen.heap import keep_freed_memory
 from jaxgen.log import setup
-from jaxgen.train.heap import keep_freed_memory
 
 _CONFIG = flags.DEFINE_string(
     "config", None, "config file, with `:variant` if wanted; --config.key=value changes a value"

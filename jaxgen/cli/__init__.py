@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from jaxgen import __version__
+from jaxgen import __version__, heap
 from jaxgen.cli.common import interruptible, printable
 from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
@@ -81,6 +81,7 @@ def main() -> None:
     `JAXGEN_TRACEBACK=1` shows where they come from.
     """
     printable()
+    heap.keep_freed_memory()
     try:
         # From the start: a Ctrl-C while a model is being opened must not be lost either.
         with interruptible():

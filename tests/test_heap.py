@@ -1,13 +1,15 @@
-"""jaxgen.train.heap: large freed blocks are reused without new page faults."""
+"""jaxgen.heap: large freed blocks are reused without new page faults."""
 
 import subprocess
 import sys
 
 import pytest
 
+from jaxgen import devices, heap
+
 SCRIPT = """
 import resource
-from jaxgen.train import heap
+from jaxgen import heap
 if {keep}:
     assert heap.keep_freed_memory()
 import numpy as np
@@ -32,3 +34,10 @@ def faults(keep: bool) -> int:
 def test_freed_blocks_are_reused():
     # 64 MB are 16,384 pages, or 32 huge ones where the kernel gives those.
     assert faults(keep=True) < faults(keep=False) / 10
+
+
+def test_windows_are_smaller_where_freed_memory_is_kept(monkeypatch):
+    monkeypatch.setattr(heap, "_kept", False)
+    before = devices.memory()
+    monkeypatch.setattr(heap, "_kept", True)
+    assert devices.memory() <= before / 2
