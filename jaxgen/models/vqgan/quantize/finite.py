@@ -44,8 +44,12 @@ class FSQ(nn.Module):
     levels: tuple[int, ...] = ()
     grid: str = "google"
 
+    def __post_init__(self) -> None:
+        check_levels(self.codes, tuple(self.levels), self.grid)
+        super().__post_init__()
+
     def setup(self) -> None:
-        self.per_channel = check_levels(self.codes, self.levels, self.grid)
+        self.per_channel = check_levels(self.codes, tuple(self.levels), self.grid)
         self.projected = self.width != len(self.per_channel)
         if self.projected:
             self.project_in, self.project_out = dense(len(self.per_channel)), dense(self.width)
@@ -97,6 +101,10 @@ class LFQ(nn.Module):
     beta: float = 0.25
     spherical: bool = False
     clamp: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_bits(self.codes)
+        super().__post_init__()
 
     def setup(self) -> None:
         self.bits = check_bits(self.codes)
@@ -155,7 +163,7 @@ def check_levels(codes: int, levels: tuple[int, ...], grid: str) -> tuple[int, .
     Raises:
       UserError: they don't multiply to `codes`, there are none for it, or the grid has no such.
     """
-    found = tuple(levels) or LEVELS.get(codes, ())
+    found = levels or LEVELS.get(codes, ())
     if not found:
         raise UserError(
             f"FSQ with {codes} codes needs its levels, whose product that is; "

@@ -48,7 +48,7 @@ class Gumbel(nn.Module):
         if self.hard or not train:
             # The table's gradient is that of the code; the logits' is that of the mix.
             mix = jnp.dot(soft, jax.lax.stop_gradient(self.table), precision=EXACT)
-            quantized = self.table[codes] + (mix - jax.lax.stop_gradient(mix))
+            quantized = jnp.asarray(self.table)[codes] + (mix - jax.lax.stop_gradient(mix))
         else:
             quantized = jnp.dot(soft, self.table, precision=EXACT)
         divergence = losses.divergence_from_uniform(logits)
@@ -57,7 +57,7 @@ class Gumbel(nn.Module):
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """codes (...) int32 -> vectors (..., width) float32."""
-        return self.table[codes]
+        return jnp.asarray(self.table)[codes]
 
     def vectors(self) -> jax.Array:
         """All codes' vectors, (codes, width) float32."""

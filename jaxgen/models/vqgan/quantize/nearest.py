@@ -75,7 +75,7 @@ class Nearest(nn.Module):
         updated = train and self.is_mutable_collection("codebook") and not self.is_initializing()
         if updated:
             self.start(jax.lax.stop_gradient(flat))
-        codebook = self.embedding()
+        codebook = jnp.asarray(self.embedding())
         codes = search.nearest(flat, codebook)
         chosen = codebook[codes]
         loss, parts = self.losses(flat, chosen)
@@ -94,7 +94,7 @@ class Nearest(nn.Module):
 
     def lookup(self, codes: jax.Array) -> jax.Array:
         """codes (...) int32 -> vectors (..., width) float32."""
-        found = self.embedding()[codes]
+        found = jnp.asarray(self.embedding())[codes]
         return self.project_out(found) if self.dim not in (0, self.width) else found
 
     def vectors(self) -> jax.Array:
