@@ -7,6 +7,9 @@ import jax.numpy as jnp
 
 # Sums of many small chances lose digits to the short multiplications of TPUs and GPUs.
 EXACT = jax.lax.Precision.HIGHEST
+# Codes that are compared at once: the largest array is (n, BLOCK), not (n, codes).
+BLOCK = 2048
+NEVER = -1e30  # a logit; finite, so that 0 * it is 0
 
 
 def codebook_loss(
@@ -32,20 +35,60 @@ def squared_error(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(a - b))
 
 
-def entropy_loss(logits: jax.Array) -> jax.Array:
+def entropy_loss(
+    z: jax.Array, codebook: jax.Array, temperature: float = 0.01, block: int = BLOCK
+) -> jax.Array:
     """Mean entropy of each choice minus the entropy of the mean choice; float32 scalar.
 
     Low where every choice is certain and all codes are chosen equally often (MaskGIT's tokenizer).
+    Chances are the softmax of minus the squared distances over the temperature. They are made in
+    blocks of codes, and again for the gradient: no array has more than n * block elements.
 
     Args:
-      logits: (n, codes) float32: minus the squared distances over a temperature.
+      z: (n, d) float32. codebook: (codes, d) float32. temperature: above 0.
+      block: codes at once.
     """
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    p = jnp.exp(log_p)
-    mean = jnp.mean(p, axis=0)
-    # Inside the logarithm as MaskGIT has it: a code that nothing comes near has no infinite pull.
-    of_mean = -jnp.sum(mean * jnp.log(mean + 1e-5))
-    return -jnp.mean(jnp.sum(p * log_p, axis=-1)) - of_mean
+
+    def logits(z: jax.Array, vectors: jax.Array, real: jax.Array) -> jax.Array:
+        # |z|^2 is the same for all codes, and the softmax does not see it.
+        near = 2.0 * jnp.dot(z, vectors.T, precision=EXACT) - jnp.sum(jnp.square(vectors), -1)[None]
+        return jnp.where(real[None], near / temperature, NEVER)
+
+    def highest(so_far, given):
+        return jnp.maximum(so_far, jnp.max(logits(still, *given), axis=1)), None
+
+    @jax.checkpoint
+    def normalizer(total, given):
+        return total + jnp.sum(jnp.exp(logits(z, *given) - most), axis=1), None
+
+    blocks = in_blocks(codebook, block)
+    zeros = jnp.zeros_like(z[:, 0])
+    # Taken off first: logits are large where the temperature is low, and their differences small.
+    still, *constant = jax.lax.stop_gradient((z, *blocks))
+    most = jax.lax.scan(highest, jnp.zeros_like(still[:, 0]) + NEVER, constant)[0][:, None]
+    total = jnp.log(jax.lax.scan(normalizer, zeros, blocks)[0])[:, None]
+
+    @jax.checkpoint
+    def entropies(so_far, given):
+        log_p = (logits(z, *given) - most) - total
+        p = jnp.exp(log_p)
+        mean = jnp.mean(p, axis=0)
+        # Inside the logarithm as MaskGIT has it: a code that nothing is near has a finite pull.
+        of_mean = -jnp.sum(mean * jnp.log(mean + 1e-5))
+        return (so_far[0] - jnp.sum(p * log_p, axis=1), so_far[1] + of_mean), None
+
+    (of_choice, of_mean), _ = jax.lax.scan(entropies, (zeros, jnp.zeros(())), blocks)
+    return jnp.mean(of_choice) - of_mean
+
+
+def in_blocks(codebook: jax.Array, block: int = BLOCK) -> tuple[jax.Array, jax.Array]:
+    """A codebook (codes, d) in equal blocks, zeros at the end: ((k, m, d), (k, m) whether real)."""
+    size, width = codebook.shape
+    each = min(size, block)
+    count = -(-size // each)
+    padded = jnp.pad(codebook, ((0, count * each - size), (0, 0)))
+    real = jnp.arange(count * each) < size
+    return padded.reshape(count, each, width), real.reshape(count, each)
 
 
 def divergence_from_uniform(logits: jax.Array) -> jax.Array:

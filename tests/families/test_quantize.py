@@ -91,8 +91,11 @@ def test_vq_with_entropy_equals_maskgit(golden):
     close(0.1 * out.parts["entropy"], g["entropy_loss"])
     close(out.loss, g["quantizer_loss"])
     for temperature in ("1.0", "0.01"):
-        found = losses.entropy_loss(g["entropy:affinity"] / float(temperature))
-        close(found, g[f"entropy:softmax:{temperature}"])
+        # Unit vectors: minus the squared distance is the affinity and what all codes have.
+        for block in (7, 24):
+            z, codebook = g["entropy:affinity"] / 2.0, jnp.eye(24)
+            found = losses.entropy_loss(z, codebook, float(temperature), block)
+            close(found, g[f"entropy:softmax:{temperature}"])
 
 
 @pytest.mark.parametrize("rotation", [False, True], ids=["straight", "rotation"])

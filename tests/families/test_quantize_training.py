@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import float64
 from jax.sharding import NamedSharding, PartitionSpec
 from support.arrays import close
 
 from jaxgen.errors import UserError
+from jaxgen.losses import vq as losses
 from jaxgen.models.vqgan import quantize
 from jaxgen.models.vqgan.quantize import search
 from jaxgen.train import mesh as meshes
@@ -69,7 +71,7 @@ def test_dead_codes_are_revived(form):
 # ------------------------------------------------------------------------------- one for all forms
 
 ALL = {
-    "vq": {"kmeans": 2, "revive": 0.5, "entropy": 0.1, "dim": 4},
+    "vq": {"kmeans": 2, "revive": 0.5, "entropy": 0.1, "entropy_temperature": 0.5, "dim": 4},
     "ema": {"kmeans": 2, "revive": 0.5, "rotation": True},
     "cosine": {"kmeans": 2, "revive": 0.5, "dim": 4},
     "simvq": {},
@@ -186,10 +188,29 @@ def test_blocks_find_what_the_whole_finds():
         assert found[3] == found[4] == found[40] == 3
 
 
+def test_entropy_in_blocks_is_that_of_the_whole():
+    def plain(z, codebook, temperature):
+        p = jax.nn.softmax(-jnp.square(z[:, None] - codebook[None]).sum(-1) / temperature)
+        mean = p.mean(0)
+        each = jax.scipy.special.entr(p).sum(-1)
+        return each.mean() + (mean * jnp.log(mean + 1e-5)).sum()
+
+    with float64():
+        z = jax.random.normal(jax.random.key(0), (50, 8), float)
+        codebook = jax.random.normal(jax.random.key(1), (70, 8), float)
+        expected = jax.jit(jax.value_and_grad(plain, (0, 1)))(z, codebook, 0.1)
+        for block in (16, 70):
+            made = jax.value_and_grad(lambda *a, b=block: losses.entropy_loss(*a, 0.1, b), (0, 1))
+            found = jax.jit(made)(z, codebook)
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                close(a, b, 1e-11)
+
+
 @pytest.mark.parametrize("form", ["vq", "ema", "cosine", "simvq", "lfq"])
 def test_no_array_of_all_places_and_all_codes(form):
     codes, places = 2**14, 1024
     settings = {"revive": 0.5} if form in ("vq", "ema", "cosine") else {}
+    settings |= {"entropy": 0.1} if form != "lfq" else {}
     module = quantize.make(form, codes, 16, **settings)
     z = jax.ShapeDtypeStruct((4, 16, 16, 16), "float32")
     rng = jax.random.key(0)

@@ -44,7 +44,7 @@ class Nearest(nn.Module):
       normalize: compare directions only: unit vectors on both sides.
       rotation: gradient by the rotation trick instead of straight through.
       entropy: weight of MaskGIT's entropy loss, which wants each choice sharp and all codes used;
-        0: none. It holds distances to all codes at once.
+        0: none.
       entropy_temperature: of the softmax over distances in it.
     """
 
@@ -80,8 +80,7 @@ class Nearest(nn.Module):
         chosen = codebook[codes]
         loss, parts = self.losses(flat, chosen)
         if self.entropy:
-            logits = search.squared_distances(flat, codebook) / -self.entropy_temperature
-            parts["entropy"] = losses.entropy_loss(logits)
+            parts["entropy"] = losses.entropy_loss(flat, codebook, self.entropy_temperature)
             loss = loss + self.entropy * parts["entropy"]
         quantized = (rotated if self.rotation else straight_through)(flat, chosen)
         if updated:

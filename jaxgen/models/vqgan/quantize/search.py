@@ -5,10 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxgen.losses.vq import BLOCK, in_blocks
 from jaxgen.models.vqgan.quantize.contract import EXACT, unit
-
-# Codes that are compared at once: the largest array is (n, BLOCK), not (n, codes).
-BLOCK = 2048
 
 
 def nearest(z: jax.Array, codebook: jax.Array, block: int = BLOCK) -> jax.Array:
@@ -23,17 +21,15 @@ def nearest(z: jax.Array, codebook: jax.Array, block: int = BLOCK) -> jax.Array:
     Returns: (n,) int32.
     """
     z, codebook = jax.lax.stop_gradient((z, codebook))
-    size, width = codebook.shape
+    size = codebook.shape[0]
     if size <= block:
         return _best(z, codebook)[1]
-    blocks = -(-size // block)
-    padded = jnp.pad(codebook, ((0, blocks * block - size), (0, 0)))
-    there = jnp.arange(blocks * block) < size
+    blocks, real = in_blocks(codebook, block)
 
     def step(so_far, given):
         score, code = so_far
-        number, vectors, real = given
-        new_score, new_code = _best(z, vectors, real)
+        number, vectors, there = given
+        new_score, new_code = _best(z, vectors, there)
         # Strictly: of equal scores the earlier block's stays.
         better = new_score > score
         return (
@@ -43,12 +39,8 @@ def nearest(z: jax.Array, codebook: jax.Array, block: int = BLOCK) -> jax.Array:
 
     # From z, so that it is laid out over devices as z is.
     start = (jnp.full_like(z[:, 0], -jnp.inf), jnp.zeros_like(z[:, 0], jnp.int32))
-    given = (
-        jnp.arange(blocks, dtype=jnp.int32),
-        padded.reshape(blocks, block, width),
-        there.reshape(blocks, block),
-    )
-    return jax.lax.scan(step, start, given)[0][1]
+    numbers = jnp.arange(len(blocks), dtype=jnp.int32)
+    return jax.lax.scan(step, start, (numbers, blocks, real))[0][1]
 
 
 def _best(
@@ -64,12 +56,6 @@ def _best(
     ids = jnp.arange(codebook.shape[0], dtype=jnp.int32)[None]
     code = jnp.min(jnp.where(scores == best[:, None], ids, codebook.shape[0]), axis=1)
     return best, code
-
-
-def squared_distances(z: jax.Array, codebook: jax.Array) -> jax.Array:
-    """|z - e|^2 of all pairs, with gradients: z (n, d), codebook (codes, d) -> (n, codes)."""
-    norms = jnp.sum(jnp.square(z), -1)[:, None] + jnp.sum(jnp.square(codebook), -1)[None]
-    return norms - 2.0 * jnp.dot(z, codebook.T, precision=EXACT)
 
 
 def sums_by_code(z: jax.Array, codes: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
