@@ -1,4 +1,4 @@
-"""Means of what several hosts measured, each on its share of the records."""
+"""Sums and means of what several hosts measured, each on its share of the records."""
 
 from __future__ import annotations
 
@@ -22,11 +22,20 @@ def mean_over_hosts(totals: dict[str, float], count: int) -> dict[str, float]:
         text[: len(names)] = np.frombuffer(names, np.uint8)
         text = np.asarray(multihost_utils.broadcast_one_to_all(text))
         keys = bytes(text).rstrip(b"\0").decode().split("\n")
-        mine = np.array([*(totals.get(k, 0.0) for k in keys), count], np.float64)
-        # In two float32 parts: JAX has no float64 unless its x64 mode is on.
-        high = mine.astype(np.float32)
-        parts = np.stack([high, (mine - high).astype(np.float32)])
-        summed = np.asarray(multihost_utils.process_allgather(parts), np.float64).sum((0, 1))
+        summed = sum_over_hosts(np.array([*(totals.get(k, 0.0) for k in keys), count]))
         totals = dict(zip(keys, summed[:-1], strict=True))
         count = round(summed[-1])
     return {k: v / count for k, v in totals.items()} if count else {}
+
+
+def sum_over_hosts(mine: np.ndarray) -> np.ndarray:
+    """The sum of all hosts' arrays, float64: of one shape, such as histograms of codes."""
+    mine = np.asarray(mine, np.float64)
+    if jax.process_count() == 1:
+        return mine
+    from jax.experimental import multihost_utils
+
+    # In two float32 parts: JAX has no float64 unless its x64 mode is on.
+    high = mine.astype(np.float32)
+    parts = np.stack([high, (mine - high).astype(np.float32)])
+    return np.asarray(multihost_utils.process_allgather(parts), np.float64).sum((0, 1))
