@@ -1,4 +1,4 @@
-"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, config, prepare,
+"""The command `jaxgen`: generate, complete, upscale, eval, convert, interpolate, models, config, prepare,
 export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
@@ -16,6 +16,7 @@ import typer
 
 from jaxgen import __version__
 from jaxgen.cli.common import interruptible, printable
+from jaxgen.cli.complete import complete
 from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
 from jaxgen.cli.evaluate import evaluate
@@ -29,6 +30,7 @@ from jaxgen.errors import mendable
 # In the order of --help; a further command is one line here.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "generate": generate,
+    "complete": complete,
     "upscale": upscale,
     "eval": evaluate,
     "models": models,

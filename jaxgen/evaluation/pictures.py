@@ -110,7 +110,9 @@ def evaluate_model(
       UserError: the model's data are not there, or a setting out of range.
     """
     check_draws(seed, 0, 1)
-    model.generate.check({"truncation": truncation})
+    # Not every family's noise can be truncated; nobody need say that it is not to be.
+    options = {} if truncation == 1.0 else {"truncation": truncation}
+    model.generate.check(options)
     cache.enable()
     config = model.config.data
     records = validation_data(config)
@@ -128,7 +130,7 @@ def evaluate_model(
     else:
         reference = _reference(net, data, how, check)
     read = model.generate.read
-    draw = partial(model.generate.each, seed=seed, truncation=truncation)
+    draw = partial(model.generate.each, seed=seed, **options)
     judged: list[dict[str, bool]] = []
 
     def pictures() -> Iterator[np.ndarray]:

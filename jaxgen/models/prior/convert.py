@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.models.prior.layout import make_sequence, settings_of
 from jaxgen.models.prior.networks import make_transformer
 from jaxgen.weights import Rule, Tree, module_rules
 from jaxgen.weights.keymap import DENSE, Transform
@@ -22,7 +23,6 @@ from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
 # models with boxes.
 _HEADS = {(1408, 8192): 16, (1536, 8192): 16}
 _ROWS = Transform(lambda a: a[0], lambda a: a[None], ndim=3)  # (1, length, width)
-_SETTINGS = ("ids", "codes", "length", "layers", "heads", "width")
 
 
 def net2net_rules(sizes: Sizes, prefix: str = "transformer.") -> list[Rule]:
@@ -133,12 +133,14 @@ def _expected(config: ConfigDict) -> Tree:
 
 
 def _read(form: str, config: ConfigDict) -> Sizes | None:
-    """The sizes that a converted or a trained model's config tells."""
+    """The sizes that a converted or, with its parts filled in, a trained model's config tells."""
     if config.model.form != form:
         return None
-    from jaxgen.models.prior.layout import sizes_of
-
-    return sizes_of(config)
+    settings = config.model.transformer.to_dict()
+    if "ids" not in settings:
+        settings = settings_of(config, make_sequence(config))
+    # A condition's ids that are never predicted: the published network predicts all.
+    return settings if settings.get("codes", settings["ids"]) == settings["ids"] else None
 
 
 def _net2net(name: str, prefix: str) -> Layout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,10 @@ from jax import lax
 def cosine(ratio: Any) -> Any:
     """The share of cells that stay masked after `ratio` of the steps, in [1e-6, 1]."""
     return jnp.clip(jnp.cos(jnp.pi / 2 * ratio), 1e-6, 1.0)
+
+
+# step -> Gumbel noise (b, n, codes) of the draw and (b, n) of which draws are kept.
+Noise: TypeAlias = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Trace(NamedTuple):
@@ -31,11 +35,12 @@ def decode(
     tokens: jax.Array,
     mask_id: int,
     steps: int,
-    noise: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    noise: Noise,
     choice_temperature: Any,
     begin: int = 0,
-) -> tuple[jax.Array, Trace]:
-    """Fills masked cells in `steps` steps.
+) -> Trace:
+    """Fills masked cells in `steps` steps, and says what each did; its last predictions are the
+    result.
 
     Args:
       logits_of: (b, n) tokens -> (b, n, codes) float32.
@@ -43,9 +48,30 @@ def decode(
       noise: step -> Gumbel noise (b, n, codes) of the draw and (b, n) of the choice.
       choice_temperature: weight of the choice's noise at the first step; it falls linearly to 0.
       begin: step to begin at, to change a picture that is nearly done.
-
-    Returns: ((b, n) int32, the steps' trace).
     """
+    step = _step(logits_of, tokens, mask_id, steps, noise, choice_temperature)
+    return lax.scan(step, tokens, jnp.arange(begin, steps))[1]
+
+
+def decoded(
+    logits_of: Callable[[jax.Array], jax.Array],
+    tokens: jax.Array,
+    mask_id: int,
+    steps: jax.Array,
+    noise: Noise,
+    choice_temperature: Any,
+) -> jax.Array:
+    """As `decode` with a traced number of steps: the codes (b, n) int32 alone."""
+    step = _step(logits_of, tokens, mask_id, steps, noise, choice_temperature)
+
+    def body(number, carry):
+        tokens, trace = step(carry[0], number)
+        return tokens, trace.predictions
+
+    return lax.fori_loop(0, steps, body, (tokens, tokens))[1]
+
+
+def _step(logits_of, tokens, mask_id, steps, noise, choice_temperature):
     at_first = (tokens == mask_id).sum(axis=-1)
 
     def step(tokens, number):
@@ -66,8 +92,7 @@ def decode(
         masked = sure < edge
         return jnp.where(masked, mask_id, drawn), Trace(drawn, masked, mask_len)
 
-    _, trace = lax.scan(step, tokens, jnp.arange(begin, steps))
-    return trace.predictions[-1], trace
+    return step
 
 
 def row_noise(keys: jax.Array, step: jax.Array, n: int, codes: int) -> tuple[jax.Array, jax.Array]:
