@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, complete, upscale, eval, convert, interpolate, models, config, prepare,
-export, sweep.
+"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, eval, convert,
+interpolate, models, config, prepare, export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -19,6 +19,7 @@ from jaxgen.cli.common import interruptible, printable
 from jaxgen.cli.complete import complete
 from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
+from jaxgen.cli.encode import decode, encode, reconstruct
 from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
 from jaxgen.cli.interpolate import interpolate
@@ -32,6 +33,9 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "generate": generate,
     "complete": complete,
     "upscale": upscale,
+    "reconstruct": reconstruct,
+    "encode": encode,
+    "decode": decode,
     "eval": evaluate,
     "models": models,
     "config": config,

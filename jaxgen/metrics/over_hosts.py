@@ -30,3 +30,13 @@ def mean_over_hosts(totals: dict[str, float], count: int) -> dict[str, float]:
         totals = dict(zip(keys, summed[:-1], strict=True))
         count = round(summed[-1])
     return {k: v / count for k, v in totals.items()} if count else {}
+
+
+def sum_over_hosts(counts: np.ndarray) -> np.ndarray:
+    """The sum of all hosts' whole numbers, which are below 2**31; int64, of the same shape."""
+    counts = counts.astype(np.int64)
+    if jax.process_count() == 1:
+        return counts
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(counts.astype(np.int32)), np.int64).sum(0)
