@@ -111,7 +111,7 @@ def evaluate_model(
     """
     check_draws(seed, 0, 1)
     # Not every family's noise can be truncated; nobody need say that it is not to be.
-    options = {} if truncation == 1.0 else {"truncation": truncation}
+    options: dict[str, Any] = {} if truncation == 1.0 else {"truncation": truncation}
     model.generate.check(options)
     cache.enable()
     config = model.config.data

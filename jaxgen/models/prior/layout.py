@@ -26,7 +26,6 @@ from jaxgen.tasks.t2i.task import make_text_encoder
 from jaxgen.verbs.encode.contract import Encode
 from jaxgen.verbs.offered import verbs_of
 
-CONDITIONS = ("none", "class", "text", "image")
 FIRST, SECOND, TEXT = "first_stage", "condition", "text"  # parts
 
 
@@ -96,11 +95,11 @@ class Sequence:
     """The layout of a config's sequences.
 
     stage, second: the first stages of the picture and of the condition (or None); grid,
-    second_grid: their cells of a picture of the training. condition: of `CONDITIONS`. prefix:
-    positions in front. offset: the first id of the condition's tokens. ids: of the input, without
-    a mask. order: see `jaxgen.models.prior.orders`. nothing: the condition's own tokens where
-    nothing is asked for, int32 (prefix,). read: a text as tokens. encoder: of texts, where its
-    features stand in front and no tokens.
+    second_grid: their cells of a picture of the training. condition: as `config.model.condition`.
+    prefix: positions in front. offset: the first id of the condition's tokens. ids: of the input,
+    without a mask. order: see `jaxgen.models.prior.orders`. nothing: the condition's own tokens
+    where nothing is asked for, int32 (prefix,). read: a text as tokens. encoder: of texts, where
+    its features stand in front and no tokens.
     """
 
     stage: Stage
@@ -196,8 +195,8 @@ def make_sequence(config: ConfigDict) -> Sequence:
 def _grid(stage: Stage, size: int) -> tuple[int, int]:
     if size % stage.verb.factor:
         raise UserError(
-            f"data.size={size} must be a multiple of {stage.verb.factor}, the pixels of one code of "
-            f"parts.{stage.part}"
+            f"data.size={size} must be a multiple of {stage.verb.factor}, the pixels of one code "
+            f"of parts.{stage.part}"
         )
     return stage.grid(size, size)
 

@@ -94,7 +94,9 @@ class Sampler:
         number = int(text) if text.strip().isdecimal() else -1
         if text.strip() and not 0 <= number < classes:
             raise UserError(f"the class must be a number from 0 to {classes - 1}, not {text!r}")
-        return Prompt(np.array([max(number, 0)], np.int32), np.ones(1, bool), (str(max(number, 0)),))
+        return Prompt(
+            np.array([max(number, 0)], np.int32), np.ones(1, bool), (str(max(number, 0)),)
+        )
 
     # ---- drawing ---------------------------------------------------------------------------------
 
@@ -216,7 +218,7 @@ class Sampler:
     def complete(self) -> Complete:
         """The verb that keeps the beginning of a picture and draws the rest."""
         sequence = self.sequence
-        second = sequence.second
+        second, own_grid = sequence.second, sequence.second_grid or ()
         nets = (*self.nets, *(second.nets if second is not None else ()))
 
         def draw(nets, features, picture, keep, z, given):
@@ -230,9 +232,9 @@ class Sampler:
                 codes = second.codes(_own(nets, second), picture)
 
                 def front(row, column):
-                    b, h, w = len(codes), *sequence.second_grid
-                    crop = lax.dynamic_slice(codes, (0, row, column), (b, h, w))
-                    prefix = self.losses.prefix(nets["g"], None, crop.reshape(b, h * w))
+                    size = (len(codes), *own_grid)
+                    crop = lax.dynamic_slice(codes, (0, row, column), size)
+                    prefix = self.losses.prefix(nets["g"], None, crop.reshape(len(codes), -1))
                     return self.front(nets, prefix, given)
 
             return self.picture(nets, self.codes(nets, front, known, keep, z, given))
@@ -255,8 +257,6 @@ class Sampler:
         if self.sequence.condition == "image":
             return complete
         return {"generate": self.generate(), **complete}
-
-
 
 
 def _own(nets: Mapping[str, Any], stage: Stage) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from ml_collections import ConfigDict
 from jaxgen.data import cached
 from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.errors import UserError
-from jaxgen.keys import Key, Table, share, weight, whole
+from jaxgen.keys import Table
 from jaxgen.models.prior.evaluate import Evaluator
 from jaxgen.models.prior.layout import (
-    CONDITIONS,
     FIRST,
     SECOND,
     TEXT,
@@ -22,49 +21,12 @@ from jaxgen.models.prior.layout import (
 )
 from jaxgen.models.prior.losses import PriorLosses
 from jaxgen.models.prior.networks import FORMS
-from jaxgen.models.prior.orders import ORDERS
 from jaxgen.models.prior.sampler import Sampler
 from jaxgen.task import Phase, Task
 from jaxgen.tasks.common import module_keys
+from jaxgen.tasks.prior.config import EVAL, MODEL
 from jaxgen.tasks.t2i.text_part import same_tokenizer
-from jaxgen.weights.parts import Wanted
-
-MODEL: Table = {
-    "form": Key("gpt", "one code after the other, or MaskGIT's, in parallel", choices=tuple(FORMS)),
-    "condition": Key(
-        "text",
-        "what stands in front: nothing, a class (the record's meaning), its caption, or the codes "
-        "that `parts.condition` has for the picture",
-        choices=CONDITIONS,
-    ),
-    "classes": whole(0, "class: their number", 0),
-    "shared_ids": Key(False, "the condition's ids are the codes', as published (ImageNet's 1.4B)"),
-    "length": whole(0, "positions of the transformer; 0: as many as are needed", 0),
-    "order": Key("rows", "of the cells in the sequence", choices=tuple(ORDERS)),
-    "pkeep": share(1.0, "gpt: share of the codes before a code that it sees as they are"),
-    "drop_condition": Key(
-        0.0, "share of the examples without their condition, for guidance", least=0, below=1
-    ),
-    "codes": Key("", 'file of codes (jaxgen prepare codes); "": encoded in each step'),
-    "masking": {
-        "least": share(0.5, "maskgit: least share of the codes that are masked"),
-        "label_smoothing": Key(0.1, "maskgit", least=0, below=1),
-    },
-    "sampling": {  # the verbs' options where nobody sets them
-        "temperature": Key(1.0, "of the logits", above=0, most=1000),
-        "top_k": whole(0, "gpt: of so many codes; 0: all", 0),
-        "top_p": share(1.0, "gpt: of codes with so much probability together"),
-        "guidance": weight(1.0, "how much the condition counts, where it was dropped"),
-        "steps": whole(12, "maskgit: in so many all codes are drawn"),
-        "choice_temperature": weight(4.5, "maskgit: how freely the codes to keep are chosen"),
-    },
-    "ema": Key(0.999, "decay of the transformer's average; 0: none", least=0, below=1),
-}
-EVAL: Table = {
-    "captions": whole(200, "validation records, and as many held-out ones"),
-    "pictures": whole(8, "captions in the sample grid"),
-    "noises": whole(4, "pictures per caption, for diversity and the grid", 2),
-}
+from jaxgen.weights.parts import Part, Wanted
 
 
 def keys(config: ConfigDict) -> Table:
@@ -72,7 +34,7 @@ def keys(config: ConfigDict) -> Table:
     form = FORMS.get(config.model.get("form"), FORMS["gpt"])
     sizes = ("ids", "codes", "length")
     limits: dict[str, Any] = {"dropout": {"below": 1, "most": None}}
-    if "mlp" in form.__dataclass_fields__:
+    if config.model.get("form") == "maskgit":
         limits["mlp"] = {"least": 0}
     transformer = module_keys(form, given=sizes, **limits)
     return {
@@ -90,7 +52,12 @@ def parts(config: ConfigDict) -> dict[str, Wanted]:
     """
 
     def codes(part: str, needed: bool) -> Wanted:
-        return Wanted(nets=("g",), needed=needed, fits=lambda given: _fits(part, given))
+        return Wanted(
+            nets=("g",),
+            needed=needed,
+            fits=lambda given: _fits(part, given),
+            trains=lambda taken: _check_codes(config, part, taken),
+        )
 
     condition = config.model.get("condition", "")
     wanted = {FIRST: codes(FIRST, needed=True)}
@@ -108,6 +75,12 @@ def parts(config: ConfigDict) -> dict[str, Wanted]:
 
 def _fits(part: str, config: ConfigDict | None) -> None:
     encode_of(part, config)
+
+
+def _check_codes(config: ConfigDict, part: str, taken: Part) -> None:
+    """Refuses codes of another first stage than the run's."""
+    if part == FIRST and config.model.codes:
+        cached.Codes(config.model.codes).check_first_stage(taken.fingerprint)
 
 
 def _reads_alike(config: ConfigDict, encoder: ConfigDict | None) -> None:
@@ -134,8 +107,9 @@ def make_task(config: ConfigDict) -> Task:
             "a prior reads captions itself: set data.embeddings to '', and give parts.text a run "
             "whose text encoder is to read them"
         )
-    sequence = make_sequence(config)
-    losses = PriorLosses(sequence, config)
+    if config.model.codes:
+        _check_cached(config)
+    losses = PriorLosses(make_sequence(config), config)
     sampler = Sampler(losses, config)
     ema = config.model.ema
     return Task(
@@ -148,11 +122,23 @@ def make_task(config: ConfigDict) -> Task:
     )
 
 
+def _check_cached(config: ConfigDict) -> None:
+    """Refuses what codes computed beforehand cannot give."""
+    for wanted, name in (
+        (config.data.flip, "data.flip"),
+        (config.data.crop != "center", f"data.crop={config.data.crop}"),
+        (config.model.condition == "image", "model.condition=image"),
+    ):
+        if wanted:
+            raise UserError(f"{name} needs the pictures in each step: set model.codes to ''")
+
+
 def _train_data(config: ConfigDict) -> tuple[Any, Callable[[Any], Any]]:
     """Captioned pictures, or their codes with their captions."""
     model = config.model
+    records: Any
     if model.codes:
-        records, transform = cached.train_data(config.data, model.codes, cached.about(config))
+        records, transform = cached.train_data(config.data, model.codes)
     else:
         records, transform = examples.train_data(config.data)
     if model.condition != "class":

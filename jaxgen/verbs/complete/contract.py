@@ -84,9 +84,7 @@ class Complete:
         """`draw`, jitted, with uint8 pictures in and out and (seed, number) for each key."""
 
         def key_of(numbers):
-            return jax.random.key_data(
-                jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
-            )
+            return jax.random.key_data(jax.random.fold_in(jax.random.key(numbers[0]), numbers[1]))
 
         @jax.jit
         def program(nets, features, pictures, keep, numbers, given):
