@@ -22,10 +22,10 @@ Variants (`--config=configs/prior.py:NAME`):
              one or one of gray pictures.
   shapes64   two objects with a relation between them, at 64 px; configs/vqgan.py:shapes64 first.
   emoji      emoji with their names at 32 px; configs/vqgan.py:emoji first.
-  drin       the published size of images from depth (ImageNet, RIN classes): 304,930,816
+  drin       the published size of images from depth (ImageNet, RIN classes): 304,932,864
              parameters, 256 codes in front of 256. parts.first_stage and parts.condition have 1024
              codes and pictures of 256 px. A GPU with 24 GB.
-  cin        the published size of ImageNet's classes: 1,410,603,008 parameters, shared by
+  cin        the published size of ImageNet's classes: 1,410,640,896 parameters, shared by
              mesh.fsdp over the devices; parts.first_stage is configs/vqgan.py:f16.
 """
 

@@ -27,8 +27,8 @@ Cache: TypeAlias = tuple[tuple[jax.Array, jax.Array], ...]
 class GPT(nn.Module):
     """A causal transformer: each position gives the logits of what comes next (minGPT's form).
 
-    Pre-norm layers, biases everywhere but in the head, exact GELU, a head of its own; 304,930,816
-    parameters with 24 layers of 1024, 1024 ids and 512 positions; 1,410,603,008 with 48 layers of
+    Pre-norm layers, biases everywhere but in the head, exact GELU, a head of its own; 304,932,864
+    parameters with 24 layers of 1024, 1024 ids and 512 positions; 1,410,640,896 with 48 layers of
     1536, 16,384 ids and 256 positions. Dropout acts on embeddings and on what layers add, not on
     attention's weights, which a fused kernel never gives.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgen.nn.transformer import GPT, vectors
+from jaxgen.nn.transformer import vectors
 
 # Of what is asked for, `Given`: temperature, top_k (0: all), top_p (1: all) and, where the
 # transformer was trained for it, guidance; scalars, traced.
@@ -96,7 +96,7 @@ def uniforms(keys: jax.Array, count: int) -> jax.Array:
 
 
 def continued(
-    gpt: GPT,
+    gpt: Any,
     variables: Any,
     prefix: jax.Array,
     known: jax.Array,
@@ -107,6 +107,7 @@ def continued(
     """A whole sequence of codes by one scan with a cache of fixed size.
 
     Args:
+      gpt: a `jaxgen.nn.transformer.GPT`.
       prefix: (b, p, width) vectors in front, p >= 1; (2b, p, width) under guidance, the last half
         of nothing asked for.
       known: (b, n) int32 codes that are there already.

@@ -63,6 +63,7 @@ class PriorLosses:
         if kind == "class":
             return batch["meaning"][:, None]
         if kind == "image":
+            assert self.sequence.second is not None
             codes = self.sequence.second.codes(frozen[SECOND], to_float(batch["image"]))
             return codes.reshape(len(codes), -1)
         return jnp.zeros((len(batch["meaning"]), 1), jnp.int32)

@@ -105,7 +105,7 @@ def row_noise(keys: jax.Array, step: jax.Array, n: int, codes: int) -> tuple[jax
     return jax.vmap(one)(keys)
 
 
-def masked(rng: jax.Array, shape: tuple[int, int], least: float) -> jax.Array:
+def masked(rng: jax.Array, shape: tuple[int, ...], least: float) -> jax.Array:
     """Which cells a training step masks: of each row a share by the cosine, at least `least`.
 
     Args: shape: (b, n). least: smallest share, in [0, 1].

@@ -32,7 +32,7 @@ class Sampler:
     def __init__(self, losses: PriorLosses, config: ConfigDict):
         self.losses, self.config = losses, config
         self.sequence: Sequence = losses.sequence
-        self.transformer = losses.transformer
+        self.transformer: Any = losses.transformer
         self.masked = config.model.form == "maskgit"
         text = (TEXT,) if self.sequence.encoder is not None else ()
         self.nets = (*self.sequence.stage.nets, "g", *text)

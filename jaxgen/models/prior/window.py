@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.models.prior.decode import Given, both, draw, guided
-from jaxgen.nn.transformer import GPT, joined, vectors
+from jaxgen.nn.transformer import joined, vectors
 
 
 def places(grid: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
@@ -34,7 +34,7 @@ def places(grid: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
 
 
 def slid(
-    gpt: GPT,
+    gpt: Any,
     variables: Any,
     prefix: Callable[[jax.Array, jax.Array], jax.Array],
     known: jax.Array,
@@ -46,6 +46,7 @@ def slid(
     """A grid of codes of any size from the window's on.
 
     Args:
+      gpt: a `jaxgen.nn.transformer.GPT`.
       prefix: (window row, window column) -> (b, p, width) vectors in front, as for
         `jaxgen.models.prior.decode.continued`.
       known: (b, H, W) int32 codes that are there already. keep: (H, W) bool, which of them.

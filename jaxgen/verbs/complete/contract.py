@@ -64,7 +64,8 @@ class Complete:
         given = self.give({key: option.default for key, option in self.options.items()})
 
         def one(nets, picture, keys):
-            features = self.embed(nets, prompt.tokens[None], prompt.mask[None])
+            tokens, mask = jnp.asarray(prompt.tokens), jnp.asarray(prompt.mask)
+            features = self.embed(nets, tokens[None], mask[None])
             return self.draw(nets, features, picture, jnp.zeros(self.grid, bool), keys, given)
 
         jax.eval_shape(
