@@ -1,4 +1,4 @@
-"""The prior: counts, sharding, conditions, orders, samplers, codes computed beforehand, converters."""
+"""The prior: counts, sharding, conditions, orders, samplers, cached codes, converters."""
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,9 @@ from jaxgen.models.prior.sampler import Sampler
 from jaxgen.nn.transformer import GPT, Bidirectional, vectors
 from jaxgen.runs import codes as code_files
 from jaxgen.runs.convert import recognise
-from jaxgen.train import family, loop, start
+from jaxgen.train import family, start
 from jaxgen.train import mesh as meshes
+from jaxgen.verbs.complete.use import Completer
 from jaxgen.weights import parts
 
 DRIN = GPT(1024, 1024, 512, 24, 16, 1024)
@@ -232,11 +233,7 @@ def test_every_condition_is_trained_on_and_drawn(case):
     verbs = Sampler(losses, config).verbs()
     for verb in verbs.values():
         verb.trace({net: nets[net] for net in verb.nets})
-    use = jaxgen.runs.model.Model("prior", config, {"g": nets["g"]}, 0, verbs=verbs)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    use.nets = nets
-    from jaxgen.verbs.complete.use import Completer
-
     drawn = Completer(verbs["complete"], nets, "prior")(image, 0.5, 2, prompt="")
     assert drawn.shape == (2, 16, 16, 3)
 
@@ -258,7 +255,8 @@ def test_images_in_front_are_no_texts():
         ({"data__embeddings": "x"}, "data.embeddings"),
         ({"parts__condition": "x"}, "parts.condition is of model.condition=image"),
         ({"model__condition": "class", "model__classes": 3}, "set it above the largest"),
-        ({"model__codes": "nowhere", "data__flip": True}, "no such file"),
+        ({"model__codes": "nowhere"}, "model.codes=nowhere: no such file"),
+        ({"model__condition": "none", "model__codes": "x"}, "no such file"),
     ],
 )
 def test_impossible_settings_are_one_line(changes, said):
@@ -337,19 +335,16 @@ def test_a_run_without_codes_of_its_own_first_stage_is_refused(tmp_path):
     loss = jax.jit(task.phases[0].loss)
     value, _ = loss(params, mutable, task.frozen, batch, jax.random.key(1), 0)
     _, task, _, _, _, seen = prepared()
-    same, _ = jax.jit(task.phases[0].loss)(
-        params, mutable, task.frozen, seen, jax.random.key(1), 0
-    )
+    same, _ = jax.jit(task.phases[0].loss)(params, mutable, task.frozen, seen, jax.random.key(1), 0)
     np.testing.assert_allclose(value, same, rtol=1e-5)  # the same codes as in the step
 
-    with pytest.raises(UserError, match="is of other pictures than the config's data .count 64"):
+    with pytest.raises(UserError, match=r"is of other pictures than the config.s data .count 64"):
         prepared(model__codes=str(path), data__count=65)
-    with pytest.raises(UserError, match="data.flip needs the pictures in each step"):
-        prepared(model__codes=str(path), data__flip=True, data__source="folder", data__path="x")
+    with pytest.raises(UserError, match="condition=image needs the pictures in each step"):
+        prepared(model__codes=str(path), model__condition="image")
     held.about["first_stage"] = "0" * 64
-    with pytest.raises(UserError, match="another first stage than parts.first_stage, or of one"):
+    with pytest.raises(UserError, match=r"another first stage than parts\.first_stage, or of one"):
         held.check_first_stage(parts.take("x", tiny_first_stage(), parts.Wanted()).fingerprint)
     path.write_bytes(b"nothing of this kind")
     with pytest.raises(UserError, match="is no file of codes"):
         cached.Codes(path)
-    assert loop is not None

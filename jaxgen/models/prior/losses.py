@@ -127,7 +127,8 @@ class PriorLosses:
         # Of all ids, as published: those of the condition and the mask are learned never to come.
         value = maskgit.smoothed(logits, codes, model.masking.label_smoothing)
         weight = hidden.astype(jnp.float32) / hidden.sum()
-        _, metrics = measured(logits, codes, weight)
+        count = self.sequence.stage.verb.codes
+        _, metrics = measured(logits[..., :count], codes, weight)
         return (value * weight).sum(), ({}, metrics)
 
     def nats(self, nets, frozen, batch, rng) -> jax.Array:
@@ -148,7 +149,7 @@ class PriorLosses:
         hidden = maskgit.masked(rng, codes.shape, self.config.model.masking.least)
         seen = jnp.where(hidden, self.transformer.ids - 1, codes)
         x = joined([front, vectors(nets["g"], seen)])
-        logits = self._apply(params, x, rng, train=False)[:, p:]
+        logits = self._apply(params, x, rng, train=False)[:, p:, : self.sequence.stage.verb.codes]
         return (measured(logits, codes)[0] * hidden).sum(axis=1) / hidden.sum(axis=1)
 
     def _apply(self, params, x, rng, train):
