@@ -39,7 +39,7 @@ def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
     config = configs.base("prior")
     config.data = section.defaults()
-    config.data.length = 16
+    config.data.length = 12
     config.model = keys.defaults(MODEL)
     config.model.drop_condition = 0.1
     config.model.transformer = {"layers": 4, "heads": 4, "width": 128, "dropout": 0.0}
@@ -49,11 +49,11 @@ def get_config(arg=""):
     config.optimizer = {
         "g": configs.optimizer(
             1e-3, name="adamw", b2=0.95, weight_decay=0.01, decays="kernels", clip_norm=1.0,
-            schedule="cosine", final=0.05, warmup=100,
+            schedule="cosine", final=0.05, warmup=50,
         )
     }  # fmt: skip
     config.train.update(
-        steps=3000, batch_size=64, log_every=100, eval_every=1000, checkpoint_every=500
+        steps=1600, batch_size=32, log_every=100, eval_every=800, checkpoint_every=400
     )
     config.train.init_from = {"g": ""}
     config.eval = keys.defaults(EVAL)
@@ -95,7 +95,7 @@ def _image(config):
 
 
 def _shapes64(config):
-    config.data.update(size=64, objects=(2, 2), length=32, count=100_000)
+    config.data.update(size=64, objects=(2, 2), length=24, count=100_000)
     config.model.transformer.update(layers=6, width=192, heads=6)
     config.train.update(steps=12_000, eval_every=2000, checkpoint_every=1000)
 

@@ -251,7 +251,7 @@ def test_images_in_front_are_no_texts():
         ({"model__condition": "none"}, "set model.drop_condition=0"),
         ({"model__shared_ids": True}, "set model.drop_condition=0"),
         ({"model__transformer__heads": 3}, "must be a multiple of model.transformer.heads=3"),
-        ({"model__length": 5}, "model.length=5: a sequence has 79 positions"),
+        ({"model__length": 5}, "model.length=5: a sequence has 75 positions"),
         ({"data__embeddings": "x"}, "data.embeddings"),
         ({"parts__condition": "x"}, "parts.condition is of model.condition=image"),
         ({"model__condition": "class", "model__classes": 3}, "set it above the largest"),
