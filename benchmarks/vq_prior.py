@@ -218,7 +218,7 @@ def main() -> None:
     if rivals.EAGER in rivals.available():
         names += [UNCACHED, CACHED]
     case = Case(args.batch, 2, 128) if args.quick else Case(args.batch, 12, 512)
-    result = compare(case, names, 3 if args.quick else 11)
+    result = compare(case, names, 3 if args.quick else 5)
     report["cases"] = [result]
     mine = result["jaxgen"]["median_s"]
     rows = [["batch", "layers x width", "jaxgen", *names, *(f"{name}: times" for name in names)]]
