@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -98,7 +99,7 @@ def health(counts: np.ndarray) -> dict[str, float]:
         "perplexity": codebook.perplexity,
         "dead_codes": codebook.dead,
     }
-    return {name: float(of(counts)) for name, of in measures.items()}
+    return {name: float(of(jnp.asarray(counts))) for name, of in measures.items()}
 
 
 def _reconstructions(

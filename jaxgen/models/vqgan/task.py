@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -13,11 +14,11 @@ from jaxgen.keys import WIDEST, Key, Table, weight, whole
 from jaxgen.models.vqgan import quantize
 from jaxgen.models.vqgan.networks import Autoencoder, Decoder, Encoder, factor, radius
 from jaxgen.nn.patchgan import NLayerDiscriminator
-from jaxgen.task import Task
+from jaxgen.task import Nets, Task
 from jaxgen.tasks.autoencoder import config as defaults
 from jaxgen.tasks.autoencoder import task as autoencoder
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses
-from jaxgen.tasks.common import choose, make_module, module_keys, with_own
+from jaxgen.tasks.common import make_module, module_keys, module_of, with_own
 from jaxgen.verbs.encode.contract import Encode
 
 _CHANNELS = {"photo": 3, "depth": 1}
@@ -25,9 +26,7 @@ _CHANNELS = {"photo": 3, "depth": 1}
 
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
-    settings = config.model.get("quantize")
-    form = settings.get("form") if isinstance(settings, ConfigDict) else None
-    choose(quantize.FORMS, form, "model.quantize.form")
+    form = _form(config)
     return with_own(
         defaults.KEYS,
         autoencoder=module_keys(
@@ -51,6 +50,13 @@ def keys(config: ConfigDict) -> Table:
         },
         discriminator=module_keys(NLayerDiscriminator),
     )
+
+
+def _form(config: ConfigDict) -> str:
+    """`model.quantize.form`; a UserError if there is no such."""
+    module_of(config, "quantize", quantize.FORMS)
+    form: str = config.model.quantize.form
+    return form
 
 
 def make_autoencoder(config: ConfigDict) -> Autoencoder:
@@ -87,10 +93,18 @@ def encode_verb(config: ConfigDict) -> Encode:
     net = make_autoencoder(config)
     reach = radius(net.encoder), radius(net.decoder)
 
+    def encode(nets: Nets, x: jax.Array) -> jax.Array:
+        codes: Any = net.apply(nets["g"], x, method=Autoencoder.encode)
+        return codes
+
+    def decode(nets: Nets, codes: jax.Array) -> jax.Array:
+        y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
+        return y
+
     return Encode(
         nets=("g",),
-        encode=lambda nets, x: net.apply(nets["g"], x, method=Autoencoder.encode),
-        decode=lambda nets, codes: net.apply(nets["g"], codes, method=Autoencoder.decode),
+        encode=encode,
+        decode=decode,
         factor=factor(net.encoder.widths),
         codes=config.model.quantize.codes,
         channels=config.model.channels,
