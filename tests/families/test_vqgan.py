@@ -156,7 +156,7 @@ def test_full_size_key_lists(fixtures_dir, name):
         key, shape, _ = line.split("\t")
         lengths = [int(n) for n in re.findall(r"\d+", shape)]
         tensors[key] = rng.random(lengths, np.float32)
-    config, variables = converted(G, tensors)
+    _, variables = converted(G, tensors)
     same = configs.load(f"{CONFIG}:{name}")
     picture = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     ours = shapes(make_autoencoder(same), picture)
@@ -166,10 +166,11 @@ def test_full_size_key_lists(fixtures_dir, name):
         assert len(tensors) == 365
         _, d = converted(D, tensors)
         assert size(d["params"]) == 2_765_633
-        with pytest.raises(UserError, match="alike; say which it is with --layout"):
-            convert.recognise(tensors)
-        tensors = {k: v for k, v in tensors.items() if not k.startswith("loss.")}
-    assert convert.recognise(tensors)[1].name == "taming VQGAN"
+    with pytest.raises(UserError, match="alike; say which it is with --layout"):
+        convert.recognise(tensors)
+    assert convert.recognise(tensors, "taming VQGAN")[1] is G
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("loss.")}
+    assert convert.recognise(tensors)[1] is G
 
 
 # ------------------------------------------------------------------------------------------ config

@@ -7,15 +7,13 @@ training data use (`quantize.used`, left out).
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 from ml_collections import ConfigDict
 
 from jaxgen.models.vqgan.networks import Autoencoder
 from jaxgen.models.vqgan.task import make_autoencoder, make_discriminator
 from jaxgen.weights import Rule, Tree, module_rules
-from jaxgen.weights.keymap import CONV
+from jaxgen.weights.keymap import CONV, Transform
 from jaxgen.weights.layout import (
     NORM_COUNTS,
     Layout,
@@ -29,6 +27,8 @@ from jaxgen.weights.layout import (
 # Key of the codebook -> its form.
 CODEBOOKS = {"quantize.embedding.weight": "vq", "quantize.embed.weight": "gumbel"}
 _D = "loss.discriminator.main"
+# A 1x1 convolution (out, in, 1, 1) <-> a dense layer (in, out).
+_POINTWISE = Transform(lambda a: a[..., 0, 0].T, lambda a: a.T[..., None, None], ndim=4)
 _OURS = {"groups": 32, "epsilon": 1e-6, "middle_attention": True}  # of every such network
 
 
@@ -127,7 +127,7 @@ def autoencoder_rules(sizes: Sizes) -> list[Rule]:
     for name in ("quant_conv", "post_quant_conv"):
         rules += module_rules(name, f"params/{name}")
     if sizes["form"] == "gumbel":
-        rules += module_rules("quantize.proj", "params/quantize/proj")
+        rules += module_rules("quantize.proj", "params/quantize/proj", _POINTWISE)
         rules.append(Rule("quantize.embed.weight", "params/quantize/embedding"))
     else:
         rules.append(Rule("quantize.embedding.weight", "params/quantize/embedding"))
@@ -181,13 +181,9 @@ def _d_rules(sizes: Sizes) -> list[Rule]:
 
 def _d_expected(config: ConfigDict) -> Tree:
     picture = jax.ShapeDtypeStruct((1, 64, 64, config.model.channels), "float32")
-    return jax.eval_shape(partial(_d_net(config).init), jax.random.key(0), picture)
-
-
-def _d_net(config: ConfigDict):
     net = make_discriminator(config)
     assert net is not None  # `_d_config` has a GAN
-    return net
+    return jax.eval_shape(net.init, jax.random.key(0), picture)
 
 
 LAYOUTS = (
