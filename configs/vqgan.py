@@ -9,7 +9,8 @@ trains a small one on captioned shapes at 32 px, within 10 minutes on 2 CPU core
     jaxgen decode photo.npz --model runs/vqgan -o again.png
 
 It is the first stage of a prior (configs/prior.py), which learns to write such codes. The default
-has 8 x 8 codes of 256 for a picture. Watch "psnr_rgb", "read_whole" (the share of scenes of which
+has 8 x 8 codes of 256 for a picture; its codebook is a running mean of what falls to each code,
+begins by k-means, and moves codes that nothing falls to. Watch "psnr_rgb", "read_whole" (the share of scenes of which
 everything is still right after encoding and decoding), and "usage" of the codebook: a collapsed
 one has a few per cent. "g/adaptive" is the weight of the discriminator.
 
@@ -23,7 +24,7 @@ Variants (`--config=configs/vqgan.py:NAME`):
   gumbel     the default, its codes drawn by the Gumbel-softmax at a falling temperature.
   fsq        finite scalar quantisation: 240 codes of three numbers, no codebook at all.
   lfq        lookup-free quantisation: the signs of eight numbers, with the entropy loss.
-  ema        the codebook as a running mean of what falls to each code.
+  vq         the default with a codebook that is trained by gradient, as the paper's.
   cosine     codes compared by their direction in four dimensions.
   shapes64   two objects with a relation between them, at 64 px: 8 x 8 codes of 512.
   emoji      emoji at 32 px; no captions are read.
@@ -88,7 +89,7 @@ def _default(config):
 def _tiny(config):
     config.data.update(size=16, count=64)
     config.model.autoencoder.update(features=4, widths=(1, 2), latent=8, groups=2)
-    config.model.quantize.update(codes=16, width=4)
+    config.model.quantize = {"form": "vq", "codes": 16, "width": 4}
     config.model.discriminator.update(features=4, layers=1)
     config.model.loss.update(random_layers=(("conv1_2", 1.0),), random_width=0.0625)
     config.model.update(gan_start=2, d_warmup=1)
@@ -104,23 +105,23 @@ def _vqvae(config):
 
 
 def _gumbel(config):
-    config.model.quantize.form = "gumbel"
+    config.model.quantize = {"form": "gumbel", "codes": 256, "width": 16}
 
 
 def _fsq(config):
-    config.model.quantize.update(form="fsq", codes=240)
+    config.model.quantize = {"form": "fsq", "codes": 240, "width": 16}
 
 
 def _lfq(config):
-    config.model.quantize.form = "lfq"
+    config.model.quantize = {"form": "lfq", "codes": 256, "width": 16}
 
 
-def _ema(config):
-    config.model.quantize.form = "ema"
+def _vq(config):
+    config.model.quantize = {"form": "vq", "codes": 256, "width": 16, "kmeans": 10, "revive": 0.1}
 
 
 def _cosine(config):
-    config.model.quantize.update({"normalize": True, "dim": 4})
+    config.model.quantize.update(form="cosine", dim=4)
 
 
 def _shapes64(config):
@@ -162,12 +163,12 @@ def _published(config, widths):
 
 def _f16(config):
     _published(config, (1, 1, 2, 2, 4))
-    config.model.quantize.update(codes=16384, width=256)
+    config.model.quantize = {"form": "vq", "codes": 16384, "width": 256}
 
 
 def _f8(config):
     _published(config, (1, 1, 2, 4))
-    config.model.quantize.update(form="gumbel", codes=8192, width=256)
+    config.model.quantize = {"form": "gumbel", "codes": 8192, "width": 256, "kl": 1e-8}
     config.model.temperature.steps = 150_000
 
 
@@ -192,7 +193,7 @@ VARIANTS = {
     "gumbel": _gumbel,
     "fsq": _fsq,
     "lfq": _lfq,
-    "ema": _ema,
+    "vq": _vq,
     "cosine": _cosine,
     "shapes64": _shapes64,
     "emoji": _emoji,
