@@ -85,8 +85,10 @@ def test_generator_s_gradient_is_that_of_the_formula(adaptive):
 
     (a, to_a), (b, to_b) = (jax.jit(jax.value_and_grad(f))(params["g"]) for f in (ours, plain))
     np.testing.assert_allclose(a, b, rtol=1e-6)
+    # A bias before a normalisation has no gradient but for rounding.
+    most = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(to_b))
     for x, y in zip(jax.tree.leaves(to_a), jax.tree.leaves(to_b), strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5 * max(1e-3, float(jnp.abs(y).max())))
+        np.testing.assert_allclose(x, y, atol=1e-5 * max(1e-2 * most, float(jnp.abs(y).max())))
 
 
 def test_discriminator_sees_what_the_generator_is_judged_by():
