@@ -10,7 +10,7 @@ trains a small one on captioned shapes at 32 px, within 10 minutes on 2 CPU core
 
 It is the first stage of a prior (configs/prior.py), which learns to write such codes. The default
 has 8 x 8 codes of 256 for a picture; its codebook is a running mean of what falls to each code,
-begins by k-means, and moves codes that nothing falls to. Squares of the pixels' distance, since with
+begins by k-means, and moves codes that nothing falls to. The pixels' distance is squared: with
 absolute values the colours of small objects come late. Watch "psnr_rgb", "read_whole" (the share of
 scenes of which everything is still right after encoding and decoding), and "usage" of the codebook:
 a collapsed one has a few per cent. "g/adaptive" is the weight of the discriminator.
@@ -54,6 +54,7 @@ def get_config(arg=""):
     config = autoencoder_config(
         "vqgan",
         autoencoder={
+            "form": "taming",  # taming | maskgit
             "features": 32,
             "widths": (1, 2, 2),  # of the levels: 32, 16 and 8 pixels on a side
             "blocks": 1,
@@ -155,8 +156,8 @@ def _published(config, widths):
     """As taming-transformers trained them, but for D's warm-up and the order of beta."""
     config.data.update(source="plain", size=256, crop="random", enlarge=1.0)
     config.model.autoencoder = {
-        "features": 128, "widths": widths, "blocks": 2, "attention": (len(widths) - 1,),
-        "latent": 256,
+        "form": "taming", "features": 128, "widths": widths, "blocks": 2,
+        "attention": (len(widths) - 1,), "latent": 256,
     }  # fmt: skip
     config.model.discriminator.update(features=64, layers=3)
     config.model.loss.update(pixel_kind="l1", pixel=1.0, perceptual=1.0, adversarial=0.8)

@@ -176,7 +176,10 @@ def test_full_size_key_lists(fixtures_dir, name):
 # ------------------------------------------------------------------------------------------ config
 
 
-@pytest.mark.parametrize("variant", ["", "tiny", "vqvae", "shapes64", "f16", "f8", "depth"])
+VARIANTS = configs.run_file(CONFIG, "config")["VARIANTS"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_make_their_networks(variant):
     config = configs.load(f"{CONFIG}:{variant}")
     family.check(config)
@@ -209,3 +212,46 @@ def test_bad_settings_are_told_in_one_line(changes, said):
 def test_attention_and_normalisation_forbid_tiling():
     assert verbs(configs.load(CONFIG))["encode"].radius is None
     assert verbs(configs.load(f"{CONFIG}:vqvae"))["encode"].radius is not None
+
+
+# ----------------------------------------------------------------------------------------- MaskGIT
+
+
+@pytest.fixture(scope="module")
+def tokenizer(fixtures_dir):
+    return np.load(fixtures_dir / "retrieval" / "maskgit_tokenizer.npz")
+
+
+def test_maskgit_s_tokenizer_equals_the_original(tokenizer):
+    tensors = {key[7:]: tokenizer[key] for key in tokenizer.files if key.startswith("params:")}
+    layout = BY_NAME["MaskGIT tokenizer"]
+    config, variables = converted(layout, tensors)
+    sizes = layout.sizes(tensors)
+    assert layout.read(config) == sizes
+    back = weights.to_torch(variables, layout.rules(sizes))
+    assert back.keys() == tensors.keys()
+    assert convert.recognise(tensors)[1] is layout
+    net, x = make_autoencoder(config), 2 * tokenizer["image"] - 1  # the original's are in [0, 1]
+    z = net.apply(variables, x, method=Autoencoder.embed)
+    codes = net.apply(variables, x, method=Autoencoder.encode)
+    np.testing.assert_array_equal(codes, tokenizer["indices"])
+    for ours, theirs in (
+        (z, tokenizer["z"]),
+        ((net.apply(variables, x).picture + 1) / 2, tokenizer["reconstruction"]),
+        (
+            (net.apply(variables, codes, method=Autoencoder.decode) + 1) / 2,
+            tokenizer["decode_from_indices"],
+        ),
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_maskgit_s_full_size_paths(fixtures_dir):
+    rng, tensors = np.random.default_rng(0), {}
+    lines = (fixtures_dir / "retrieval" / "keys_maskgit.txt").read_text().splitlines()
+    for line in lines[1 : lines.index(next(one for one in lines[1:] if one.startswith("#")))]:
+        key, _, shape = line.partition(" ")
+        tensors[key] = rng.random([int(n) for n in re.findall(r"\d+", shape)], np.float32)
+    assert len(tensors) == 168
+    _, variables = converted(BY_NAME["MaskGIT tokenizer"], tensors)
+    assert size(variables["params"]) == 54_515_587
