@@ -7,22 +7,29 @@ measures on a folder. On captioned shapes reconstructions are read exactly
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.records import validation_data
+from jaxgen.data.picture_files import list_images
+from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
 from jaxgen.grid import enlarge
-from jaxgen.metrics import codebook, shapes_reader
+from jaxgen.metrics import codebook, features, shapes_reader
+from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.over_hosts import mean_over_hosts, sum_over_hosts
 from jaxgen.metrics.psnr_ssim import psnr, ssim
 from jaxgen.task import Evaluation
 from jaxgen.verbs.encode import pictures
 from jaxgen.verbs.encode.contract import Encode
+from jaxgen.verbs.encode.files import read_picture
+from jaxgen.verbs.encode.use import Coder
 
 SIDE = 96  # of a picture in the grid, at least
 LEAST = 11  # pixels on a side that SSIM needs
@@ -34,6 +41,108 @@ class Reconstruction(NamedTuple):
     original: np.ndarray
     again: np.ndarray
     codes: np.ndarray
+
+
+class EncodingModel(Protocol):
+    """What is asked of a model; `jaxgen.load` gives such."""
+
+    name: str
+    step: int
+    config: ConfigDict
+    encode: Coder
+
+
+def evaluate_model(
+    model: EncodingModel,
+    data: Path | None = None,
+    *,
+    n: int | None = None,
+    lpips: Sequence[Path] = (),
+    inception: Path | None = None,
+    resize: str = "tf1",
+    check: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """A model measured on a folder of pictures, each whole, or on its own validation pictures.
+
+    Args:
+      data: the folder; None: the validation pictures.
+      n: at most so many pictures.
+      lpips: files of its weights, see `jaxgen.encoders.lpips.load`; empty: it is not measured.
+      inception: file of weights, for "rfid"; None: the distance is of a random network's features.
+      resize: how pictures come to Inception, see `jaxgen.metrics.features.inception_net`.
+      check: called before each picture; what it raises ends the work.
+
+    Returns: {"model", "step", "data", "pictures": their number, "scores": {name: float}}; names as
+      of `measure`, "bits_per_pixel", "read_*" of captioned shapes; of photos "lpips_<trunk>" and
+      "rfid" or "rfd_random_vgg19".
+
+    Raises:
+      UserError: no pictures there, or unfit weights.
+    """
+    coder, verb = model.encode, model.encode.verb
+    distance = measure_lpips(lpips) if lpips else None
+    photos = verb.kind == "photo"
+    made, judged, bits = [], [], 0.0
+    near: dict[str, float] = {}
+    for picture, scene in _given(model.config.data, verb, data, n):
+        if check is not None:
+            check()
+        codes = coder(picture)
+        size = (picture.shape[0], picture.shape[1])
+        again = coder.decode(codes, size)
+        original = pictures.finished(verb, pictures.prepared(verb, picture))
+        made.append(Reconstruction(original, again, codes))
+        bits += coder.bits_per_pixel(codes, size) if verb.codes else 0.0
+        if scene is not None:
+            judged.append(shapes_reader.judge(again, scene))
+        if distance is not None and photos:
+            name, of = distance
+            near[name] = near.get(name, 0.0) + of(again, original)
+    scores = measure(verb, made)
+    if verb.codes:
+        scores["bits_per_pixel"] = bits / len(made)
+    scores |= {f"read_{key}": value for key, value in captions.accuracy(judged).items()}
+    scores |= {name: total / len(made) for name, total in near.items()}
+    if photos and len(made) > 1:
+        net = features.inception_net(inception, resize) if inception else features.random_net()
+        sets = [
+            features.measure(net, [getattr(one, which) for one in made]).statistics
+            for which in ("again", "original")
+        ]
+        name = f"rfd_{net.label}" if net.label else "rfid"
+        scores[name] = frechet_distance(*sets)
+    where = str(data) if data else f"validation data of {model.config.data.get('source', '?')}"
+    return {
+        "model": model.name, "step": model.step, "data": where, "pictures": len(made),
+        "scores": scores,
+    }  # fmt: skip
+
+
+def measure_lpips(paths: Sequence[Path]) -> tuple[str, Callable[[np.ndarray, np.ndarray], float]]:
+    """("lpips_<trunk>", its distance of two pictures uint8 (h, w, 3)). Raises UserError."""
+    from jaxgen.encoders import lpips
+
+    params = lpips.load(*paths)
+    return f"lpips_{lpips.trunk_of(params['trunk'])}", lpips.picture_distance(params)
+
+
+def _given(
+    config: ConfigDict, verb: Encode, folder: Path | None, most: int | None
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """(picture as `Coder` takes it, the scene that it shows where that is known)."""
+    if folder is not None:
+        paths = list_images(folder)[:most]
+        if not paths:
+            raise UserError(f"{folder}: no pictures in this folder")
+        for path in paths:
+            yield read_picture(path, verb.kind), None
+        return
+    if "source" not in config:
+        raise UserError("published weights come without data: give --data, a folder of pictures")
+    records = validation_data(config, captioned=False)
+    for i in range(min(most or len(records), len(records))):
+        record = records[i]
+        yield record["image"], record.get("_scene")
 
 
 def evaluate(config: ConfigDict, verb: Encode, nets, frozen, step) -> Evaluation:
@@ -98,7 +207,7 @@ def health(counts: np.ndarray) -> dict[str, float]:
         "perplexity": codebook.perplexity,
         "dead_codes": codebook.dead,
     }
-    return {name: float(of(counts)) for name, of in measures.items()}
+    return {name: float(of(jnp.asarray(counts))) for name, of in measures.items()}
 
 
 def _reconstructions(

@@ -34,7 +34,7 @@ class Norm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if not self.groups:
             return x
-        b, h, w, c = x.shape
+        b, c = x.shape[0], x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (c,))
         bias = self.param("bias", nn.initializers.zeros, (c,))
         # Mean and variance per channel first, which is one pass over the map as it lies in memory;

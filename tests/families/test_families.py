@@ -189,11 +189,23 @@ def completes_as_a_model_should(model, again):
     np.testing.assert_array_equal(whole[0], whole[1])
 
 
+def encodes_as_a_model_should(model, again):
+    """Codes of any size of picture, and a picture of that size from them."""
+    image = np.random.default_rng(0).integers(0, 256, (19, 26, 3), np.uint8)
+    codes = model.encode(image)
+    np.testing.assert_array_equal(codes, again.encode(image))
+    assert codes.shape[:2] == (-(-19 // model.encode.factor), -(-26 // model.encode.factor))
+    picture = model.encode.decode(codes, (19, 26))
+    assert (picture.shape, picture.dtype) == ((19, 26, 3), np.uint8)
+    np.testing.assert_array_equal(picture, again.encode.reconstruct(image))
+
+
 # By verb: what a trained model and the same one, exported and loaded, must both do.
 SAMPLES = {
     "upscale": upscales_as_a_model_should,
     "generate": draws_as_a_model_should,
     "complete": completes_as_a_model_should,
+    "encode": encodes_as_a_model_should,
 }
 
 

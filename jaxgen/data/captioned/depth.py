@@ -41,7 +41,7 @@ class DepthReader:
 
 
 def read_depth(path: str | os.PathLike) -> np.ndarray:
-    """A depth map in the file's own unit, float32 (h, w). Raises UserError for a file that is none."""
+    """A depth map in the file's own unit, float32 (h, w). Raises UserError where there is none."""
     try:
         with Image.open(path) as image:
             depth = _values(image)

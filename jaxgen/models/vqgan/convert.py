@@ -3,11 +3,12 @@
 A checkpoint holds the autoencoder (our net "g"), the discriminator (`loss.discriminator.*`, our net
 "d"), LPIPS and its trunk (`loss.perceptual_loss.*`, left out), and the subset of the codes that the
 training data use (`quantize.used`, left out).
+
+MaskGIT's tokenizer has the paths of its Flax checkpoint's "params" (encoder/Conv_0/kernel), in one
+.npz; its layouts are ours already.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import jax
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from jaxgen.models.vqgan.networks import Autoencoder
 from jaxgen.models.vqgan.task import make_autoencoder, make_discriminator
 from jaxgen.weights import Rule, Tree, module_rules
-from jaxgen.weights.keymap import CONV
+from jaxgen.weights.keymap import CONV, Transform
 from jaxgen.weights.layout import (
     NORM_COUNTS,
     Layout,
@@ -29,6 +30,8 @@ from jaxgen.weights.layout import (
 # Key of the codebook -> its form.
 CODEBOOKS = {"quantize.embedding.weight": "vq", "quantize.embed.weight": "gumbel"}
 _D = "loss.discriminator.main"
+# A 1x1 convolution (out, in, 1, 1) <-> a dense layer (in, out).
+_POINTWISE = Transform(lambda a: a[..., 0, 0].T, lambda a: a.T[..., None, None], ndim=4)
 _OURS = {"groups": 32, "epsilon": 1e-6, "middle_attention": True}  # of every such network
 
 
@@ -63,7 +66,8 @@ def _sizes(tensors: Tensors) -> Sizes | None:
 
 def _config(sizes: Sizes) -> ConfigDict:
     names = ("features", "widths", "blocks", "attention", "latent")
-    config = config_of("vqgan", "autoencoder", {name: sizes[name] for name in names})
+    settings = {"form": "taming", **{name: sizes[name] for name in names}}
+    config = config_of("vqgan", "autoencoder", settings)
     config.model.quantize = {name: sizes[name] for name in ("form", "codes", "width")}
     config.model.channels = sizes["channels"]
     return config
@@ -72,6 +76,8 @@ def _config(sizes: Sizes) -> ConfigDict:
 def _read(config: ConfigDict) -> Sizes | None:
     chosen = config.model.quantize
     net = make_autoencoder(config)
+    if config.model.autoencoder.form != "taming":
+        return None
     same = all(getattr(net.encoder, name) == value for name, value in _OURS.items())
     projected = chosen.get("dim", 0) not in (0, chosen.width)
     if not same or projected or chosen.form not in CODEBOOKS.values():
@@ -127,7 +133,7 @@ def autoencoder_rules(sizes: Sizes) -> list[Rule]:
     for name in ("quant_conv", "post_quant_conv"):
         rules += module_rules(name, f"params/{name}")
     if sizes["form"] == "gumbel":
-        rules += module_rules("quantize.proj", "params/quantize/proj")
+        rules += module_rules("quantize.proj", "params/quantize/proj", _POINTWISE)
         rules.append(Rule("quantize.embed.weight", "params/quantize/embedding"))
     else:
         rules.append(Rule("quantize.embedding.weight", "params/quantize/embedding"))
@@ -181,13 +187,75 @@ def _d_rules(sizes: Sizes) -> list[Rule]:
 
 def _d_expected(config: ConfigDict) -> Tree:
     picture = jax.ShapeDtypeStruct((1, 64, 64, config.model.channels), "float32")
-    return jax.eval_shape(partial(_d_net(config).init), jax.random.key(0), picture)
-
-
-def _d_net(config: ConfigDict):
     net = make_discriminator(config)
     assert net is not None  # `_d_config` has a GAN
-    return net
+    return jax.eval_shape(net.init, jax.random.key(0), picture)
+
+
+# ---------------------------------------------------------------------------------------- MaskGIT
+
+
+def _maskgit_sizes(tensors: Tensors) -> Sizes | None:
+    first, codebook = tensors.get("encoder/Conv_0/kernel"), tensors.get("quantizer/codebook")
+    if first is None or codebook is None or first.ndim != 4 or codebook.ndim != 2:
+        return None
+    # Between two levels the decoder has a convolution, besides the first and the last.
+    levels = count(tensors, "decoder/Conv_{i}/kernel") - 1
+    blocks = count(tensors, "encoder/ResBlock_{i}/Conv_0/kernel") // (levels + 1)
+    features = first.shape[3]
+    widths = tuple(
+        tensors[f"encoder/ResBlock_{i * blocks}/Conv_0/kernel"].shape[3] // features
+        for i in range(levels)
+    )
+    return {
+        "codes": codebook.shape[0],
+        "latent": codebook.shape[1],
+        "channels": first.shape[2],
+        "features": features,
+        "widths": widths,
+        "blocks": blocks,
+    }
+
+
+_MASKGIT = ("features", "widths", "blocks", "latent")
+
+
+def _maskgit_config(sizes: Sizes) -> ConfigDict:
+    settings = {"form": "maskgit", **{name: sizes[name] for name in _MASKGIT}}
+    config = config_of("vqgan", "autoencoder", settings)
+    config.model.quantize = {"form": "vq", "codes": sizes["codes"], "width": sizes["latent"]}
+    config.model.channels = sizes["channels"]
+    return config
+
+
+def _maskgit_read(config: ConfigDict) -> Sizes | None:
+    chosen = config.model.quantize
+    if config.model.autoencoder.form != "maskgit" or chosen.form != "vq":
+        return None
+    encoder = make_autoencoder(config).encoder
+    if encoder.groups != 32 or encoder.epsilon != 1e-6 or chosen.get("dim", 0):
+        return None
+    own = {name: getattr(encoder, name) for name in _MASKGIT}
+    return {"codes": chosen.codes, "channels": config.model.channels, **own}
+
+
+def _maskgit_rules(sizes: Sizes) -> list[Rule]:
+    levels = len(sizes["widths"])
+    ups = {f"Conv_{i + 1}": f"up_{i}" for i in range(levels - 1)}
+    names = {
+        "encoder": {"Conv_0": "conv_in", "Conv_1": "conv_out"},
+        "decoder": {"Conv_0": "conv_in", **ups, f"Conv_{levels}": "conv_out"},
+    }
+    rules = [Rule("quantizer/codebook", "params/quantize/embedding")]
+    for half, convs in names.items():
+        layers = {**convs, "GroupNorm_0": "norm_out"}
+        layers |= {f"ResBlock_{{i}}/Conv_{k}": f"block_{{i}}/conv_{k}" for k in (0, 1)}
+        layers |= {f"ResBlock_{{i}}/GroupNorm_{k}": f"block_{{i}}/norm_{k}" for k in (0, 1)}
+        layers["ResBlock_{i}/Conv_2"] = "block_{i}/shortcut"
+        for theirs, ours in layers.items():
+            for leaf in ("scale", "bias") if "Norm" in theirs else ("kernel", "bias"):
+                rules.append(Rule(f"{half}/{theirs}/{leaf}", f"params/{half}/{ours}/{leaf}"))
+    return rules
 
 
 LAYOUTS = (
@@ -208,5 +276,14 @@ LAYOUTS = (
         read=_d_read,
         rules=_d_rules,
         expected=_d_expected,
+    ),
+    Layout(
+        name="MaskGIT tokenizer",
+        net="g",
+        sizes=_maskgit_sizes,
+        config=_maskgit_config,
+        read=_maskgit_read,
+        rules=_maskgit_rules,
+        expected=_expected,
     ),
 )

@@ -116,17 +116,20 @@ class Autoencoder(nn.Module):
     """Net "g": {encoder, quant_conv, quantize, post_quant_conv, decoder}.
 
     Attributes:
-      encoder, decoder: of latents with `latent` channels.
+      encoder, decoder: of latents with `latent` channels; this module's, or MaskGIT's.
       quantize: of `jaxgen.models.vqgan.quantize`.
-      width: channels of the vectors that are quantised.
+      width: channels of the vectors that are quantised; 0: the latents as they are, without
+        convolutions around the quantiser (MaskGIT).
     """
 
-    encoder: Encoder
-    decoder: Decoder
+    encoder: Any
+    decoder: Any
     quantize: Any
     width: int
 
     def setup(self) -> None:
+        if not self.width:
+            return
         # They stand next to the quantiser, which is float32 whatever the rest.
         self.quant_conv = Conv(self.width, 1)
         self.post_quant_conv = Conv(self.encoder.latent, 1)
@@ -139,12 +142,13 @@ class Autoencoder(nn.Module):
         Args: temperature: of quantisers that draw their codes (Gumbel).
         """
         found = self.quantize(self.embed(x, train), train, temperature)
-        picture, hidden = self.decoder(self.post_quant_conv(found.z), train)
+        picture, hidden = self.decoder(self._latents(found.z), train)
         return Autoencoded(picture, hidden, found.loss, dict(found.parts), found.codes)
 
     def embed(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Pictures -> what is quantised, (b, h / f, w / f, width) float32."""
-        return self.quant_conv(self.encoder(x, train))
+        latents = self.encoder(x, train)
+        return self.quant_conv(latents) if self.width else latents
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Pictures -> codes (b, h / f, w / f) int32."""
@@ -156,7 +160,10 @@ class Autoencoder(nn.Module):
 
     def draw(self, z: jax.Array) -> jax.Array:
         """Vectors of the codebook, or others of their kind, (b, h, w, width) -> pictures."""
-        return self.decoder(self.post_quant_conv(z))[0]
+        return self.decoder(self._latents(z))[0]
+
+    def _latents(self, z: jax.Array) -> jax.Array:
+        return self.post_quant_conv(z) if self.width else z
 
 
 def factor(widths: tuple[int, ...]) -> int:
@@ -164,8 +171,10 @@ def factor(widths: tuple[int, ...]) -> int:
     return 2 ** (len(widths) - 1)
 
 
-def radius(net: Encoder | Decoder) -> int | None:
+def radius(net: nn.Module) -> int | None:
     """Receptive-field radius in pixels; None: something looks at the whole picture at once."""
+    if not isinstance(net, Encoder | Decoder):
+        return None  # MaskGIT's, with normalisation always
     if net.groups or net.middle_attention or net.attention:
         return None
     levels, total = range(len(net.widths)), 0

@@ -4,40 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.source import find_source
 from jaxgen.errors import UserError
 from jaxgen.keys import WIDEST, Key, Table, weight, whole
-from jaxgen.models.vqgan import quantize
-from jaxgen.models.vqgan.networks import Autoencoder, Decoder, Encoder, factor, radius
+from jaxgen.models.vqgan import maskgit, networks, quantize
+from jaxgen.models.vqgan.networks import Autoencoder, factor, radius
 from jaxgen.nn.patchgan import NLayerDiscriminator
-from jaxgen.task import Task
+from jaxgen.task import Nets, Task
 from jaxgen.tasks.autoencoder import config as defaults
 from jaxgen.tasks.autoencoder import task as autoencoder
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses
-from jaxgen.tasks.common import choose, make_module, module_keys, with_own
+from jaxgen.tasks.common import choose, make_module, module_keys, module_of, with_own
 from jaxgen.verbs.encode.contract import Encode
 
+# Form of the networks -> (encoder, decoder).
+FORMS: dict[str, tuple[Any, Any]] = {
+    "taming": (networks.Encoder, networks.Decoder),
+    "maskgit": (maskgit.Encoder, maskgit.Decoder),
+}
+_LIMITS: dict[str, dict[str, Any]] = {
+    "attention": {"each": Key(0, least=0, most=30)},
+    "epsilon": {"least": None, "above": 0, "most": 1},
+    "dropout": {"most": None, "below": 1},
+}
 _CHANNELS = {"photo": 3, "depth": 1}
 
 
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
-    settings = config.model.get("quantize")
-    form = settings.get("form") if isinstance(settings, ConfigDict) else None
-    choose(quantize.FORMS, form, "model.quantize.form")
+    form = _form(config)
+    encoder, _ = module_of(config, "autoencoder", FORMS)
+    limits: Any = {name: limit for name, limit in _LIMITS.items() if hasattr(encoder, name)}
+    if encoder is networks.Encoder:
+        limits["groups"] = {"least": 0}
     return with_own(
         defaults.KEYS,
-        autoencoder=module_keys(
-            Encoder,
-            attention={"each": Key(0, least=0, most=30)},
-            widths={"each": Key(1, least=1, most=WIDEST)},
-            groups={"least": 0},
-            epsilon={"least": None, "above": 0, "most": 1},
-            dropout={"most": None, "below": 1},
-        ),
+        autoencoder={
+            "form": Key("taming", "of the networks", choices=tuple(FORMS)),
+            **module_keys(encoder, **limits),
+        },
         quantize={
             "form": Key("vq", "of the quantiser", choices=tuple(quantize.FORMS)),
             "codes": whole(256, "entries of the codebook", 2, most=2**24),
@@ -53,6 +62,13 @@ def keys(config: ConfigDict) -> Table:
     )
 
 
+def _form(config: ConfigDict) -> str:
+    """`model.quantize.form`; a UserError if there is no such."""
+    module_of(config, "quantize", quantize.FORMS)
+    form: str = config.model.quantize.form
+    return form
+
+
 def make_autoencoder(config: ConfigDict) -> Autoencoder:
     """Net "g" of `config.model.autoencoder` and `config.model.quantize`.
 
@@ -60,10 +76,10 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
       UserError: settings that don't go together.
     """
     settings = config.model.autoencoder.to_dict()
-    encoder = make_module(Encoder, "autoencoder", config, **settings)
-    decoder = make_module(
-        Decoder, "autoencoder", config, channels=config.model.channels, **settings
-    )
+    form = choose(FORMS, settings.pop("form"), "model.autoencoder.form")
+    encoder = make_module(form[0], "autoencoder", config, **settings)
+    channels = config.model.channels
+    decoder = make_module(form[1], "autoencoder", config, channels=channels, **settings)
     for level, width in enumerate(encoder.widths):
         if encoder.groups and encoder.features * width % encoder.groups:
             raise UserError(
@@ -71,7 +87,15 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
                 f"multiple of groups={encoder.groups}"
             )
     chosen = config.model.quantize.to_dict()
-    return Autoencoder(encoder, decoder, quantize.make(**chosen), chosen["width"])
+    width = chosen["width"]
+    if form is FORMS["maskgit"]:
+        if width != encoder.latent:
+            raise UserError(
+                f"model.quantize.width={width} must be model.autoencoder.latent={encoder.latent} "
+                "with form=maskgit, which quantises the latents as they are"
+            )
+        width = 0
+    return Autoencoder(encoder, decoder, quantize.make(**chosen), width)
 
 
 def make_discriminator(config: ConfigDict) -> NLayerDiscriminator | None:
@@ -87,10 +111,18 @@ def encode_verb(config: ConfigDict) -> Encode:
     net = make_autoencoder(config)
     reach = radius(net.encoder), radius(net.decoder)
 
+    def encode(nets: Nets, x: jax.Array) -> jax.Array:
+        codes: Any = net.apply(nets["g"], x, method=Autoencoder.encode)
+        return codes
+
+    def decode(nets: Nets, codes: jax.Array) -> jax.Array:
+        y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
+        return y
+
     return Encode(
         nets=("g",),
-        encode=lambda nets, x: net.apply(nets["g"], x, method=Autoencoder.encode),
-        decode=lambda nets, codes: net.apply(nets["g"], codes, method=Autoencoder.decode),
+        encode=encode,
+        decode=decode,
         factor=factor(net.encoder.widths),
         codes=config.model.quantize.codes,
         channels=config.model.channels,

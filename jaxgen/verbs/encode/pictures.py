@@ -49,7 +49,7 @@ def prepared(verb: Encode, image: np.ndarray) -> np.ndarray:
 
 
 def from_record(verb: Encode, image: np.ndarray) -> np.ndarray:
-    """A picture of `jaxgen.data.captioned`, as its source's KIND says, as `verb.encode` takes it."""
+    """A picture of a record of `jaxgen.data.captioned` as `verb.encode` takes it."""
     return image if verb.kind == "depth" else prepared(verb, image)
 
 

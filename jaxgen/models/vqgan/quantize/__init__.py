@@ -17,16 +17,28 @@ import flax.linen as nn
 
 from jaxgen.errors import UserError
 from jaxgen.keys import Table
+from jaxgen.models.vqgan.quantize.averaged import Averaged, Cosine
 from jaxgen.models.vqgan.quantize.contract import Quantized
-from jaxgen.models.vqgan.quantize.finite import FSQ, GRIDS
-from jaxgen.models.vqgan.quantize.nearest import Learned
+from jaxgen.models.vqgan.quantize.finite import FSQ, GRIDS, LFQ
+from jaxgen.models.vqgan.quantize.gumbel import Gumbel
+from jaxgen.models.vqgan.quantize.nearest import Learned, Linear
 from jaxgen.tasks.common import choose, module_keys
 
 __all__ = ["FORMS", "Quantized", "keys", "make"]
 
-FORMS: dict[str, Any] = {"vq": Learned, "fsq": FSQ}
+FORMS: dict[str, Any] = {
+    "vq": Learned,
+    "ema": Averaged,
+    "cosine": Cosine,
+    "simvq": Linear,
+    "gumbel": Gumbel,
+    "fsq": FSQ,
+    "lfq": LFQ,
+}
 _LIMITS: dict[str, dict[str, Any]] = {
     "dim": {"least": 0},
+    "kmeans": {"least": 0},
+    "decay": {"most": None, "below": 1},
     "grid": {"choices": GRIDS},
     "entropy_temperature": {"least": None, "above": 0},
 }

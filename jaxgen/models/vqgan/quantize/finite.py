@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.models.vqgan.quantize.contract import Quantized, dense, health_of, straight_through
+from jaxgen.losses import vq as losses
+from jaxgen.models.vqgan.quantize.contract import (
+    Quantized,
+    dense,
+    health_of,
+    straight_through,
+    unit,
+)
 
 # The paper's levels (Mentzer et al. 2023, table 1) by their product, which comes near a power of 2.
 PAPER = ((8, 6, 5), (8, 5, 5, 5), (7, 5, 5, 5, 5), (8, 8, 8, 6, 5), (8, 8, 8, 5, 5, 5))
@@ -66,6 +73,82 @@ class FSQ(nn.Module):
         return self.lookup(jnp.arange(self.codes))
 
 
+class LFQ(nn.Module):
+    """Lookup-free quantisation (Yu et al. 2023): signs; the first channel is the highest bit.
+
+    Zero counts as minus.
+
+    Attributes:
+      codes: a power of two, 2^d.
+      width: channels of what is quantised; projected where they are not d.
+      entropy: weight of (entropy of each choice - diversity * entropy of all choices).
+      diversity: of the second in it.
+      sharpness: of the chances in it, an inverse temperature.
+      beta: weight of the commitment.
+      spherical: binary spherical quantisation (Zhao et al. 2024): unit vectors on both sides.
+      clamp: bends values softly into [-clamp, clamp] before; 0: not.
+    """
+
+    codes: int
+    width: int
+    entropy: float = 0.1
+    diversity: float = 1.0
+    sharpness: float = 100.0
+    beta: float = 0.25
+    spherical: bool = False
+    clamp: float = 0.0
+
+    def setup(self) -> None:
+        self.bits = check_bits(self.codes)
+        self.scale = self.bits**-0.5 if self.spherical else 1.0
+        self.projected = self.width != self.bits
+        if self.projected:
+            self.project_in, self.project_out = dense(self.bits), dense(self.width)
+
+    def __call__(self, z: jax.Array, train: bool = False, temperature: Any = 1.0) -> Quantized:
+        """z (b, h, w, width) -> Quantized."""
+        del train, temperature
+        z = z.astype(jnp.float32)
+        if self.projected:
+            z = self.project_in(z)
+        if self.clamp:
+            z = jnp.tanh(z / self.clamp) * self.clamp
+        if self.spherical:
+            z = unit(z)
+        signs = jnp.where(z > 0, self.scale, -self.scale)
+        codes = join((z > 0)[..., ::-1], (2,) * self.bits)
+        parts = health_of(codes, self.codes)
+        # |z - s|^2 of a sign s and of its opposite differ by 4 scale z.
+        log_odds = 4.0 * self.scale * self.sharpness * z.reshape(-1, self.bits)
+        of_choice, of_all = losses.sign_entropies(log_odds)
+        distance = losses.squared_error(z, signs)
+        parts |= {"distance": distance, "choice_entropy": of_choice, "entropy": of_all}
+        loss = self.entropy * (of_choice - self.diversity * of_all) + self.beta * distance
+        quantized = straight_through(z, signs)
+        if self.projected:
+            quantized = self.project_out(quantized)
+        return Quantized(quantized, codes, loss, parts)
+
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """codes (...) int32 -> vectors (..., width) float32."""
+        digits = split(codes, (2,) * self.bits)[..., ::-1]
+        signs = (2.0 * digits - 1.0) * self.scale
+        return self.project_out(signs) if self.projected else signs
+
+    def vectors(self) -> jax.Array:
+        """All codes' vectors, (codes, width) float32."""
+        return self.lookup(jnp.arange(self.codes))
+
+
+def check_bits(codes: int) -> int:
+    """d of 2^d codes; a UserError if there is no such."""
+    if codes < 2 or codes & (codes - 1):
+        raise UserError(
+            f"LFQ has a power of two of codes, not {codes}: {2 ** codes.bit_length()} is"
+        )
+    return codes.bit_length() - 1
+
+
 def check_levels(codes: int, levels: tuple[int, ...], grid: str) -> tuple[int, ...]:
     """The levels of each channel.
 
@@ -119,7 +202,7 @@ def round_through(x: jax.Array, grid: str) -> jax.Array:
 def join(digits: jax.Array, levels: tuple[int, ...]) -> jax.Array:
     """Digits (..., d), whole numbers, as codes (...) int32; the first channel is the lowest."""
     places = [math.prod(levels[:i]) for i in range(len(levels))]
-    whole = jnp.round(digits).astype(jnp.int32)
+    whole = jnp.round(digits.astype(jnp.float32)).astype(jnp.int32)
     return jnp.sum(whole * _row(places, whole), -1)
 
 

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.losses import vq as losses
+from jaxgen.metrics import codebook as health
 from jaxgen.models.vqgan.quantize import search
 from jaxgen.models.vqgan.quantize.contract import (
+    EXACT,
     Quantized,
     dense,
     health_of,
@@ -70,6 +72,9 @@ class Nearest(nn.Module):
         flat = z.reshape(-1, z.shape[-1])
         if self.normalize:
             flat = unit(flat)
+        updated = train and self.is_mutable_collection("codebook") and not self.is_initializing()
+        if updated:
+            self.start(jax.lax.stop_gradient(flat))
         codebook = self.embedding()
         codes = search.nearest(flat, codebook)
         chosen = codebook[codes]
@@ -79,7 +84,7 @@ class Nearest(nn.Module):
             parts["entropy"] = losses.entropy_loss(logits)
             loss = loss + self.entropy * parts["entropy"]
         quantized = (rotated if self.rotation else straight_through)(flat, chosen)
-        if train and self.is_mutable_collection("codebook") and not self.is_initializing():
+        if updated:
             self.update(jax.lax.stop_gradient(flat), codes)
         quantized = quantized.reshape(z.shape)
         if projected:
@@ -108,12 +113,56 @@ class Nearest(nn.Module):
         """(loss, parts) of vectors (n, d) and their codes' vectors."""
         raise NotImplementedError
 
+    def start(self, flat: jax.Array) -> None:
+        """May place the codebook before a batch's search: vectors (n, d)."""
+
     def update(self, flat: jax.Array, codes: jax.Array) -> None:
         """Changes the running statistics after a batch: vectors (n, d), codes (n,)."""
 
 
-class Learned(Nearest):
+class Restarted(Nearest):
+    """What codebooks share that can be placed anew: at the start, or code by code.
+
+    Attributes:
+      kmeans: iterations of k-means by which the first training batch makes the codebook; 0: the
+        codebook starts at random.
+      revive: a code with fewer vectors per batch, in the running mean, moves to a random vector of
+        the batch; 0: never.
+      decay: of running means, per update.
+    """
+
+    kmeans: int = 0
+    revive: float = 0.0
+    decay: float = 0.99
+
+    def make_flag(self) -> None:
+        """Declares whether k-means was done; a float, as the trainer's averages need."""
+        if self.kmeans:
+            self.started = self.variable("codebook", "started", jnp.zeros, ())
+
+    def first_means(
+        self, flat: jax.Array, kept: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """(codebook, uses of each code) by k-means at the first batch, and `kept` after it."""
+        rng, started = self.make_rng("quantize"), self.started.value > 0
+        self.started.value = jnp.ones(())
+
+        def fresh() -> tuple[jax.Array, jax.Array]:
+            means = search.picks(rng, flat, self.codes)
+            return search.kmeans(flat, means, self.kmeans, self.normalize)
+
+        return jax.lax.cond(started, lambda: kept, fresh)
+
+    def picked(self, flat: jax.Array) -> jax.Array:
+        """Random vectors of the batch, one per code."""
+        return search.picks(self.make_rng("quantize"), flat, self.codes)
+
+
+class Learned(Restarted):
     """A codebook trained by gradient: VQ-VAE's and VQGAN's.
+
+    A forward pass can't change parameters. So where codes are placed anew, the codebook is the
+    parameter plus a shift that is none, `moved`.
 
     Attributes:
       beta: weight of the commitment.
@@ -125,14 +174,73 @@ class Learned(Nearest):
 
     def make_codebook(self, size: int) -> None:
         """See `Nearest`."""
-        init = uniform(1.0 / self.codes)
-        self.table = self.param("embedding", init, (self.codes, size))
+        shape = (self.codes, size)
+        self.table = self.param("embedding", uniform(1.0 / self.codes), shape)
+        if self.kmeans or self.revive:
+            self.moved = self.variable("codebook", "moved", jnp.zeros, shape)
+        if self.revive:
+            self.uses = self.variable("codebook", "uses", jnp.zeros, (self.codes,))
+            self.updates = self.variable("codebook", "updates", jnp.zeros, ())
+        self.make_flag()
 
     def embedding(self) -> jax.Array:
         """See `Nearest`."""
-        return unit(self.table) if self.normalize else self.table
+        table = self.table + self.moved.value if self.kmeans or self.revive else self.table
+        return unit(table) if self.normalize else table
 
-    def losses(self, flat, chosen):
+    def losses(self, flat: jax.Array, chosen: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """See `Nearest`."""
         loss = losses.codebook_loss(flat, chosen, self.beta, self.legacy)
+        return loss, {"distance": losses.squared_error(flat, chosen)}
+
+    def start(self, flat: jax.Array) -> None:
+        """See `Nearest`."""
+        if self.kmeans:
+            table = jax.lax.stop_gradient(self.table)
+            kept = (table + self.moved.value, jnp.zeros(self.codes))
+            self.moved.value = self.first_means(flat, kept)[0] - table
+
+    def update(self, flat: jax.Array, codes: jax.Array) -> None:
+        """See `Nearest`."""
+        if not self.revive:
+            return
+        counts = health.histogram(codes, self.codes)
+        uses = self.decay * self.uses.value + (1.0 - self.decay) * counts
+        self.updates.value = self.updates.value + 1.0
+        least = self.revive * (1.0 - self.decay**self.updates.value)
+        dead = uses < least
+        shift = self.picked(flat) - jax.lax.stop_gradient(self.table)
+        self.moved.value = jnp.where(dead[:, None], shift, self.moved.value)
+        # As if it had been used just enough, so that it has time to be found.
+        self.uses.value = jnp.where(dead, least, uses)
+
+
+class Linear(Nearest):
+    """SimVQ (Zhu et al. 2024): random vectors that stay, and a learned linear map of all of them.
+
+    One step moves every code, so none is left behind.
+
+    Attributes:
+      beta: weight of the commitment.
+    """
+
+    beta: float = 0.25
+
+    def make_codebook(self, size: int) -> None:
+        """See `Nearest`."""
+
+        def random() -> jax.Array:
+            return jax.random.normal(self.make_rng("params"), (self.codes, size)) * size**-0.5
+
+        self.frozen = self.variable("codebook", "frozen", random)
+        self.map = self.param("map", nn.initializers.lecun_normal(), (size, size))
+
+    def embedding(self) -> jax.Array:
+        """See `Nearest`."""
+        table = jnp.dot(self.frozen.value, self.map, precision=EXACT)
+        return unit(table) if self.normalize else table
+
+    def losses(self, flat: jax.Array, chosen: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """See `Nearest`."""
+        loss = losses.codebook_loss(flat, chosen, self.beta)
         return loss, {"distance": losses.squared_error(flat, chosen)}
