@@ -20,9 +20,10 @@ from jaxgen.models.prior.orders import ORDERS, order
 from jaxgen.models.prior.sampler import Sampler
 from jaxgen.nn.transformer import GPT, Bidirectional, vectors
 from jaxgen.runs import codes as code_files
-from jaxgen.runs.convert import recognise
+from jaxgen.runs.convert import recognise, to_torch
 from jaxgen.train import family, start
 from jaxgen.train import mesh as meshes
+from jaxgen.train.optimizer import make_optimizer
 from jaxgen.verbs.complete.use import Completer
 from jaxgen.weights import parts
 
@@ -149,6 +150,28 @@ def test_maskgit_s_transformer_goes_both_ways(fixtures_dir):
 
 
 # ------------------------------------------------------------------------------- sequences, orders
+
+
+def test_a_trained_transformer_goes_out_where_it_is_like_the_published(tmp_path):
+    for shared in (True, False):
+        config = with_parts(
+            configs.load(
+                f"{REPOSITORY}/configs/prior.py:tiny",
+                {
+                    "model.condition": "none",
+                    "model.drop_condition": 0.0,
+                    "model.shared_ids": shared,
+                    "train.steps": 1,
+                    "train.eval_every": -1,
+                },
+            )
+        )
+        run(config, tmp_path / str(shared))
+    layout, tensors = to_torch(tmp_path / "True")
+    assert layout.name == "taming Net2Net transformer"
+    assert tensors["transformer.head.weight"].shape == (16, 16)
+    with pytest.raises(UserError, match="no published layout has the networks"):
+        to_torch(tmp_path / "False")
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -348,3 +371,16 @@ def test_a_run_without_codes_of_its_own_first_stage_is_refused(tmp_path):
     path.write_bytes(b"nothing of this kind")
     with pytest.raises(UserError, match="is no file of codes"):
         cached.Codes(path)
+
+
+def test_kernels_alone_decay():
+    """taming-transformers' groups: linear weights decay; biases, norms and embeddings don't."""
+    settings = configs.load(f"{REPOSITORY}/configs/prior.py").optimizer.g
+    settings.update(schedule="constant", warmup=0, lr=0.1, weight_decay=0.5)
+    variables = GPT(16, 16, 8, 1, 2, 16).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+    params = jax.tree.map(lambda a: a + 1.0, variables["params"])
+    rule = make_optimizer(settings, 10).rule
+    updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)
+    moved = {path for path, a in weights.flatten(updates).items() if np.abs(a).max() > 0}
+    assert moved == {path for path in weights.flatten(params) if path.endswith("kernel")}
+    assert "head/kernel" in moved
