@@ -14,7 +14,9 @@ others). `model.sampling` has the settings that pictures are drawn with where no
 
 Variants (`--config=configs/prior.py:NAME`):
   tiny       seconds; what the tests run, with configs/vqgan.py:tiny.
-  uncond     no text: any scene. Watch "valid", the share of pictures that could be of the data.
+  uncond     no text: any scene. Watch "valid", the share of pictures that could be of the data. Of
+             your own pictures, without captions: --config.data.source=plain
+             --config.data.path=FOLDER, as in the first stage.
   class      classes in place of texts, the 200 birds of CUB: --config.data.captions=FOLDER, and a
              first stage of such pictures.
   maskgit    MaskGIT (Chang et al., CVPR 2022): all codes in 12 steps, the surest first.

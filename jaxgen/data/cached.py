@@ -102,14 +102,19 @@ _CODES = "jaxgen codes 1"
 _MAKE = "make the file anew: jaxgen prepare codes"
 # What of a `data` section decides which pictures there are.
 _DATA = ("source", "size", "holdout", "objects", "count", "crop", "on_bad")
+_LOOKED_AT = 16  # pictures that are compared, of all
 
 
-def about_data(data: ConfigDict, captions: Iterable[Sequence[str]]) -> dict[str, Any]:
-    """What tells one set of training pictures from another, as JSON."""
-    digest, count = hashlib.sha256(), 0
-    for texts in captions:
+def about_data(data: ConfigDict, records: Any) -> dict[str, Any]:
+    """What tells one set of training pictures from another, as JSON.
+
+    Args: records: of `data`; all captions and a few of the pictures are looked at.
+    """
+    digest, count = hashlib.sha256(), len(records)
+    for texts in records.captions():
         digest.update(repr(tuple(texts)).encode(errors="surrogatepass"))
-        count += 1
+    for i in range(0, count, max(1, count // _LOOKED_AT)):
+        digest.update(np.ascontiguousarray(records[i]["image"]).tobytes())
     settings = {key: data[key] for key in _DATA}
     return json.loads(
         json.dumps({**settings, "pictures": count, "digest": digest.hexdigest()[:16]})
@@ -232,23 +237,27 @@ class CodeRecords:
 
 
 class MakeExample:
-    """One of `CodeRecords` -> {"codes": int32 (h, w), "tokens", "mask", "meaning"}.
+    """One of `CodeRecords` -> {"codes": int32 (h, w), "meaning"}, and "tokens" and "mask".
 
-    Args: read: (captions, generator) -> tokens and mask.
+    Args: read: (captions, generator) -> tokens and mask; None: they are left out.
     """
 
     def __init__(
-        self, read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
+        self, read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]] | None
     ):
         self.read = read
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        text = self.read(record["_captions"], rng)
+        text = self.read(record["_captions"], rng) if self.read else {}
         return {"codes": record["codes"], **text, "meaning": np.int32(record["meaning"])}
 
 
-def train_data(data: ConfigDict, path: str) -> tuple[CodeRecords, Callable[[Any], Any]]:
+def train_data(
+    data: ConfigDict, path: str, captioned: bool = True
+) -> tuple[CodeRecords, Callable[[Any], Any]]:
     """(records, transform) for `jaxgen.task.Task.train_data`, of a file of codes.
+
+    Args: captioned: whether the captions are read.
 
     Raises:
       UserError: a file of other pictures, or data that are not there.
@@ -258,7 +267,7 @@ def train_data(data: ConfigDict, path: str) -> tuple[CodeRecords, Callable[[Any]
     from jaxgen.data.captioned.tokenizers import make_tokenizer
 
     codes = Codes(path)
-    captions = list(open_records(data, "train").captions())
-    codes.check_data(about_data(data, captions))
-    make = MakeExample(ReadTokens(make_tokenizer(data)))
-    return CodeRecords(codes, captions), lambda dataset: dataset.random_map(make)
+    records = open_records(data, "train")
+    codes.check_data(about_data(data, records))
+    make = MakeExample(ReadTokens(make_tokenizer(data)) if captioned else None)
+    return CodeRecords(codes, list(records.captions())), lambda dataset: dataset.random_map(make)

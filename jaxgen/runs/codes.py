@@ -40,7 +40,7 @@ def write(
     from jaxgen.data.captioned import section
     from jaxgen.data.captioned.records import center, open_records
 
-    section.check(config.data)
+    section.check(config.data, captioned=False)
     size = config.data.size
     # As a run takes it, so that the fingerprint is that of the run's part.
     part = take("first_stage", model, Wanted(nets=("g",)))
@@ -68,5 +68,5 @@ def write(
             if moved is not None:
                 moved(min(start + batch, count), count)
 
-    about: dict[str, Any] = cached.about_data(config.data, records.captions())
+    about: dict[str, Any] = cached.about_data(config.data, records)
     return cached.write_codes(path, rows(), part.fingerprint, verb.codes, about)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY, run
+from helpers import REPOSITORY, noise, run
+from PIL import Image
 from support.first_stage import tiny_first_stage, with_parts
 
 import jaxgen
@@ -259,6 +260,25 @@ def test_every_condition_is_trained_on_and_drawn(case):
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     drawn = Completer(verbs["complete"], nets, "prior")(image, 0.5, 2, prompt="")
     assert drawn.shape == (2, 16, 16, 3)
+
+
+def test_pictures_without_captions(tmp_path):
+    for i in range(4):
+        Image.fromarray(noise(20, 20, seed=i)).save(tmp_path / f"{i}.png")
+    own = {"data__source": "plain", "data__path": str(tmp_path), "data__holdout": 0.25}
+    with pytest.raises(UserError, match="pictures without captions"):
+        prepared(**own)
+    *_, batch = prepared(**own, **CASES["none"])
+    assert sorted(batch) == ["image"]
+    path = tmp_path / "codes"
+    settings = {key.replace("__", "."): value for key, value in own.items()}
+    config = configs.load(f"{REPOSITORY}/configs/prior.py:tiny", settings)
+    code_files.write(config, tiny_first_stage(), path)
+    *_, batch = prepared(**own, **CASES["none"], model__codes=str(path))
+    assert sorted(batch) == ["codes", "meaning"]
+    config = with_parts(config)
+    config.model.update(condition="none", drop_condition=0.0, codes=str(path))
+    assert np.isfinite(run(config, tmp_path / "run").metrics["nats"])
 
 
 def test_images_in_front_are_no_texts():

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned.examples import MakeExample
+from jaxgen.data.captioned.examples import MakeExample, MakePicture
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
 from jaxgen.grid import enlarge
 from jaxgen.metrics import shapes_reader
 from jaxgen.metrics.over_hosts import mean_over_hosts
+from jaxgen.models.prior.layout import reads
 from jaxgen.models.prior.losses import PriorLosses
 from jaxgen.models.prior.sampler import Sampler
 from jaxgen.task import Evaluation
@@ -56,10 +57,11 @@ class Evaluator:
 
     def _batches(self) -> Iterator[tuple[dict[str, np.ndarray], int]]:
         """This host's validation examples by batches of one size, and how many of each count."""
-        records = validation_data(self.config.data)
+        captioned = reads(self.config)
+        records = validation_data(self.config.data, captioned=captioned)
         data = self.config.data.copy_and_resolve_references()
         data.flip = False
-        make = MakeExample(data)
+        make = (MakeExample if captioned else MakePicture)(data)
         chosen = range(
             jax.process_index(), min(self.config.eval.captions, len(records)), jax.process_count()
         )
@@ -99,7 +101,7 @@ class Evaluator:
     def _completed(self, nets, metrics) -> Evaluation:
         """Validation pictures, and what is drawn from their conditions alone."""
         verb, settings = self.verbs["complete"], self.config.eval
-        records = validation_data(self.config.data)
+        records = validation_data(self.config.data, captioned=False)
         given = verb.give({key: option.default for key, option in verb.options.items()})
         prompt = verb.read("")
         features = verb.embed_program(nets, prompt.tokens[None], prompt.mask[None])

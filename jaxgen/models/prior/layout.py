@@ -201,6 +201,11 @@ def _grid(stage: Stage, size: int) -> tuple[int, int]:
     return stage.grid(size, size)
 
 
+def reads(config: ConfigDict) -> bool:
+    """Whether the condition comes from what the data say of a picture: its caption, its class."""
+    return config.model.condition in ("text", "class")
+
+
 def settings_of(config: ConfigDict, sequence: Sequence) -> dict[str, Any]:
     """What a config's transformer is made with, its sizes included."""
     settings = config.model.transformer.to_dict()

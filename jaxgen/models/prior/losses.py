@@ -1,7 +1,7 @@
 """The prior's training: codes of the pictures, conditions, and the loss of either form.
 
-A batch holds tokens, mask and meaning as for text-to-image families, and image (b, n, n, 3) uint8,
-or codes (b, h, w) int32 that were computed beforehand (`model.codes`).
+A batch holds image (b, n, n, 3) uint8, or codes (b, h, w) int32 that were computed beforehand
+(`model.codes`), and of texts and classes tokens, mask and meaning as for text-to-image families.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class PriorLosses:
             assert self.sequence.second is not None
             codes = self.sequence.second.codes(frozen[SECOND], to_float(batch["image"]))
             return codes.reshape(len(codes), -1)
-        return jnp.zeros((len(batch["meaning"]), 1), jnp.int32)
+        count = len(batch["codes"] if "codes" in batch else batch["image"])
+        return jnp.zeros((count, 1), jnp.int32)
 
     def prefix(self, g, text, tokens, mask=None) -> jax.Array:
         """Vectors (b, prefix, width) of the condition's own tokens.

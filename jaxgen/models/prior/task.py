@@ -18,6 +18,7 @@ from jaxgen.models.prior.layout import (
     TEXT,
     encode_of,
     make_sequence,
+    reads,
 )
 from jaxgen.models.prior.losses import PriorLosses
 from jaxgen.models.prior.networks import FORMS
@@ -90,8 +91,8 @@ def _reads_alike(config: ConfigDict, encoder: ConfigDict | None) -> None:
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-    """The config with the tokenizer of its captions filled in."""
-    return tokenizers.resolve(config)
+    """The config with the tokenizer of its captions filled in, where they are read."""
+    return tokenizers.resolve(config) if reads(config) else config
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def verbs(config: ConfigDict) -> dict[str, Any]:
 
 def make_task(config: ConfigDict) -> Task:
     """The Task of this config; see `jaxgen.task`."""
-    section.check(config.data)
+    section.check(config.data, captioned=reads(config))
     if config.data.embeddings:
         raise UserError(
             "a prior reads captions itself: set data.embeddings to '', and give parts.text a run "
@@ -134,13 +135,15 @@ def _check_cached(config: ConfigDict) -> None:
 
 
 def _train_data(config: ConfigDict) -> tuple[Any, Callable[[Any], Any]]:
-    """Captioned pictures, or their codes with their captions."""
+    """Pictures, or their codes, with their captions where these are read."""
     model = config.model
     records: Any
     if model.codes:
-        records, transform = cached.train_data(config.data, model.codes)
-    else:
+        records, transform = cached.train_data(config.data, model.codes, reads(config))
+    elif reads(config):
         records, transform = examples.train_data(config.data)
+    else:
+        records, transform = examples.train_pictures(config.data)
     if model.condition != "class":
         return records, transform
     return records, lambda dataset: transform(dataset).map(CheckClass(model.classes))
