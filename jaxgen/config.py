@@ -101,6 +101,13 @@ OPTIMIZER: Table = {
     "b2": Key(0.999, "decay of the mean of their squares", least=0, below=1),
     "eps": Key(1e-8, "added to the root of that mean", above=0, most=1),
     "weight_decay": weight(0.0, "of adamw", most=1000),
+    "decays": Key(
+        "all",
+        "adamw: what decays, all parameters or the kernels of layers alone: no biases, norms or "
+        "embeddings",
+        choices=("all", "kernels"),
+        needed=False,
+    ),
     "clip_norm": weight(0.0, "largest global norm of the phase's gradients; 0: no clipping"),
     "schedule": Key(
         "constant",

@@ -63,6 +63,7 @@ LIGHT = {
     "jaxgen models": CALL.format("models"),
     "import jaxgen.tasks.sr.config": "import jaxgen.tasks.sr.config",
     "import jaxgen.tasks.t2i.config": "import jaxgen.tasks.t2i.config",
+    "import jaxgen.tasks.autoencoder.config": "import jaxgen.tasks.autoencoder.config",
     "every config": """
 import importlib.util
 from pathlib import Path

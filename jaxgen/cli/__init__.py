@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, upscale, eval, convert, interpolate, models, config, prepare,
-export, sweep.
+"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, eval, convert,
+interpolate, models, config, prepare, export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -16,8 +16,10 @@ import typer
 
 from jaxgen import __version__, heap
 from jaxgen.cli.common import interruptible, printable
+from jaxgen.cli.complete import complete
 from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
+from jaxgen.cli.encode import decode, encode, reconstruct
 from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
 from jaxgen.cli.interpolate import interpolate
@@ -29,7 +31,11 @@ from jaxgen.errors import mendable
 # In the order of --help; a further command is one line here.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "generate": generate,
+    "complete": complete,
     "upscale": upscale,
+    "reconstruct": reconstruct,
+    "encode": encode,
+    "decode": decode,
     "eval": evaluate,
     "models": models,
     "config": config,

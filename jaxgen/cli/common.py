@@ -8,13 +8,14 @@ import io
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jaxgen.errors import UserError
+from jaxgen.verbs import Option
 
 DEFAULT_MODEL = "srgan_x4"
 DEFAULT_GENERATOR = "dfgan_shapes"
@@ -32,6 +33,36 @@ ShardText = Annotated[
         "machines, and again.",
     ),
 ]
+
+
+OptionTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="A setting of the model's own, such as temperature=0.9 of a prior; repeatable.",
+    ),
+]
+
+
+def read_options(texts: list[str] | None, known: Mapping[str, Option]) -> dict[str, Any]:
+    """NAME=VALUE texts as a verb's options, each of its default's kind.
+
+    Raises:
+      UserError: another form, or a value of another kind.
+    """
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--option {text}: give NAME=VALUE")
+        default = known[name].default if name in known else ""
+        try:
+            found[name] = type(default)(value)
+        except ValueError:
+            kind = "an integer" if isinstance(default, int) else "a number"
+            raise UserError(f"--option {text}: {name} must be {kind}") from None
+    return found
 
 
 def console() -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import DEFAULT_GENERATOR, interruptible
+from jaxgen.cli.common import DEFAULT_GENERATOR, OptionTexts, interruptible, read_options
 from jaxgen.errors import UserError
 
 MOST_WARNINGS = 5
@@ -81,6 +81,15 @@ def generate(
             "training."
         ),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE|HxW",
+            help="In pixels, of a model that draws other sizes than it was trained on (family "
+            "prior, by a sliding window).",
+        ),
+    ] = None,
+    option: OptionTexts = None,
     interpolate: Annotated[
         int | None,
         typer.Option(
@@ -116,6 +125,7 @@ def generate(
     from jaxgen.verbs.generate import files
     from jaxgen.verbs.generate.draw import check_draws
 
+    side = None if size is None else files.read_size(size)
     count = n if n is not None else (8 if interpolate is None else 1)
     check_draws(seed, first, count + (interpolate is not None))
     lines = files.read_prompts(prompts) if prompts else []
@@ -123,9 +133,11 @@ def generate(
     if not texts:
         raise UserError('say what to draw: jaxgen generate "a large red circle"')
     if interpolate is not None:
-        for wanted, option in ((show_masks, "--show-masks"), (same_noise, "--same-noise")):
+        for wanted, name in (
+            (show_masks, "--show-masks"), (same_noise, "--same-noise"), (size, "--size")
+        ):  # fmt: skip
             if wanted:
-                raise UserError(f"{option} and --interpolate exclude each other; give one")
+                raise UserError(f"{name} and --interpolate exclude each other; give one")
         if len(texts) > 2:
             raise UserError(f"--interpolate goes between two prompts, not {len(texts)}")
     out = out.expanduser() if out else files.new_sheet(texts, seed, interpolate is not None)
@@ -142,13 +154,17 @@ def generate(
     from jaxgen.runs.model import load
 
     draw = load(model).generate
-    options = {} if truncation is None else {"truncation": truncation}
+    options = read_options(option, draw.verb.options)
+    if truncation is not None:
+        options["truncation"] = truncation
     draw.check(options)
+    if side is not None:
+        draw.check_size(side)
     if show_masks:
         draw.check_masks()
     read = [draw.read(text) for text in texts]
     _warn(texts, read)
-    how = files.How(seed, first, same_noise, batch, options)
+    how = files.How(seed, first, same_noise, batch, options, side)
     if interpolate is None:
         strips = files.plan(texts, read, count, how, show_masks)
     else:

@@ -12,7 +12,7 @@ from jaxgen.errors import UserError
 
 # Of a text-to-image model's many metrics those that say most; other models show their first.
 TELLING = ("whole", "held_out_whole", "diversity")
-FEATURES = "For `embeddings`"
+FEATURES = "For `embeddings` and `codes`"
 
 
 def models() -> None:
@@ -45,7 +45,7 @@ def prepare(
         typer.Argument(
             help="A dataset of TFDS, e.g. div2k/bicubic_x4; photos, emoji/SIDE or "
             "captioned_shapes/SIDE_one (two, three), which are made here; or `embeddings`: text "
-            "features for data.embeddings."
+            "features for data.embeddings; or `codes`: of pictures, for model.codes of a prior."
         ),
     ],
     parts: Annotated[
@@ -57,7 +57,9 @@ def prepare(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(help="Config whose training captions are read.", rich_help_panel=FEATURES),
+        typer.Option(
+            help="Config whose training captions or pictures are read.", rich_help_panel=FEATURES
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -71,7 +73,8 @@ def prepare(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Whose text encoder reads them: a run, an exported folder or a bundled model.",
+            help="Whose text encoder reads them, or whose codes they become: a run, an exported "
+            "folder or a bundled model.",
             rich_help_panel=FEATURES,
         ),
     ] = None,
@@ -84,7 +87,7 @@ def prepare(
         typer.Option("--join", help="Put the shares' files together.", rich_help_panel=FEATURES),
     ] = False,
 ) -> None:
-    """Make data ready for training: a dataset, downloaded or drawn, or captions' features.
+    """Make data ready for training: a dataset, downloaded or drawn, captions' features, or codes.
 
     Datasets become array_record files, without TensorFlow. Captions' features can be made by
     shares, `--shard 1/16 -o parts/1` and so on; then `jaxgen prepare embeddings --join parts/* -o
@@ -107,12 +110,21 @@ def prepare(
             )
         _prepare_embeddings(config, dict(pair(text) for text in set_ or []), model, out, shard)
         return
+    if name == "codes" and not join and shard is None:
+        if config is None or model is None or out is None or data_dir is not None:
+            raise UserError(
+                "give: jaxgen prepare codes --config FILE --model RUN -o FILE, and no --data-dir"
+            )
+        _prepare_codes(config, dict(pair(text) for text in set_ or []), model, out)
+        return
     if join or shard is not None:
         raise UserError(
             f"only `embeddings` can be made by shares: prepare {name} once, before all that read it"
         )
     if config or model or out or set_:
-        raise UserError("--config, --set, --model and --out are for `jaxgen prepare embeddings`")
+        raise UserError(
+            "--config, --set, --model and --out are for `jaxgen prepare embeddings` and `codes`"
+        )
     from jaxgen.data.tfds import prepare_tfds
 
     print(f"prepared: {prepare_tfds(name, data_dir or '')}")
@@ -147,6 +159,28 @@ def _prepare_embeddings(
         f"train from it: --config.data.embeddings={out} --config.model.text.trained_by=none "
         f"--config.model.damsm_steps=0 --config.train.init_from.text={model}"
     )
+
+
+def _prepare_codes(config: str, overrides: dict[str, Any], model: str, out: Path) -> None:
+    from tqdm import tqdm
+
+    from jaxgen import cache
+    from jaxgen import config as configs
+    from jaxgen.runs import codes
+
+    wanted = configs.load(config, overrides)
+    cache.enable()
+    # disable=None: no bar where stderr is not a terminal.
+    with interruptible() as check, tqdm(unit="picture", disable=None) as bar:
+
+        def moved(done: int, total: int) -> None:
+            check()
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = codes.write(wanted, model, out, moved)
+    print(f"{out.expanduser()}  {count:,} pictures  by {model}")
+    print(f"train from it: --config.model.codes={out} --config.parts.first_stage={model}")
 
 
 def export(

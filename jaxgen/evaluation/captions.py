@@ -113,7 +113,7 @@ def evaluate(config: ConfigDict, verb: Generate, nets, frozen, step) -> Evaluati
     """
     del frozen, step
     settings = config.eval
-    draw = functools.partial(_draw, verb, nets, settings.truncation)
+    draw = functools.partial(_draw, verb, nets, settings.get("truncation", 1.0))
     share = _share(config, "validation")
     metrics: dict[str, float] = {}
     if config.data.source == "shapes":
@@ -155,7 +155,7 @@ def _draw(
         return generate.embed(verb, nets, verb.read(text))
 
     rows = ((embed(text), generate.noise(verb, one, truncation)) for text, one in jobs)
-    return list(generate.draw(verb, nets, rows, len(jobs)))
+    return list(generate.draw(verb, nets, rows, len(jobs), verb.default()))
 
 
 def _row(group: Sequence[Drawing], real: np.ndarray) -> list[tuple[str, np.ndarray]]:

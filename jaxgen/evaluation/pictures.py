@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from jaxgen import cache
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.picture_files import list_images
+from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions, sets
 from jaxgen.metrics import features
@@ -110,7 +110,9 @@ def evaluate_model(
       UserError: the model's data are not there, or a setting out of range.
     """
     check_draws(seed, 0, 1)
-    model.generate.check({"truncation": truncation})
+    # Not every family's noise can be truncated; nobody need say that it is not to be.
+    options: dict[str, Any] = {} if truncation == 1.0 else {"truncation": truncation}
+    model.generate.check(options)
     cache.enable()
     config = model.config.data
     records = validation_data(config)
@@ -128,7 +130,10 @@ def evaluate_model(
     else:
         reference = _reference(net, data, how, check)
     read = model.generate.read
-    draw = partial(model.generate.each, seed=seed, truncation=truncation)
+
+    def draw(jobs: Sequence[tuple[Prompt, int]]) -> Iterator[captions.Drawing]:
+        return model.generate.each(jobs, seed=seed, **options)
+
     judged: list[dict[str, bool]] = []
 
     def pictures() -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,18 @@ def show_sets(report: dict[str, Any], title: str, console: Console) -> None:
     console.print(escape(f"{counts}; {by}"))
     for remark in report["remarks"]:
         console.print(escape(f"note: {remark}"))
+
+
+def show_numbers(scores: Mapping[str, float], title: str, console: Console) -> None:
+    """Numbers by name, one a line."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("measure", title=escape(title))
+    table.add_column("value", justify="right")
+    for name, value in scores.items():
+        table.add_row(escape(name), _number(value))
+    console.print(table)
 
 
 def _number(value: float) -> str:

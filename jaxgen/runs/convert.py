@@ -25,8 +25,8 @@ from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.runs.card import sizes_text
-from jaxgen.verbs.offered import verbs_of
-from jaxgen.weights import Tree, places
+from jaxgen.verbs.offered import verbs_of, wanted_parts
+from jaxgen.weights import Tree, parts, places
 from jaxgen.weights.keymap import misfits
 from jaxgen.weights.layout import Layout, Sizes, Tensors
 from jaxgen.weights.nets import open_nets
@@ -279,7 +279,10 @@ def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
         converted = convert(source)
         return converted.config, {converted.layout.net: converted.variables}
     folder = places.resolve(source)
-    return configs.from_json(folder / places.CONFIG), open_nets(folder).nets
+    config = configs.from_json(folder / places.CONFIG)
+    # A net may have its sizes from what the model is made of.
+    made_of = parts.of_model(folder, config, wanted_parts(config))
+    return parts.filled(config, made_of), open_nets(folder).nets
 
 
 def _check_not_ours(path: Path, tensors: Tensors) -> None:

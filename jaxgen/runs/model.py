@@ -28,6 +28,7 @@ from jaxgen.weights.nets import open_nets
 from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, list_models, resolve
 
 if TYPE_CHECKING:
+    from jaxgen.verbs.encode.use import Coder
     from jaxgen.verbs.generate.use import Drawer
     from jaxgen.verbs.upscale.use import Upscaler
 
@@ -53,6 +54,7 @@ class Model:
     if TYPE_CHECKING:
         upscale: Upscaler
         generate: Drawer
+        encode: Coder
 
     def __init__(
         self,

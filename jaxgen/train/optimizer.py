@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -47,17 +48,27 @@ def schedule(settings: ConfigDict, updates: int) -> optax.Schedule:
 def make_optimizer(settings: ConfigDict, updates: int) -> Optimizer:
     """The phase's optimizer: clipping by global norm (if asked for), then the update rule."""
     rate = schedule(settings, updates)
+    # fmt: off
     rules = {
         "adam": lambda: optax.adam(rate, settings.b1, settings.b2, settings.eps),
         "adamw": lambda: optax.adamw(
-            rate, settings.b1, settings.b2, settings.eps, weight_decay=settings.weight_decay
+            rate, settings.b1, settings.b2, settings.eps, weight_decay=settings.weight_decay,
+            mask=_kernels if settings.get("decays", "all") == "kernels" else None,
         ),
         "sgd": lambda: optax.sgd(rate, momentum=settings.b1),
         "rmsprop": lambda: optax.rmsprop(rate, decay=settings.b2, eps=settings.eps),
     }
+    # fmt: on
     if settings.name not in rules:
         raise UserError(f"unknown optimizer {settings.name!r}; there are {', '.join(rules)}")
     rule = rules[settings.name]()
     if settings.clip_norm > 0:
         rule = optax.chain(optax.clip_by_global_norm(settings.clip_norm), rule)
     return Optimizer(rule, rate)
+
+
+def _kernels(params: Any) -> Any:
+    """True for the kernels of dense and convolution layers, by their name."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: getattr(path[-1], "key", "") == "kernel", params
+    )

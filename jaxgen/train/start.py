@@ -109,6 +109,7 @@ def find_parts(config: ConfigDict, workdir: str | Path) -> dict[str, parts.Part]
             )
         found[name] = part or parts.take(name, sources[name], want)
         parts.check_kind(name, found[name], want)
+        want.trains(found[name])
     return found
 
 

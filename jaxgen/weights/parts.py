@@ -41,12 +41,14 @@ class Wanted(NamedTuple):
     families: that it may be of; empty: any, also a weights file that says nothing of its family.
     nets: that are copied; empty: all that the source has. needed: False where "" leaves it out.
     fits: given the part's config (None if it has none), raises UserError for one that does not.
+    trains: given the part, the same where the model is to be trained.
     """
 
     families: tuple[str, ...] = ()
     nets: tuple[str, ...] = ()
     needed: bool = True
     fits: Callable[[ConfigDict | None], None] = lambda config: None
+    trains: Callable[[Part], None] = lambda part: None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY, STEADY_EPS, assert_close, checkpoint_arrays, run
+from support.first_stage import with_parts
 
 import jaxgen
 import jaxgen.models
@@ -27,10 +28,11 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 
 
 def tiny_config(family, **changes):
-    return configs.load(
+    config = configs.load(
         f"{REPOSITORY}/configs/{family}.py:tiny",
         {key.replace("__", "."): value for key, value in changes.items()},
     )
+    return with_parts(config)
 
 
 def steady(config):
@@ -102,12 +104,12 @@ def test_parameter_tree_equals_the_golden(family, finished):
     assert tree == json.loads(path.read_text())
 
 
-def test_every_loss_falls_on_one_batch(family):
+def test_every_loss_falls_on_one_batch(family, tmp_path):
     """Each phase alone, its nets trained on one batch: the mean of the last losses is lower."""
     config = tiny_config(family)
     for phase in config.optimizer:
         config.optimizer[phase].update(schedule="constant", warmup=0, lr=5e-3)
-    task = loop.load_task(config)
+    task = loop.load_task(config, loop.find_parts(config, tmp_path))
     optimizers = make_optimizers(task, config)
     batch, shapes = one_batch(task, config)
     mesh = meshes.make_mesh({"data": 1}, jax.devices()[:1])
@@ -172,8 +174,39 @@ def draws_as_a_model_should(model, again):
     assert np.abs(other[1].astype(int) - ours[:2]).max() <= 1, "depends on the batch"
 
 
+def completes_as_a_model_should(model, again):
+    """The beginning stays, the rest is drawn: the same alone and in other batches."""
+    side = model.complete.verb.grid[0] * model.complete.verb.factor
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    ours = model.complete(image, 0.5, 3, seed=5, batch=2)
+    assert ours.shape == (3, side, side, 3)
+    assert ours.dtype == np.uint8
+    assert np.abs(np.diff(ours.astype(int), axis=0)).max() > 0, "noise has no effect"
+    np.testing.assert_array_equal(ours, again.complete(image, 0.5, 3, seed=5, batch=2))
+    alone = model.complete(image, 0.5, seed=5, first=1, batch=1)[0]
+    assert np.abs(alone.astype(int) - ours[1]).max() <= 1, "depends on the batch"
+    whole = model.complete(image, 1.0, 2)
+    np.testing.assert_array_equal(whole[0], whole[1])
+
+
+def encodes_as_a_model_should(model, again):
+    """Codes of any size of picture, and a picture of that size from them."""
+    image = np.random.default_rng(0).integers(0, 256, (19, 26, 3), np.uint8)
+    codes = model.encode(image)
+    np.testing.assert_array_equal(codes, again.encode(image))
+    assert codes.shape[:2] == (-(-19 // model.encode.factor), -(-26 // model.encode.factor))
+    picture = model.encode.decode(codes, (19, 26))
+    assert (picture.shape, picture.dtype) == ((19, 26, 3), np.uint8)
+    np.testing.assert_array_equal(picture, again.encode.reconstruct(image))
+
+
 # By verb: what a trained model and the same one, exported and loaded, must both do.
-SAMPLES = {"upscale": upscales_as_a_model_should, "generate": draws_as_a_model_should}
+SAMPLES = {
+    "upscale": upscales_as_a_model_should,
+    "generate": draws_as_a_model_should,
+    "complete": completes_as_a_model_should,
+    "encode": encodes_as_a_model_should,
+}
 
 
 def test_evaluation_mode_gives_the_run_s_own_numbers(finished):

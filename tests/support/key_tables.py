@@ -12,6 +12,7 @@ from jaxgen import config
 from jaxgen.data.captioned import section as captioned
 from jaxgen.data.sr import section as sr
 from jaxgen.keys import markdown
+from jaxgen.tasks.autoencoder import config as autoencoder_task
 from jaxgen.tasks.sr import config as sr_task
 from jaxgen.tasks.t2i import config as t2i_task
 
@@ -24,6 +25,7 @@ TABLES = {
     "captioned": captioned.KEYS,
     "sr loss": sr_task.LOSS,
     "t2i loss": t2i_task.LOSS,
+    "autoencoder loss": autoencoder_task.LOSS,
 }
 
 

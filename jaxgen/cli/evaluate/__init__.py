@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxgen.cli.common import DEFAULT_MODEL
+from jaxgen.cli.evaluate.encode import encode
 from jaxgen.cli.evaluate.generate import generate
 from jaxgen.cli.evaluate.upscale import upscale
 from jaxgen.errors import UserError
@@ -16,6 +17,7 @@ from jaxgen.errors import UserError
 _FOR = {
     "generate": ("generated pictures", "draws pictures of texts"),
     "upscale": ("super-resolution", "is measured by PSNR and SSIM"),
+    "encode": ("reconstructions", "encodes pictures"),
 }
 
 
@@ -82,3 +84,4 @@ def _evaluate() -> None:
 
 evaluate.command()(upscale)
 evaluate.command()(generate)
+evaluate.command()(encode)

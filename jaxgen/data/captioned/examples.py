@@ -35,28 +35,18 @@ class ReadTokens:
         return {"tokens": tokens, "mask": mask}
 
 
-class MakeExample:
-    """One record -> one training example; a class because Grain pickles it into its workers.
+class MakePicture:
+    """One record -> {"image": (n, n, c)}, its picture alone.
 
-    Draws, in this order, one of the record's captions, the crop's place, and the flip.
-
-    Raises:
-      UserError: a caption that `data.embeddings` does not hold.
+    A class because Grain pickles it into its workers. Draws, in this order, the crop's place and
+    the flip.
     """
 
     def __init__(self, data: ConfigDict):
-        check(data)
+        check(data, captioned=False)
         self.size, self.crop, self.flip = data.size, data.crop, data.flip
-        self.read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
-        if data.embeddings:
-            from jaxgen.data.text.features import ReadFeatures
-
-            self.read = ReadFeatures(data.embeddings, data.length, data.captions_per_example)
-        else:
-            self.read = ReadTokens(make_tokenizer(data))
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        text = self.read(record["_captions"], rng)
         image = record["image"]
         height, width = image.shape[:2]
         if self.crop == "center":
@@ -67,11 +57,33 @@ class MakeExample:
             image = image[top : top + self.size, left : left + self.size]
         if self.flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        return {
-            "image": np.ascontiguousarray(image),
-            **text,
-            "meaning": np.int32(record["meaning"]),
-        }
+        return {"image": np.ascontiguousarray(image)}
+
+
+class MakeExample(MakePicture):
+    """One record -> one training example.
+
+    Draws one of the record's captions, then what `MakePicture` draws.
+
+    Raises:
+      UserError: a caption that `data.embeddings` does not hold.
+    """
+
+    def __init__(self, data: ConfigDict):
+        check(data)
+        super().__init__(data)
+        self.read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
+        if data.embeddings:
+            from jaxgen.data.text.features import ReadFeatures
+
+            self.read = ReadFeatures(data.embeddings, data.length, data.captions_per_example)
+        else:
+            self.read = ReadTokens(make_tokenizer(data))
+
+    def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        text = self.read(record["_captions"], rng)
+        picture = super().__call__(record, rng)
+        return {**picture, **text, "meaning": np.int32(record["meaning"])}
 
 
 def train_data(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
@@ -89,3 +101,13 @@ def train_data(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
         if said := report(texts, make.read.tokenizer):
             logging.warning("%s", said)
     return records, lambda dataset: dataset.random_map(make)
+
+
+def train_pictures(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
+    """As `train_data`, of the pictures alone: examples {"image": (n, n, c)}.
+
+    Raises:
+      UserError: impossible settings, or nothing to train on.
+    """
+    make = MakePicture(data)
+    return open_records(data, "train"), lambda dataset: dataset.random_map(make)

@@ -41,7 +41,7 @@ class CenterCropped:
 
 
 def center(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of a picture (h, w, 3): (size, size, 3), the picture itself if it is so."""
+    """The middle square of a picture (h, w, c): (size, size, c), the picture itself if it is so."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
 
@@ -50,16 +50,17 @@ def center(image: np.ndarray, size: int) -> np.ndarray:
 _validation: dict[tuple[str, str], CenterCropped] = {}
 
 
-def validation_data(data: ConfigDict, split: str = "validation") -> Any:
+def validation_data(data: ConfigDict, split: str = "validation", captioned: bool = True) -> Any:
     """Records without randomness: {"image": uint8 (n, n, 3), "_captions", "meaning"}, and more.
 
     Args:
       split: "validation", or "held_out" where the source has it (see `Source.SPLITS`).
+      captioned: whether the pictures must have captions.
 
     Raises:
       UserError: as `open_records`.
     """
-    check(data)
+    check(data, captioned)
     key = (data.to_json(sort_keys=True), split)
     if key not in _validation:
         if len(_validation) > 3:

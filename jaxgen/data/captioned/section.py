@@ -11,9 +11,13 @@ from jaxgen.errors import UserError
 from jaxgen.keys import Key, Table, span, whole
 
 KEYS: Table = {
-    "source": Key("shapes", "shapes, emoji, folder, cub or coco: a module beside this one"),
+    "source": Key(
+        "shapes",
+        "shapes, emoji, folder, cub or coco; without captions plain, segmentation or depth: a "
+        "module beside this one",
+    ),
     "size": whole(32, "side of the pictures", 8, most=2**14),
-    "path": Key("", "folder, coco: the pictures"),
+    "path": Key("", "folder, coco, and all without captions: the pictures"),
     "captions": Key(
         "",
         'folder: JSON Lines, CSV or a folder of texts, "": found in `path`; cub, coco: the folder '
@@ -22,7 +26,10 @@ KEYS: Table = {
     "font": Key("", 'emoji: a bitmap font file; "": Noto Color Emoji where Debian puts it'),
     "data_dir": Key("", 'cub: where TFDS keeps what it prepared; "": TFDS\'s own default'),
     "holdout": Key(
-        0.1, "folder, emoji: share of the pictures kept for validation", least=0, below=1
+        0.1,
+        "folder, emoji, and all without captions: share of the pictures kept for validation",
+        least=0,
+        below=1,
     ),
     "objects": span((1, 1), "shapes: the least and most objects in a scene", least=1, most=1000),
     "count": whole(20_000, "shapes: scenes"),
@@ -60,14 +67,21 @@ def defaults() -> ConfigDict:
     return keys.defaults(KEYS)
 
 
-def check(data: ConfigDict) -> None:
+def check(data: ConfigDict, captioned: bool = True) -> None:
     """Refuses unknown keys and impossible values of a `data` section.
+
+    Args: captioned: whether the pictures must have captions.
 
     Raises:
       UserError: naming the key and what it may be.
     """
     keys.check(data, KEYS, "data", start="jaxgen.data.captioned.section.defaults()")
     source = find_source(data.source)
+    if captioned and not source.CAPTIONED:
+        raise UserError(
+            f"data.source={data.source} has pictures without captions; this family needs some, "
+            "such as those of data.source=folder"
+        )
     if data.enlarge > 1 and data.crop == "center":
         raise UserError(
             f"data.enlarge={data.enlarge} needs data.crop=random or bbox; with center set it to 1"

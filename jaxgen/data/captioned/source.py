@@ -48,6 +48,9 @@ class Source:
     vocabulary: () -> every word of its captions in a fixed order, where captions follow from the
       config alone: prompts are then read before any captions are.
     check: (data) -> None; raises UserError for settings that it cannot work with.
+    CAPTIONED: whether its pictures have captions. Those without are for autoencoders.
+    KIND: of its pictures. "photo": uint8 (h, w, 3). "segmentation": uint8 (h, w, 1), classes.
+      "depth": float32 (h, w, 1) in [-1, 1].
     """
 
     open_records: Callable[[ConfigDict, str], Records]
@@ -57,6 +60,8 @@ class Source:
     TOKENIZED: int | None = None
     vocabulary: Callable[[], tuple[str, ...]] | None = None
     check: Callable[[ConfigDict], None] | None = None
+    CAPTIONED: bool = True
+    KIND: str = "photo"
 
 
 def find_source(name: str) -> Source:

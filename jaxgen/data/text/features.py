@@ -13,7 +13,6 @@ captions' hashes, 16 bytes each, in the records' order.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.errors import NO_JSON, UserError, one_line
+from jaxgen.data import cached
+from jaxgen.errors import UserError, one_line
 
 _HEAD = struct.Struct("<III")
 _FORMAT = "jaxgen text features 1"
-# What reading a file of another kind, or a damaged one, raises.
-_DAMAGE = (*NO_JSON, LookupError, RuntimeError, AttributeError, TypeError, struct.error)
 _MAKE = "make the file anew, of all training captions: jaxgen prepare embeddings"
 
 
@@ -52,42 +50,28 @@ def write(
     Raises:
       UserError: shapes that differ, values that float16 cannot hold, no rows, a full disk.
     """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    path = Path(path).expanduser()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     seen: dict[bytes, None] = {}  # in order
-    widths: tuple[int, int] | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One record per group: read at random, a group is read whole.
-        writer = ArrayRecordWriter(str(part), "group_size:1")
-        try:
-            writer.write(json.dumps({"format": _FORMAT, **about}).encode())
-            for row in rows:
-                name = row["key"] if "key" in row else key(row["caption"])
-                if name in seen:
-                    continue
-                seen[name] = None
-                words, sentence = _half(row, "words", 2), _half(row, "sentence", 1)
-                if widths not in (None, (words.shape[1], len(sentence))):
-                    raise UserError(
-                        f"the features of {row['caption']!r} are {words.shape[1]} and "
-                        f"{len(sentence)} wide, others {widths}"
-                    )
-                widths = (words.shape[1], len(sentence))
-                head = _HEAD.pack(*words.shape, len(sentence))
-                writer.write(head + sentence.tobytes() + words.tobytes())
-            writer.write(b"".join(seen))
-        finally:
-            writer.close()
+
+    def records() -> Iterator[bytes]:
+        widths: tuple[int, int] | None = None
+        for row in rows:
+            name = row["key"] if "key" in row else key(row["caption"])
+            if name in seen:
+                continue
+            seen[name] = None
+            words, sentence = _half(row, "words", 2), _half(row, "sentence", 1)
+            if widths not in (None, (words.shape[1], len(sentence))):
+                raise UserError(
+                    f"the features of {row['caption']!r} are {words.shape[1]} and "
+                    f"{len(sentence)} wide, others {widths}"
+                )
+            widths = (words.shape[1], len(sentence))
+            yield _HEAD.pack(*words.shape, len(sentence)) + sentence.tobytes() + words.tobytes()
         if not seen:
-            raise UserError(f"there are no captions to write to {path}")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+            raise UserError(f"there are no captions to write to {Path(path).expanduser()}")
+        yield b"".join(seen)
+
+    cached.write(path, _FORMAT, about, records())
     return len(seen)
 
 
@@ -106,27 +90,24 @@ class Embeddings:
         self._open()
 
     def _open(self) -> None:
-        from array_record.python.array_record_module import ArrayRecordReader
-
-        if not os.path.isfile(self.path):
-            raise UserError(f"data.embeddings={self.path}: no such file; {_MAKE}")
         try:
-            # As the library advises for random access.
-            self._reader = ArrayRecordReader(self.path, "readahead_buffer_size:0,max_parallelism:0")
-            count = self._reader.num_records()
-            if count < 3:
+            self._reader = cached.Reader(self.path, _FORMAT)
+            count = len(self._reader) - 1
+            if count < 1:
                 raise ValueError("it holds no captions")
-            first, hashes = self._reader.read([0, count - 1])
-            self.about = json.loads(first)
-            if self.about.pop("format") != _FORMAT or len(hashes) != 16 * (count - 2):
+            self.about = self._reader.about
+            hashes = self._reader.read(count)
+            if len(hashes) != 16 * count:
                 raise ValueError("another format")
-            _, self.words, self.sentence = _HEAD.unpack_from(self._reader.read([1])[0])
-        except _DAMAGE as error:
+            _, self.words, self.sentence = _HEAD.unpack_from(self._reader.read(0))
+        except FileNotFoundError:
+            raise UserError(f"data.embeddings={self.path}: no such file; {_MAKE}") from None
+        except cached.DAMAGE as error:
             raise UserError(
                 f"data.embeddings={self.path} is no file of text features ({one_line(error)}); "
                 f"{_MAKE}"
             ) from None
-        self._places = {hashes[16 * i : 16 * i + 16]: i + 1 for i in range(count - 2)}
+        self._places = {hashes[16 * i : 16 * i + 16]: i for i in range(count)}
 
     def __getstate__(self) -> str:
         return self.path
@@ -162,11 +143,11 @@ class Embeddings:
 
     def _record(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         try:
-            record = self._reader.read([place])[0]
+            record = self._reader.read(place)
             tokens, width, length = _HEAD.unpack_from(record)
             values = np.frombuffer(record, "<f2", offset=_HEAD.size).astype(np.float32)
             return values[length:].reshape(tokens, width), values[:length]
-        except _DAMAGE as error:
+        except cached.DAMAGE as error:
             raise UserError(
                 f"data.embeddings={self.path} is damaged ({one_line(error)}); {_MAKE}"
             ) from None

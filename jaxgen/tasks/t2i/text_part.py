@@ -29,7 +29,7 @@ def parts(config: ConfigDict) -> dict[str, Wanted]:
             raise UserError(
                 "parts.text and train.init_from.text both give the net 'text'; keep one"
             )
-    return {"text": Wanted(nets=("text",), needed=False, fits=partial(_same_tokenizer, config))}
+    return {"text": Wanted(nets=("text",), needed=False, fits=partial(same_tokenizer, config))}
 
 
 def given(config: ConfigDict) -> bool:
@@ -37,7 +37,7 @@ def given(config: ConfigDict) -> bool:
     return config.get("parts", {}).get("text", "") != ""
 
 
-def _same_tokenizer(config: ConfigDict, encoder: ConfigDict | None) -> None:
+def same_tokenizer(config: ConfigDict, encoder: ConfigDict | None) -> None:
     """Refuses an encoder that reads other tokens than the run's; a lone file does not say."""
     if encoder is None:
         return

@@ -26,7 +26,9 @@ class Encode:
     codes: entries of the codebook; 0: latents are numbers.
     channels: of the pictures; 3 of photos, others of segmentations and depth.
     radius: (of `encode`, of `decode`) receptive-field radius in pixels, from which exact tiling
-      follows; None: attention looks at the whole picture, which must be computed at once.
+      follows; None: attention or normalisation looks at the whole picture, which must be computed
+      at once.
+    kind: of the pictures, as of `jaxgen.data.captioned.source.Source`: photo, segmentation, depth.
     """
 
     nets: tuple[str, ...]
@@ -36,6 +38,7 @@ class Encode:
     codes: int
     channels: int = 3
     radius: tuple[int, int] | None = None
+    kind: str = "photo"
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     @property

@@ -27,7 +27,7 @@ TRUNCATION = Option(
 class Generate:
     """Pictures of a text, each a function of the nets, the text and its noise alone.
 
-    size: side of the pictures in pixels.
+    size: side of the pictures in pixels; of `sized` ones, of a square as large.
     noise: shape of one picture's z, drawn from N(0, I), or truncated by the option "truncation".
     read: text -> Prompt.
     embed: (nets, tokens (b, t) int32, mask (b, t) bool) -> the texts' features, a pytree of arrays
@@ -37,6 +37,10 @@ class Generate:
       most families). A picture depends on its own row and `given` alone. Pure, jit-able.
     options: that a user may set, see `jaxgen.verbs.Option`.
     give: every option's value -> `given`, traced; None: `given` is None.
+    numbers: key -> z, where a family's noise is of another kind than `noise` says, such as a key of
+      its own; there is no way between two such. None: normal noise.
+    sized: (height, width) -> the same verb for pictures (b, height, width, 3); raises UserError for
+      a size that cannot be. None: there is one size alone.
     """
 
     nets: tuple[str, ...]
@@ -47,6 +51,8 @@ class Generate:
     draw: Callable[[Nets, PyTree, jax.Array, PyTree], tuple[jax.Array, tuple[jax.Array, ...]]]
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     give: Callable[[Mapping[str, Any]], PyTree] | None = None
+    numbers: Callable[[jax.Array], jax.Array] | None = None
+    sized: Callable[[int, int], Generate] | None = None
 
     def facts(self) -> dict[str, Any]:
         """See `jaxgen.verbs.Verb`."""
@@ -69,8 +75,7 @@ class Generate:
         Returns: (height, width) of each mask that is given beside a picture.
         """
         length = self.read("").tokens.shape[0]
-        settings = {key: option.default for key, option in self.options.items()}
-        given = self.give(settings) if self.give else None
+        given = self.default()
 
         def one(nets, tokens, mask, z):
             return self.draw(nets, self.embed(nets, tokens, mask), z, given)
@@ -80,9 +85,20 @@ class Generate:
             nets,
             jax.ShapeDtypeStruct((1, length), np.int32),
             jax.ShapeDtypeStruct((1, length), np.bool_),
-            jax.ShapeDtypeStruct((1, *self.noise), np.float32),
+            jax.eval_shape(lambda: self.sample(jax.random.key(0), 1.0)[None]),
         )
         return tuple(tuple(mask.shape[1:]) for mask in masks)
+
+    def default(self) -> PyTree:
+        """`given` where nobody sets an option."""
+        settings = {key: option.default for key, option in self.options.items()}
+        return self.give(settings) if self.give else None
+
+    def sample(self, key: jax.Array, truncation: jax.Array | float) -> jax.Array:
+        """One picture's z."""
+        if self.numbers is not None:
+            return self.numbers(key)
+        return sample(key, self.noise, truncation)
 
     @functools.cached_property
     def embed_program(self) -> Callable[..., PyTree]:
@@ -109,7 +125,7 @@ class Generate:
         def program(numbers, truncation):
             key = jax.random.key(numbers[0])
             key = jax.random.fold_in(jax.random.fold_in(key, numbers[1]), numbers[2])
-            return sample(key, self.noise, truncation)
+            return self.sample(key, truncation)
 
         return program
 

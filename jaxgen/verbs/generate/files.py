@@ -29,13 +29,16 @@ GAP = 2  # pixels between a picture and its masks
 
 
 class How(NamedTuple):
-    """How pictures are drawn; see `Drawer`. options: the model's own, such as truncation."""
+    """How pictures are drawn; see `Drawer`. options: the model's own, such as truncation. size:
+    (height, width) of pictures of another size than the training's.
+    """
 
     seed: int = 0
     first: int = 0
     same_noise: bool = False
     batch: int | None = None
     options: Mapping[str, Any] = MappingProxyType({})
+    size: tuple[int, int] | None = None
 
 
 class Cell(NamedTuple):
@@ -79,6 +82,18 @@ def read_prompts(path: Path) -> list[str]:
     if not texts:
         raise UserError(f"{path} holds no text: write one prompt a line")
     return texts
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """(height, width) of "496" or "320x512".
+
+    Raises:
+      UserError: another text.
+    """
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not found:
+        raise UserError(f"--size {text}: give SIDE or HEIGHTxWIDTH in pixels, such as 320x512")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def is_folder(out: Path) -> bool:
@@ -157,8 +172,9 @@ def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Dr
     if not any(strip.way for strip in strips):
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
         yield from generate.each(
-            jobs, seed=how.seed, same_noise=how.same_noise, batch=how.batch, **how.options
-        )
+            jobs, seed=how.seed, same_noise=how.same_noise, size=how.size, batch=how.batch,
+            **how.options,
+        )  # fmt: skip
         return
     for strip in strips:
         way = generate.between(

@@ -30,6 +30,7 @@ class Drawer:
 
     def __init__(self, verb: Generate, nets: Nets, name: str):
         self.verb, self.nets, self.name = verb, nets, name
+        self._sizes: dict[tuple[int, int], Generate] = {}
 
     @functools.cached_property
     def _variables(self) -> Nets:
@@ -48,6 +49,7 @@ class Drawer:
         seed: int = 0,
         first: int = 0,
         same_noise: bool = False,
+        size: tuple[int, int] | None = None,
         batch: int | None = None,
         progress: draw.Progress | None = None,
         **options: Any,
@@ -63,6 +65,8 @@ class Drawer:
           seed: 0 to 2**32 - 1.
           first: number of the first picture: n=1, first=3 draws the fourth of n=4 again.
           same_noise: picture i has the same noise whatever the text, to compare texts.
+          size: (height, width) in pixels, of a model that draws other sizes, too; rounded down to
+            those that it has, with a warning.
           batch: pictures per device at a time; None: as suits their size.
           progress: called as progress(pictures done, pictures in all).
           options: of the model, see `verb.options`; such as `truncation` of a GAN: 1: noise as in
@@ -74,7 +78,7 @@ class Drawer:
           UserError: no texts, or a setting out of range.
         """
         return self.with_masks(
-            prompts, n, seed=seed, first=first, same_noise=same_noise, batch=batch,
+            prompts, n, seed=seed, first=first, same_noise=same_noise, size=size, batch=batch,
             progress=progress, **options,
         )[0]  # fmt: skip
 
@@ -112,6 +116,7 @@ class Drawer:
         *,
         seed: int = 0,
         same_noise: bool = False,
+        size: tuple[int, int] | None = None,
         batch: int | None = None,
         progress: draw.Progress | None = None,
         **options: Any,
@@ -124,16 +129,17 @@ class Drawer:
         Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
         """
         truncation, given = self._settings(options)
+        verb = self.verb if size is None else self._sized(*size)
 
         def rows() -> Iterator[tuple[draw.Features, np.ndarray]]:
             last = None
             for prompt, number in jobs:
                 if prompt is not last:
-                    last, features = prompt, draw.embed(self.verb, self._variables, prompt)
+                    last, features = prompt, draw.embed(verb, self._variables, prompt)
                 text = 0 if same_noise else draw.text_number(prompt)
-                yield features, draw.noise(self.verb, draw.Draw(seed, text, number), truncation)
+                yield features, draw.noise(verb, draw.Draw(seed, text, number), truncation)
 
-        yield from draw.draw(self.verb, self._variables, rows(), len(jobs), given, batch, progress)
+        yield from draw.draw(verb, self._variables, rows(), len(jobs), given, batch, progress)
 
     def between(
         self,
@@ -163,6 +169,8 @@ class Drawer:
         verb, nets, shares = self.verb, self._variables, draw.weights_between(steps)
         asked = read_aloud(self.read, start)
         text = draw.text_number(asked)
+        if end is None and verb.numbers is not None:
+            raise UserError(f"{self.name} has no way between two noises: give two texts")
         z = [draw.noise(verb, draw.Draw(seed, text, first + i), truncation) for i in range(2)]
         a = draw.embed(verb, nets, asked)
         if end is None:
@@ -185,6 +193,18 @@ class Drawer:
         """Raises UserError if the model gives no masks beside its pictures."""
         if not self.verb.trace(self._variables):
             raise UserError(f"{self.name} has no masks to show; a model of the family ssagan has")
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raises UserError for a (height, width) that the model does not draw."""
+        self._sized(*size)
+
+    def _sized(self, height: int, width: int) -> Generate:
+        """The verb for pictures of another size; its programs are kept."""
+        if self.verb.sized is None:
+            raise UserError(f"{self.name} draws pictures of {self.size} x {self.size} alone")
+        if (height, width) not in self._sizes:
+            self._sizes[height, width] = self.verb.sized(height, width)
+        return self._sizes[height, width]
 
     def _settings(self, options: Mapping[str, Any]) -> tuple[float, Any]:
         """(truncation of the noise, what the verb is given)."""

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +26,10 @@ from jaxgen import devices
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
+from jaxgen.verbs.memory import LIVE, largest_activation
 from jaxgen.verbs.upscale.contract import Upscale
 from jaxgen.verbs.upscale.windows import Span, fitting_window, round_up, spans
 
-# A convolution holds its input and output, and XLA some scratch: 2.25 times the largest activation
-# was measured for the 16-block SRResNet on a CPU.
-LIVE = 3.0
 # Frames per accelerator at a time: more fill it no better, and delay the first result.
 MOST_FRAMES = 8
 # Of results waiting on the host to be written.
@@ -325,23 +323,10 @@ def bytes_per_pixel(verb: Upscale, nets: Nets, given: PyTree = None) -> float:
         side = round_up(32, verb.multiple)
         x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
         some_nets, some_given = jax.tree.unflatten(treedef, shapes)
-        jaxpr = jax.make_jaxpr(verb.apply)(some_nets, x, some_given).jaxpr
-        verb.activations[key] = max(_sizes(jaxpr), default=0) / side**2
+        largest = largest_activation(verb.apply, some_nets, x, some_given)
+        verb.activations[key] = largest / side**2
     output = 4 * 3 * verb.scale**2
     return LIVE * max(verb.activations[key], output)
-
-
-def _sizes(jaxpr: Any) -> Iterator[int]:
-    """Bytes of each picture-like intermediate, those of nested programs included."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            shape = getattr(variable.aval, "shape", ())
-            if len(shape) >= 4:
-                yield math.prod(shape) * variable.aval.dtype.itemsize
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _sizes(inner)
 
 
 def _groups(items: list, size: int) -> Iterator[list]:

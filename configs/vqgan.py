@@ -1,0 +1,210 @@
+"""VQGAN: pictures as codes of a learned codebook, and back (Esser et al., CVPR 2021).
+
+    python -m jaxgen.main --config=configs/vqgan.py
+
+trains a small one on captioned shapes at 32 px, within 10 minutes on 2 CPU cores. Then
+
+    jaxgen reconstruct photo.png --model runs/vqgan -o again.png
+    jaxgen encode photo.png --model runs/vqgan -o photo.npz
+    jaxgen decode photo.npz --model runs/vqgan -o again.png
+
+It is the first stage of a prior (configs/prior.py), which learns to write such codes. The default
+has 8 x 8 codes of 256 for a picture; its codebook is a running mean of what falls to each code,
+begins by k-means, and moves codes that nothing falls to. The pixels' distance is squared: with
+absolute values the colours of small objects come late. Watch "psnr_rgb", "read_whole" (the share of
+scenes of which everything is still right after encoding and decoding), and "usage" of the codebook:
+a collapsed one has a few per cent. "g/adaptive" is the weight of the discriminator.
+
+LPIPS needs weights of your own (--config.model.loss.lpips="('vgg16.pth','lpips_vgg.pth')"); without
+them the distance of a random network's features stands in its place, named so in the log.
+
+Variants (`--config=configs/vqgan.py:NAME`):
+  tiny       seconds; what the tests run.
+  vqvae      the default without a discriminator, and without attention and normalisation, so that
+             pictures of any size are tiled exactly.
+  gumbel     the default, its codes drawn by the Gumbel-softmax at a falling temperature.
+  fsq        finite scalar quantisation: 240 codes of three numbers, no codebook at all.
+  lfq        lookup-free quantisation: the signs of eight numbers, with the entropy loss.
+  vq         the default with a codebook that is trained by gradient, as the paper's.
+  cosine     codes compared by their direction in four dimensions.
+  shapes64   two objects with a relation between them, at 64 px: 8 x 8 codes of 512.
+  emoji      emoji at 32 px; no captions are read.
+  folder     pictures of your own at 64 px: --config.data.path=FOLDER. No captions needed.
+  f16        the published size: 256 px, 16 x 16 codes of 16,384, 71,747,971 parameters in encoder
+             and decoder; --config.data.path=FOLDER. The discriminator counts from step 250,001 on.
+             A GPU with 24 GB.
+  f8         the published size with 32 x 32 codes of 8,192, drawn by the Gumbel-softmax: 64,661,891
+             parameters.
+  segmentation  gray pictures of classes, 183 with "none" (COCO-Stuff): cross-entropy, no
+             discriminator; --config.data.path=FOLDER --config.model.channels=CLASSES.
+  depth      depth maps, each stretched to its own range; --config.data.path=FOLDER.
+"""
+
+from jaxgen import config as configs
+from jaxgen.tasks.autoencoder.config import (
+    autoencoder_config,
+    autoencoder_loss,
+    autoencoder_rates,
+    without_gan,
+)
+
+
+def get_config(arg=""):
+    variant = configs.variant(arg, VARIANTS)
+    config = autoencoder_config(
+        "vqgan",
+        autoencoder={
+            "form": "taming",  # taming | maskgit
+            "features": 32,
+            "widths": (1, 2, 2),  # of the levels: 32, 16 and 8 pixels on a side
+            "blocks": 1,
+            "attention": (),  # levels with attention, beside the middle
+            "middle_attention": True,
+            "latent": 64,
+            "groups": 8,
+        },
+        quantize={
+            "form": "ema",
+            "codes": 256,
+            "width": 16,
+            "decay": 0.95,
+            "kmeans": 10,
+            "revive": 0.1,
+        },
+        temperature={"start": 1.0, "end": 0.0625, "steps": 1500},
+        discriminator={"features": 24, "layers": 2},
+        loss=autoencoder_loss(pixel_kind="mse", pixel=5.0, perceptual=0.1, adversarial=0.1),
+        gan_start=1500,
+        d_warmup=100,
+    )
+    autoencoder_rates(config, 1e-3, b1=0.9, b2=0.99, schedule="cosine", final=0.1, warmup=50)
+    config.optimizer.pretrain.final = 0.3
+    config.optimizer.d.update(b1=0.5, b2=0.9)
+    config.train.update(steps=2000)
+    VARIANTS[variant](config)
+    return config
+
+
+def _default(config):
+    pass
+
+
+def _tiny(config):
+    config.data.update(size=16, count=64)
+    config.model.autoencoder.update(features=4, widths=(1, 2), latent=8, groups=2)
+    config.model.quantize = {"form": "vq", "codes": 16, "width": 4}
+    config.model.discriminator.update(features=4, layers=1)
+    config.model.loss.update(
+        pixel_kind="l1", pixel=1.0, random_layers=(("conv1_2", 1.0),), random_width=0.0625
+    )
+    config.model.update(gan_start=2, d_warmup=1)
+    autoencoder_rates(config, 1e-3, schedule="constant", warmup=0)
+    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
+    config.train.tensorboard = False
+    config.eval.update(images=4, pictures=2, batch=4)
+
+
+def _vqvae(config):
+    without_gan(config)
+    config.model.autoencoder.update(groups=0, middle_attention=False)
+
+
+def _gumbel(config):
+    config.model.quantize = {"form": "gumbel", "codes": 256, "width": 16}
+
+
+def _fsq(config):
+    config.model.quantize = {"form": "fsq", "codes": 240, "width": 16}
+
+
+def _lfq(config):
+    config.model.quantize = {"form": "lfq", "codes": 256, "width": 16}
+
+
+def _vq(config):
+    config.model.quantize = {"form": "vq", "codes": 256, "width": 16, "kmeans": 10, "revive": 0.1}
+
+
+def _cosine(config):
+    config.model.quantize.update(form="cosine", dim=4)
+
+
+def _shapes64(config):
+    config.data.update(size=64, objects=(2, 2))
+    config.model.autoencoder.widths = (1, 1, 2, 2)
+    config.model.quantize.codes = 512
+
+
+def _emoji(config):
+    config.data.source = "emoji"
+    config.model.quantize.codes = 512
+    config.train.update(steps=10_000, eval_every=1000, checkpoint_every=1000)
+    config.model.update(gan_start=7000, d_warmup=500)
+
+
+def _folder(config):
+    config.data.update(source="plain", size=64, crop="random", enlarge=1.25, flip=True)
+    config.model.autoencoder.update(features=64, widths=(1, 2, 4), blocks=2, latent=128, groups=16)
+    config.model.quantize.update(codes=1024, width=32)
+    config.model.discriminator.update(features=64, layers=3)
+    config.model.loss.update(pixel_kind="l1", pixel=1.0, perceptual=1.0, adversarial=0.8)
+    config.train.update(steps=100_000, eval_every=5000, checkpoint_every=5000)
+    config.model.update(gan_start=20_000, d_warmup=1000)
+
+
+def _published(config, widths):
+    """As taming-transformers trained them, but for D's warm-up and the order of beta."""
+    config.data.update(source="plain", size=256, crop="random", enlarge=1.0)
+    config.model.autoencoder = {
+        "form": "taming", "features": 128, "widths": widths, "blocks": 2,
+        "attention": (len(widths) - 1,), "latent": 256,
+    }  # fmt: skip
+    config.model.discriminator.update(features=64, layers=3)
+    config.model.loss.update(pixel_kind="l1", pixel=1.0, perceptual=1.0, adversarial=0.8)
+    config.train.update(steps=1_000_000, batch_size=12, eval_every=10_000, checkpoint_every=10_000)
+    config.model.update(gan_start=250_001, d_warmup=5000)
+    autoencoder_rates(config, 12 * 4.5e-6, b1=0.5, b2=0.9, schedule="constant", warmup=0)
+
+
+def _f16(config):
+    _published(config, (1, 1, 2, 2, 4))
+    config.model.quantize = {"form": "vq", "codes": 16384, "width": 256}
+
+
+def _f8(config):
+    _published(config, (1, 1, 2, 4))
+    config.model.quantize = {"form": "gumbel", "codes": 8192, "width": 256, "kl": 1e-8}
+    config.model.temperature.steps = 150_000
+
+
+def _segmentation(config):
+    _folder(config)
+    without_gan(config)
+    config.data.source = "segmentation"
+    config.model.channels = 183
+    config.model.loss.update(pixel_kind="bce", perceptual=0.0)
+
+
+def _depth(config):
+    _folder(config)
+    config.data.source = "depth"
+    config.model.channels = 1
+
+
+VARIANTS = {
+    "": _default,
+    "tiny": _tiny,
+    "vqvae": _vqvae,
+    "gumbel": _gumbel,
+    "fsq": _fsq,
+    "lfq": _lfq,
+    "vq": _vq,
+    "cosine": _cosine,
+    "shapes64": _shapes64,
+    "emoji": _emoji,
+    "folder": _folder,
+    "f16": _f16,
+    "f8": _f8,
+    "segmentation": _segmentation,
+    "depth": _depth,
+}

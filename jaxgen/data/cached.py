@@ -1,0 +1,273 @@
+"""What was computed beforehand, in one ArrayRecord file: written whole, and read at random.
+
+Record 0 is JSON about the file: its "format" and what the reader should know. The others are the
+writer's own: text features (`jaxgen.data.text.features`), and here the codes of pictures.
+
+Layout of a file of codes: one record per training picture, in the data's order: int32 its meaning,
+then uint32 codes row by row. The first record says of which first stage ("first_stage", the
+fingerprint of the part) and of which data they are, and both are checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.errors import NO_JSON, UserError, one_line
+
+# What reading a file of another kind, or a damaged one, raises.
+DAMAGE = (*NO_JSON, LookupError, RuntimeError, AttributeError, TypeError, struct.error)
+
+
+def write(
+    path: str | os.PathLike, kind: str, about: Mapping[str, Any], rows: Iterable[bytes]
+) -> int:
+    """Writes a file, all or nothing; returns the number of rows.
+
+    Args:
+      path: of the file; an older one is replaced.
+      kind: its format. about: what the reader should know, as JSON.
+      rows: the records; what their iterator raises leaves an older file as it was.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    path = Path(path).expanduser()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One record per group: read at random, a group is read whole.
+        writer = ArrayRecordWriter(str(part), "group_size:1")
+        try:
+            writer.write(json.dumps({"format": kind, **about}).encode())
+            for row in rows:
+                writer.write(row)
+                count += 1
+        finally:
+            writer.close()
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+class Reader:
+    """Random access to a file of `write`: `read(i)` gives row i.
+
+    Attributes:
+      about: what `write` was told.
+
+    Raises:
+      FileNotFoundError: no such file.
+      One of `DAMAGE`: another kind of file.
+    """
+
+    def __init__(self, path: str, kind: str):
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        if not os.path.isfile(path):
+            raise FileNotFoundError(path)
+        # As the library advises for random access.
+        self._reader = ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
+        self._count = self._reader.num_records()
+        self.about = json.loads(self._reader.read([0])[0])
+        if self.about.pop("format") != kind:
+            raise ValueError("another format")
+
+    def __len__(self) -> int:
+        return self._count - 1
+
+    def read(self, index: int) -> bytes:
+        """Row `index`, from 0."""
+        return self._reader.read([index + 1])[0]
+
+
+# ------------------------------------------------------------------------------------------- codes
+
+_CODES = "jaxgen codes 1"
+_MAKE = "make the file anew: jaxgen prepare codes"
+# What of a `data` section decides which pictures there are.
+_DATA = ("source", "size", "holdout", "objects", "count", "crop", "on_bad")
+_LOOKED_AT = 16  # pictures that are compared, of all
+
+
+def about_data(data: ConfigDict, records: Any) -> dict[str, Any]:
+    """What tells one set of training pictures from another, as JSON.
+
+    Args: records: of `data`; all captions and a few of the pictures are looked at.
+    """
+    digest, count = hashlib.sha256(), len(records)
+    for texts in records.captions():
+        digest.update(repr(tuple(texts)).encode(errors="surrogatepass"))
+    for i in range(0, count, max(1, count // _LOOKED_AT)):
+        digest.update(np.ascontiguousarray(records[i]["image"]).tobytes())
+    settings = {key: data[key] for key in _DATA}
+    return json.loads(
+        json.dumps({**settings, "pictures": count, "digest": digest.hexdigest()[:16]})
+    )
+
+
+def write_codes(
+    path: str | os.PathLike,
+    rows: Iterable[tuple[int, np.ndarray]],
+    fingerprint: str,
+    codes: int,
+    data: Mapping[str, Any],
+) -> int:
+    """Writes a file of codes; returns the number of pictures.
+
+    Args:
+      rows: (meaning, codes int (h, w)) of each training picture, in order.
+      fingerprint: of the first stage (`jaxgen.weights.parts.Part.fingerprint`).
+      codes: entries of its codebook. data: of `about_data`.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+    waiting = iter(rows)
+    first = next(waiting, None)
+    if first is None:
+        raise UserError(f"there are no pictures to write codes of to {path}")
+    grid = list(first[1].shape)
+
+    def packed() -> Iterator[bytes]:
+        for meaning, one in itertools.chain([first], waiting):
+            yield struct.pack("<i", meaning) + one.astype("<u4").tobytes()
+
+    about = {"grid": grid, "codes": codes, "first_stage": fingerprint, "data": dict(data)}
+    return write(path, _CODES, about, packed())
+
+
+class Codes:
+    """Random access to a file of `write_codes`: `read(i)` -> (meaning, codes int32 (h, w)).
+
+    Attributes:
+      about: "grid", "codes", "first_stage" and "data", as `write_codes` was told.
+
+    Raises:
+      UserError: no such file, or another kind of file.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = os.path.expanduser(os.fspath(path))
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._reader = Reader(self.path, _CODES)
+            self.about = self._reader.about
+            self._shape = tuple(self.about["grid"])
+        except FileNotFoundError:
+            raise UserError(f"model.codes={self.path}: no such file; {_MAKE}") from None
+        except DAMAGE as error:
+            raise UserError(
+                f"model.codes={self.path} is no file of codes ({one_line(error)}); {_MAKE}"
+            ) from None
+
+    def __getstate__(self) -> str:
+        return self.path
+
+    def __setstate__(self, path: str) -> None:
+        self.path = path
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def read(self, index: int) -> tuple[int, np.ndarray]:
+        """Of the picture with this number.
+
+        Raises:
+          UserError: a damaged record.
+        """
+        try:
+            record = self._reader.read(index)
+            codes = np.frombuffer(record, "<u4", offset=4).astype(np.int32)
+            return struct.unpack_from("<i", record)[0], codes.reshape(self._shape)
+        except DAMAGE as error:
+            raise UserError(
+                f"model.codes={self.path} is damaged ({one_line(error)}); {_MAKE}"
+            ) from None
+
+    def check_first_stage(self, fingerprint: str) -> None:
+        """Raises UserError for codes of another first stage, or of one trained on since."""
+        if self.about.get("first_stage") != fingerprint:
+            raise UserError(
+                f"model.codes={self.path} is of another first stage than parts.first_stage, or of "
+                f"one that was trained on since; {_MAKE}"
+            )
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Raises UserError for codes of other pictures."""
+        held = self.about.get("data", {})
+        other = [f"{k} {held.get(k)!r}, not {v!r}" for k, v in data.items() if held.get(k) != v]
+        if other:
+            raise UserError(
+                f"model.codes={self.path} is of other pictures than the config's data "
+                f"({'; '.join(other)}); {_MAKE}"
+            )
+
+
+class CodeRecords:
+    """Random access to {"codes", "_captions", "meaning"}; reads no picture."""
+
+    def __init__(self, codes: Codes, captions: Sequence[tuple[str, ...]]):
+        self._codes, self._captions = codes, captions
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        meaning, codes = self._codes.read(index)
+        return {"codes": codes, "_captions": self._captions[index], "meaning": meaning}
+
+
+class MakeExample:
+    """One of `CodeRecords` -> {"codes": int32 (h, w), "meaning"}, and "tokens" and "mask".
+
+    Args: read: (captions, generator) -> tokens and mask; None: they are left out.
+    """
+
+    def __init__(
+        self, read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]] | None
+    ):
+        self.read = read
+
+    def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        text = self.read(record["_captions"], rng) if self.read else {}
+        return {"codes": record["codes"], **text, "meaning": np.int32(record["meaning"])}
+
+
+def train_data(
+    data: ConfigDict, path: str, captioned: bool = True
+) -> tuple[CodeRecords, Callable[[Any], Any]]:
+    """(records, transform) for `jaxgen.task.Task.train_data`, of a file of codes.
+
+    Args: captioned: whether the captions are read.
+
+    Raises:
+      UserError: a file of other pictures, or data that are not there.
+    """
+    from jaxgen.data.captioned.examples import ReadTokens
+    from jaxgen.data.captioned.records import open_records
+    from jaxgen.data.captioned.tokenizers import make_tokenizer
+
+    codes = Codes(path)
+    records = open_records(data, "train")
+    codes.check_data(about_data(data, records))
+    make = MakeExample(ReadTokens(make_tokenizer(data)) if captioned else None)
+    return CodeRecords(codes, list(records.captions())), lambda dataset: dataset.random_map(make)

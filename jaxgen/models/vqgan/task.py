@@ -1,0 +1,177 @@
+"""VQGAN's networks and verb from a config; losses and phases are `jaxgen.tasks.autoencoder`'s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxgen.data.captioned.source import find_source
+from jaxgen.errors import UserError
+from jaxgen.keys import WIDEST, Key, Table, weight, whole
+from jaxgen.models.vqgan import maskgit, networks, quantize
+from jaxgen.models.vqgan.networks import Autoencoder, factor, radius
+from jaxgen.nn.patchgan import NLayerDiscriminator
+from jaxgen.task import Nets, Task
+from jaxgen.tasks.autoencoder import config as defaults
+from jaxgen.tasks.autoencoder import task as autoencoder
+from jaxgen.tasks.autoencoder.losses import AutoencoderLosses
+from jaxgen.tasks.common import choose, make_module, module_keys, module_of, with_own
+from jaxgen.verbs.encode.contract import Encode
+
+# Form of the networks -> (encoder, decoder).
+FORMS: dict[str, tuple[Any, Any]] = {
+    "taming": (networks.Encoder, networks.Decoder),
+    "maskgit": (maskgit.Encoder, maskgit.Decoder),
+}
+_LIMITS: dict[str, dict[str, Any]] = {
+    "attention": {"each": Key(0, least=0, most=30)},
+    "epsilon": {"least": None, "above": 0, "most": 1},
+    "dropout": {"most": None, "below": 1},
+}
+_CHANNELS = {"photo": 3, "depth": 1}
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    form = _form(config)
+    encoder, _ = module_of(config, "autoencoder", FORMS)
+    limits: Any = {name: limit for name, limit in _LIMITS.items() if hasattr(encoder, name)}
+    if encoder is networks.Encoder:
+        limits["groups"] = {"least": 0}
+    return with_own(
+        defaults.KEYS,
+        autoencoder={
+            "form": Key("taming", "of the networks", choices=tuple(FORMS)),
+            **module_keys(encoder, **limits),
+        },
+        quantize={
+            "form": Key("vq", "of the quantiser", choices=tuple(quantize.FORMS)),
+            "codes": whole(256, "entries of the codebook", 2, most=2**24),
+            "width": whole(16, "channels of what is quantised", most=WIDEST),
+            **quantize.keys(form),
+        },
+        temperature={  # of quantisers that draw their codes
+            "start": weight(1.0, "gumbel: temperature at the first step"),
+            "end": weight(0.0625, "gumbel: and from `steps` on, reached by a cosine"),
+            "steps": whole(1000, "gumbel: steps until that"),
+        },
+        discriminator=module_keys(NLayerDiscriminator),
+    )
+
+
+def _form(config: ConfigDict) -> str:
+    """`model.quantize.form`; a UserError if there is no such."""
+    module_of(config, "quantize", quantize.FORMS)
+    form: str = config.model.quantize.form
+    return form
+
+
+def make_autoencoder(config: ConfigDict) -> Autoencoder:
+    """Net "g" of `config.model.autoencoder` and `config.model.quantize`.
+
+    Raises:
+      UserError: settings that don't go together.
+    """
+    settings = config.model.autoencoder.to_dict()
+    form = choose(FORMS, settings.pop("form"), "model.autoencoder.form")
+    encoder = make_module(form[0], "autoencoder", config, **settings)
+    channels = config.model.channels
+    decoder = make_module(form[1], "autoencoder", config, channels=channels, **settings)
+    for level, width in enumerate(encoder.widths):
+        if encoder.groups and encoder.features * width % encoder.groups:
+            raise UserError(
+                f"model.autoencoder: level {level} has {encoder.features * width} channels, no "
+                f"multiple of groups={encoder.groups}"
+            )
+    chosen = config.model.quantize.to_dict()
+    width = chosen["width"]
+    if form is FORMS["maskgit"]:
+        if width != encoder.latent:
+            raise UserError(
+                f"model.quantize.width={width} must be model.autoencoder.latent={encoder.latent} "
+                "with form=maskgit, which quantises the latents as they are"
+            )
+        width = 0
+    return Autoencoder(encoder, decoder, quantize.make(**chosen), width)
+
+
+def make_discriminator(config: ConfigDict) -> NLayerDiscriminator | None:
+    """Net "d" of `config.model.discriminator`; None for a run without a GAN."""
+    if config.model.gan_start < 0:
+        return None
+    settings = config.model.discriminator.to_dict()
+    return make_module(NLayerDiscriminator, "discriminator", config, **settings)
+
+
+def encode_verb(config: ConfigDict) -> Encode:
+    """The verb of the config's autoencoder."""
+    net = make_autoencoder(config)
+    reach = radius(net.encoder), radius(net.decoder)
+
+    def encode(nets: Nets, x: jax.Array) -> jax.Array:
+        codes: Any = net.apply(nets["g"], x, method=Autoencoder.encode)
+        return codes
+
+    def decode(nets: Nets, codes: jax.Array) -> jax.Array:
+        y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
+        return y
+
+    return Encode(
+        nets=("g",),
+        encode=encode,
+        decode=decode,
+        factor=factor(net.encoder.widths),
+        codes=config.model.quantize.codes,
+        channels=config.model.channels,
+        radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
+        kind=kind_of(config),
+    )
+
+
+def kind_of(config: ConfigDict) -> str:
+    """Of the pictures: of the data, or by their number where the weights came without any."""
+    if "source" in config.data:
+        return find_source(config.data.source).KIND
+    numbers = {channels: kind for kind, channels in _CHANNELS.items()}
+    return numbers.get(config.model.channels, "segmentation")
+
+
+def verbs(config: ConfigDict) -> dict[str, Any]:
+    """What a trained VQGAN can do: {"encode": ...}."""
+    return {"encode": encode_verb(config)}
+
+
+class VQGANLosses(AutoencoderLosses):
+    """With the temperature of quantisers that draw their codes."""
+
+    def schedules(self, step) -> dict[str, Any]:
+        """From `start` by half a cosine to `end`."""
+        plan = self.config.model.temperature
+        done = jnp.minimum(step / plan.steps, 1.0)
+        share = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        return {"temperature": plan.end + (plan.start - plan.end) * share}
+
+
+def make_task(config: ConfigDict) -> Task:
+    """The Task of this config; see `jaxgen.task`.
+
+    Raises:
+      UserError: pictures that the networks can't take.
+    """
+    kind = kind_of(config)
+    channels, side = config.model.channels, factor(tuple(config.model.autoencoder.widths))
+    if channels != _CHANNELS.get(kind, channels):
+        raise UserError(
+            f"model.channels={channels}: data.source={config.data.source} has pictures of "
+            f"{_CHANNELS[kind]}"
+        )
+    if config.data.size % side:
+        raise UserError(
+            f"data.size={config.data.size} must be a multiple of {side}, which "
+            "model.autoencoder.widths make of a code"
+        )
+    losses = VQGANLosses(make_autoencoder(config), make_discriminator(config), config, kind)
+    return autoencoder.make_task(config, losses, encode_verb(config))

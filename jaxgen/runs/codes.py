@@ -1,0 +1,72 @@
+"""`jaxgen prepare codes`: a config's training pictures as codes of a trained first stage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen import devices
+from jaxgen.errors import UserError
+from jaxgen.verbs.encode.contract import Encode
+from jaxgen.verbs.encode.pictures import from_record
+from jaxgen.verbs.offered import verbs_of
+from jaxgen.weights.parts import Wanted, take
+
+BATCH = 64  # pictures at a time on each device
+
+
+def write(
+    config: ConfigDict,
+    model: str,
+    path: str | os.PathLike,
+    moved: Callable[[int, int], None] | None = None,
+) -> int:
+    """Writes the codes of all training pictures for `model.codes`; returns their number.
+
+    Args:
+      config: of a prior; of its `data` the pictures and what they need are used.
+      model: the first stage: a run, an exported folder or a bundled model.
+      path: of the file; an older one is replaced.
+      moved: called with (pictures done, pictures in all) after each batch.
+
+    Raises:
+      UserError: no such model, or none that gives codes; pictures that can't be read or don't fit.
+    """
+    from jaxgen.data import cached
+    from jaxgen.data.captioned import section
+    from jaxgen.data.captioned.records import center, open_records
+
+    section.check(config.data, captioned=False)
+    size = config.data.size
+    # As a run takes it, so that the fingerprint is that of the run's part.
+    part = take("first_stage", model, Wanted(nets=("g",)))
+    verb = verbs_of(part.config).get("encode") if part.config is not None else None
+    if not isinstance(verb, Encode) or not verb.codes:
+        raise UserError(f"{model} (family {part.family or 'unknown'}) gives no codes of pictures")
+    if size % verb.factor:
+        raise UserError(
+            f"data.size={size} must be a multiple of {verb.factor}, the pixels of a code of {model}"
+        )
+    records = open_records(config.data, "train")
+    count = len(records)
+    used = devices.usable()
+    nets = devices.replicate(part.nets, used)
+    batch = BATCH * len(used)
+
+    def rows() -> Iterator[tuple[int, np.ndarray]]:
+        for start in range(0, count, batch):
+            held = [records[i] for i in range(start, min(start + batch, count))]
+            seen = [from_record(verb, center(record["image"], size)) for record in held]
+            seen += seen[-1:] * (batch - len(seen))  # always the same shape: one program
+            codes = np.asarray(verb.encode_program(nets, devices.split(np.stack(seen), used)))
+            for record, one in zip(held, codes, strict=False):
+                yield int(record["meaning"]), one
+            if moved is not None:
+                moved(min(start + batch, count), count)
+
+    about: dict[str, Any] = cached.about_data(config.data, records)
+    return cached.write_codes(path, rows(), part.fingerprint, verb.codes, about)

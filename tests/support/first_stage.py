@@ -1,0 +1,30 @@
+"""A first stage for families that are made of one, trained once for all tests of a process."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+
+from helpers import REPOSITORY, run
+
+from jaxgen import config as configs
+from jaxgen.train.family import wanted_parts
+
+
+@functools.cache
+def tiny_first_stage() -> str:
+    """A run of configs/vqgan.py:tiny: 8 x 8 codes of 16 for pictures of 16 pixels."""
+    folder = tempfile.mkdtemp(prefix="jaxgen-first-stage-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    run(configs.load(f"{REPOSITORY}/configs/vqgan.py:tiny", {"train.eval_every": -1}), folder)
+    return folder
+
+
+def with_parts(config):
+    """The config with the parts that its family cannot do without."""
+    for name, want in wanted_parts(config).items():
+        if want.needed and not config.parts.get(name):
+            config.parts[name] = tiny_first_stage()
+    return config
