@@ -1,6 +1,19 @@
-"""`python -m jaxgen`: the same as the command `jaxgen`."""
+"""`python -m jaxgen`, and what the command `jaxgen` starts."""
 
-from jaxgen.cli import main
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The command; a Ctrl-C while it is being imported ends in one line, too."""
+    try:
+        from jaxgen.cli import main as command
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    command()
+
 
 if __name__ == "__main__":
     main()

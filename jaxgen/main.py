@@ -3,11 +3,27 @@
 Flags only; the work is in `jaxgen.train.loop`, importable from a notebook.
 """
 
+# ruff: noqa: E402 (Ctrl-C is seen to before the slow imports)
+
 from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+
+
+def _end(line: str, status: int) -> None:
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    # At once, so that the line is the last one: the run has closed its files, and the threads of a
+    # save that failed may go on.
+    os._exit(status)
+
+
+if __name__ == "__main__":  # a Ctrl-C while the rest is being imported; `run` takes over
+    signal.signal(signal.SIGINT, lambda *_: _end("interrupted", 130))
+
 from pathlib import Path
 
 from absl import app, flags
@@ -101,6 +117,7 @@ def _load(name: str, overrides: list[tuple[str, str]]) -> ConfigDict:
 def run() -> None:
     """The command: user mistakes end in one line and status 2."""
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         app.run(main, flags_parser=_parse)
     except KeyboardInterrupt:  # at the start, or a second one
         if os.environ.get("JAXGEN_TRACEBACK"):
@@ -111,14 +128,6 @@ def run() -> None:
         if not said or os.environ.get("JAXGEN_TRACEBACK"):
             raise
         _end(f"error: {said}", 2)
-
-
-def _end(line: str, status: int) -> None:
-    sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
-    # At once, so that the line is the last one: the run has closed its files, and the threads of a
-    # save that failed may go on.
-    os._exit(status)
 
 
 if __name__ == "__main__":
