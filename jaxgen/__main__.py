@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import signal
 
 
 def main() -> None:
     """The command; a Ctrl-C while it is being imported ends in one line, too."""
-    try:
-        from jaxgen.cli import main as command
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    signal.signal(signal.SIGINT, _end)
+    from jaxgen.cli import main as command
+
     command()
+
+
+def _end(number: int, frame: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 
 from absl import logging as absl_logging
 
@@ -60,3 +61,18 @@ def keep_interrupts() -> None:
             before(args)
 
     sys.unraisablehook = hook
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The commands' handler of Ctrl-C: KeyboardInterrupt, but within an import the end at once.
+
+    There is nothing to tidy yet, and libraries with code in C turn the exception into another one,
+    or crash.
+    """
+    at = frame
+    while at is not None:
+        if at.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+        at = at.f_back
+    signal.default_int_handler(number, frame)

@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.errors import UserError, mendable, one_line
-from jaxgen.log import keep_interrupts, setup
+from jaxgen.log import interrupt, keep_interrupts, setup
 from jaxgen.train.heap import keep_freed_memory
 
 _CONFIG = flags.DEFINE_string(
@@ -118,7 +118,7 @@ def run() -> None:
     """The command: user mistakes end in one line and status 2."""
     try:
         keep_interrupts()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
         app.run(main, flags_parser=_parse)
     except KeyboardInterrupt:  # at the start, or a second one
         if os.environ.get("JAXGEN_TRACEBACK"):

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxgen.errors import UserError
+from jaxgen.log import interrupt
 
 DEFAULT_MODEL = "srgan_x4"
 DEFAULT_GENERATOR = "dfgan_shapes"
@@ -80,7 +81,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     def note(number: int, frame: Any) -> None:
         _pressed[:] = [True]
-        signal.default_int_handler(number, frame)
+        interrupt(number, frame)
 
     def check() -> None:
         if any(_pressed):
