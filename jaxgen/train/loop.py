@@ -153,7 +153,7 @@ def _train(
         workdir,
         keep=settings.keep,
         keep_every=settings.keep_every,
-        with_digests=settings.digests,
+        with_digests=settings.get("digests", True),  # configs of earlier versions lack it
     )
     restored = checkpoints.restore_latest(state)
     if restored is not None:
