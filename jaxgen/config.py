@@ -30,6 +30,7 @@ FREE_ON_RESUME = (
     "train.checkpoint_every",
     "train.keep",
     "train.keep_every",
+    "train.digests",
     "train.best_metric",
     "train.best_mode",
     "train.max_skips",
@@ -64,6 +65,7 @@ TRAIN: Table = {
     "checkpoint_every": whole(500, "steps per checkpoint"),
     "keep": whole(3, "newest checkpoints kept"),
     "keep_every": whole(0, "and every multiple of this, forever; 0: none", 0),
+    "digests": Key(True, "checkpoints with a digest of each file, checked on resume", needed=False),
     "best_metric": Key("", "and the best by this metric of the evaluations"),
     "best_mode": Key("max", "whether more or less of it is better", choices=("max", "min")),
     "max_skips": whole(

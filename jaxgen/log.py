@@ -6,7 +6,11 @@ The libraries below log much at the INFO level; theirs is left at WARNING.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
+from types import FrameType
 
 from absl import logging as absl_logging
 
@@ -39,3 +43,36 @@ def _hush_failing_saves() -> None:
     """
     absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+def keep_interrupts() -> None:
+    """A Ctrl-C that falls into a finalizer, where Python drops it with a traceback, comes again.
+
+    JAX runs such a one at every garbage collection. Called by the commands, not on import.
+    """
+    before = sys.unraisablehook
+
+    def hook(args: sys.UnraisableHookArgs, /) -> None:
+        if isinstance(args.exc_value, KeyboardInterrupt) or args.exc_type is KeyboardInterrupt:
+            again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            again.start()
+        else:
+            before(args)
+
+    sys.unraisablehook = hook
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The commands' handler of Ctrl-C: KeyboardInterrupt, but within an import the end at once.
+
+    There is nothing to tidy yet, and libraries with code in C turn the exception into another one,
+    or crash.
+    """
+    at = frame
+    while at is not None:
+        if at.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+        at = at.f_back
+    signal.default_int_handler(number, frame)

@@ -3,11 +3,27 @@
 Flags only; the work is in `jaxgen.train.loop`, importable from a notebook.
 """
 
+# ruff: noqa: E402 (Ctrl-C is seen to before the slow imports)
+
 from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+
+
+def _end(line: str, status: int) -> None:
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    # At once, so that the line is the last one: the run has closed its files, and the threads of a
+    # save that failed may go on.
+    os._exit(status)
+
+
+if __name__ == "__main__":  # a Ctrl-C while the rest is being imported; `run` takes over
+    signal.signal(signal.SIGINT, lambda *_: _end("interrupted", 130))
+
 from pathlib import Path
 
 from absl import app, flags
@@ -17,7 +33,7 @@ from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.errors import UserError, mendable, one_line
 from jaxgen.heap import keep_freed_memory
-from jaxgen.log import setup
+from jaxgen.log import interrupt, keep_interrupts, setup
 
 _CONFIG = flags.DEFINE_string(
     "config", None, "config file, with `:variant` if wanted; --config.key=value changes a value"
@@ -101,6 +117,8 @@ def _load(name: str, overrides: list[tuple[str, str]]) -> ConfigDict:
 def run() -> None:
     """The command: user mistakes end in one line and status 2."""
     try:
+        keep_interrupts()
+        signal.signal(signal.SIGINT, interrupt)
         app.run(main, flags_parser=_parse)
     except KeyboardInterrupt:  # at the start, or a second one
         if os.environ.get("JAXGEN_TRACEBACK"):
@@ -111,14 +129,6 @@ def run() -> None:
         if not said or os.environ.get("JAXGEN_TRACEBACK"):
             raise
         _end(f"error: {said}", 2)
-
-
-def _end(line: str, status: int) -> None:
-    sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
-    # At once, so that the line is the last one: the run has closed its files, and the threads of a
-    # save that failed may go on.
-    os._exit(status)
 
 
 if __name__ == "__main__":

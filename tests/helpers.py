@@ -122,13 +122,17 @@ def process_environment(devices: int = 1, **changes: str) -> dict[str, str]:
     }
 
 
-def two_hosts(arguments: list[str], logs: Path, devices: int = 1, **environment: str) -> list[str]:
-    """Runs `python ARGUMENTS` as two processes of one cluster; returns what each said."""
+def start_two_hosts(
+    arguments: list[str], logs: Path, devices: int = 1, **environment: str
+) -> list[subprocess.Popen]:
+    """Starts `python ARGUMENTS` as two processes of one cluster, which say what they do in
+    `logs/log0` and `logs/log1`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    paths, processes = [logs / f"log{index}" for index in range(2)], []
-    for index, path in enumerate(paths):
+    processes = []
+    for index in range(2):
         own = process_environment(
             devices,
             JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
@@ -136,13 +140,19 @@ def two_hosts(arguments: list[str], logs: Path, devices: int = 1, **environment:
             JAX_PROCESS_ID=str(index),
             **environment,
         )
-        with open(path, "w") as log:
+        with open(logs / f"log{index}", "w") as log:
             command = [sys.executable, *arguments]
             processes.append(
                 subprocess.Popen(command, cwd=REPOSITORY, env=own, stdout=log, stderr=log)
             )
+    return processes
+
+
+def two_hosts(arguments: list[str], logs: Path, devices: int = 1, **environment: str) -> list[str]:
+    """Runs `python ARGUMENTS` as two processes of one cluster; returns what each said."""
+    processes = start_two_hosts(arguments, logs, devices, **environment)
     codes = [process.wait(timeout=300) for process in processes]
-    said = [path.read_text() for path in paths]
+    said = [(logs / f"log{index}").read_text() for index in range(2)]
     assert codes == [0, 0], "\n".join(text[-2000:] for text in said)
     return said
 

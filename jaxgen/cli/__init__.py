@@ -27,6 +27,7 @@ from jaxgen.cli.manage import export, models, prepare
 from jaxgen.cli.sweep import sweep
 from jaxgen.cli.upscale import upscale
 from jaxgen.errors import mendable
+from jaxgen.log import keep_interrupts
 
 # In the order of --help; a further command is one line here.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -87,7 +88,11 @@ def main() -> None:
     `JAXGEN_TRACEBACK=1` shows where they come from.
     """
     printable()
+<<<<<<< HEAD
     heap.keep_freed_memory()
+=======
+    keep_interrupts()
+>>>>>>> h-rel
     try:
         # From the start: a Ctrl-C while a model is being opened must not be lost either.
         with interruptible():

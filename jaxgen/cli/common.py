@@ -15,7 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from jaxgen.errors import UserError
+<<<<<<< HEAD
 from jaxgen.verbs import Option
+=======
+from jaxgen.log import interrupt
+>>>>>>> h-rel
 
 DEFAULT_MODEL = "srgan_x4"
 DEFAULT_GENERATOR = "dfgan_shapes"
@@ -111,7 +115,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     def note(number: int, frame: Any) -> None:
         _pressed[:] = [True]
-        signal.default_int_handler(number, frame)
+        interrupt(number, frame)
 
     def check() -> None:
         if any(_pressed):

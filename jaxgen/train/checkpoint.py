@@ -53,12 +53,21 @@ class _WithDigests(atomicity.AtomicRenameTemporaryPath):
     async def finalize(self) -> None:
         await asyncio.to_thread(digests.write_digests, str(self.get()))
         await super().finalize()
+        await asyncio.to_thread(digests.add_last_digests, str(self.get_final()))
 
 
 class Checkpoints:
     """Saves and restores TrainStates under `<workdir>/checkpoints`."""
 
-    def __init__(self, workdir: str | Path, *, keep: int = 3, keep_every: int = 0):
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        keep: int = 3,
+        keep_every: int = 0,
+        with_digests: bool = True,
+    ):
+        self.with_digests = with_digests and not digests.skipped()
         self.workdir = Path(workdir).absolute()
         self.folder = self.workdir / CHECKPOINTS
         self.keep, self.keep_every = keep, keep_every
@@ -74,7 +83,7 @@ class Checkpoints:
             max_to_keep=None,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
-            temporary_path_class=None if digests.skipped() else _WithDigests,
+            temporary_path_class=_WithDigests if self.with_digests else None,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
         # Read once, here: hosts that read it while the first one writes would disagree.
@@ -170,6 +179,8 @@ class Checkpoints:
 
     def _check_digests(self, folder: Path) -> bool:
         """As `digests.check_digests`, by the first host for all: one reading, one answer."""
+        if not self.with_digests:
+            return False
         if jax.process_count() == 1:
             return digests.check_digests(folder)
         from jax.experimental import multihost_utils

@@ -149,7 +149,12 @@ def _train(
     }
     state = fresh_state(task, optimizers, config, mesh, batch_shapes)
     log_sizes(state)
-    checkpoints = Checkpoints(workdir, keep=settings.keep, keep_every=settings.keep_every)
+    checkpoints = Checkpoints(
+        workdir,
+        keep=settings.keep,
+        keep_every=settings.keep_every,
+        with_digests=settings.get("digests", True),  # configs of earlier versions lack it
+    )
     restored = checkpoints.restore_latest(state)
     if restored is not None:
         state, start = restored

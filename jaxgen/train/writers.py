@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 class Writer:
-    """Writes from process 0; on other processes every method does nothing."""
+    """Writes from process 0; on other processes every method does nothing.
+
+    Raises:
+      UserError: by each method, where the run's folder is gone or can't be written.
+    """
 
     def __init__(self, workdir: Path, start: int, total: int, *, tensorboard: bool):
         self.workdir = workdir
@@ -39,13 +44,14 @@ class Writer:
         self.progress: tqdm | None = None
         if not self.main:
             return
-        _forget_after(workdir / METRICS, start)
-        # Line-buffered: a killed run has all its lines.
-        self.file = open(workdir / METRICS, "a", buffering=1)  # noqa: SIM115
-        if tensorboard:
-            from tensorboardX import SummaryWriter
+        with _writing_to(workdir):
+            _forget_after(workdir / METRICS, start)
+            # Line-buffered: a killed run has all its lines.
+            self.file = open(workdir / METRICS, "a", buffering=1)  # noqa: SIM115
+            if tensorboard:
+                from tensorboardX import SummaryWriter
 
-            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+                self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         if sys.stderr.isatty():
             self.progress = tqdm(
                 total=total, initial=start, unit="step", dynamic_ncols=True, desc=workdir.name
@@ -70,10 +76,12 @@ class Writer:
         if not self.main:
             return
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
-        self.file.write(json.dumps({"step": step, "kind": kind, **clean}) + "\n")
-        if self.board is not None:
-            for key, value in values.items():
-                self.board.add_scalar(f"{kind}/{key}", value, step)
+        with _writing_to(self.workdir):
+            os.stat(self.workdir / METRICS)  # what is written to a file that was removed is lost
+            self.file.write(json.dumps({"step": step, "kind": kind, **clean}) + "\n")
+            if self.board is not None:
+                for key, value in values.items():
+                    self.board.add_scalar(f"{kind}/{key}", value, step)
         text = shown(values)
         eta = f"  eta {_duration(self._eta(step))}" if kind == "train" else ""
         self.say(f"{kind} step {step}/{self.total}  {text}{eta}")
@@ -83,9 +91,10 @@ class Writer:
         self.scalars(step, "eval", result.metrics)
         if not self.main:
             return
-        if path := save_samples(self.workdir / "samples", step, result):
-            self.say(f"samples: {path}")
-        draw_curves(self.workdir)
+        with _writing_to(self.workdir):
+            if path := save_samples(self.workdir / "samples", step, result):
+                self.say(f"samples: {path}")
+            draw_curves(self.workdir)
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -93,9 +102,12 @@ class Writer:
             return
         if self.progress is not None:
             self.progress.close()
-        if self.board is not None:
-            self.board.close()
-        self.file.close()
+        # A write that failed was told of; closing tries it again.
+        with contextlib.suppress(OSError):
+            if self.board is not None:
+                self.board.close()
+        with contextlib.suppress(OSError):
+            self.file.close()
 
     def _eta(self, step: int) -> float:
         """Seconds to the end at the pace of the last few log lines, evaluations included."""
@@ -103,6 +115,22 @@ class Writer:
         now = time.monotonic()
         self.marks.append((step, now))
         return (now - then) / max(step - first, 1) * max(self.total - step, 0)
+
+
+@contextlib.contextmanager
+def _writing_to(workdir: Path) -> Iterator[None]:
+    """Turns what a folder that is gone, full or read-only raises into one line."""
+    try:
+        yield
+    except OSError as error:
+        if not (workdir / METRICS).is_file():
+            raise UserError(
+                f"{workdir} or its {METRICS} is gone: it must stay while the run lasts"
+            ) from error
+        raise UserError(
+            f"can't write {error.filename or workdir}: {error.strerror}; the same command resumes "
+            "from the last checkpoint"
+        ) from error
 
 
 def save_samples(folder: Path, step: int, result: Evaluation) -> Path | None:

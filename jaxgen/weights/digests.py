@@ -1,8 +1,9 @@
 """Digests, so that one flipped bit is seen: SHA-256 of each checkpoint file and of each export.
 
 A checkpoint's digests stand in `<step>/digests.json`, written before the checkpoint counts as
-complete; an exported file's stands in its own header. What has none is older and loads without.
-`JAXGEN_SKIP_DIGESTS=1` neither writes nor checks them: each costs one more reading of the files.
+complete; those of what Orbax writes at that very moment follow. An exported file's stands in its
+own header. What has none is older and loads without. `JAXGEN_SKIP_DIGESTS=1` neither writes nor
+checks them, `train.digests=False` so in one run: each costs one more reading of the files.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from jaxgen.errors import UserError
 
 DIGESTS = "digests.json"
 VERSION = 1
+_PARTIAL = DIGESTS + ".tmp"
 # Orbax writes these after the files are complete; they hold times and names of handlers.
-_BOOKKEEPING = ("_CHECKPOINT_METADATA", "commit_success.txt", DIGESTS)
+_AT_THE_END = ("_CHECKPOINT_METADATA", "commit_success.txt")
+_BOOKKEEPING = (*_AT_THE_END, DIGESTS, _PARTIAL)
 _BLOCK = 1 << 22
 _MARK = "sha256:"
 KEY, BLANK = "digest", _MARK + "0" * 64
@@ -48,10 +51,27 @@ def write_digests(folder: str | Path) -> None:
     with ThreadPoolExecutor(4) as pool:  # hashlib lets other threads run
         found = list(pool.map(lambda name: _digest(folder / name), files))
     text = json.dumps({"version": VERSION, "files": dict(zip(files, found, strict=True))}, indent=0)
-    with open(folder / DIGESTS, "w") as file:
+    _write(folder, text)
+
+
+def add_last_digests(folder: str | Path) -> None:
+    """Adds to `digests.json` what was written when the folder became the checkpoint.
+
+    A kill before that leaves the digests of all else, which are valid.
+    """
+    folder = Path(folder)
+    note = json.loads((folder / DIGESTS).read_bytes())
+    there = [name for name in _AT_THE_END if (folder / name).is_file()]
+    _write(folder, json.dumps(note | {"last": {n: _digest(folder / n) for n in there}}, indent=0))
+
+
+def _write(folder: Path, text: str) -> None:
+    """Whole or not at all: a reader may be there."""
+    with open(folder / _PARTIAL, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    (folder / _PARTIAL).replace(folder / DIGESTS)
 
 
 def check_digests(folder: str | Path, items: Iterable[str] | None = None) -> bool:
@@ -71,18 +91,23 @@ def check_digests(folder: str | Path, items: Iterable[str] | None = None) -> boo
     try:
         note = json.loads((folder / DIGESTS).read_bytes())
         version, noted = int(note["version"]), {str(k): str(v) for k, v in note["files"].items()}
+        last = {str(k): str(v) for k, v in note.get("last", {}).items()}
+        unknown = note.keys() - {"version", "files", "last"} or last.keys() - set(_AT_THE_END)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DamagedError(f"{folder / DIGESTS} is damaged") from None
     if version > VERSION:
         raise NewerFormatError(f"{folder} is of a later version of jaxgen: update jaxgen")
-    if version < VERSION:
+    if version < VERSION or unknown:
         raise DamagedError(f"{folder / DIGESTS} is damaged")
-    names = set(_files(folder))
+    names = set(_files(folder)) | {n for n in last if (folder / n).is_file()}
+    noted |= last
     if odd := sorted(names ^ noted.keys()):
         what = "is missing" if odd[0] in noted else "was not there when it was written"
         raise DamagedError(f"{folder / odd[0]} {what}")
     chosen = None if items is None else set(items)
-    wanted = sorted(n for n in names if chosen is None or n.partition("/")[0] in chosen)
+    wanted = sorted(
+        n for n in names if chosen is None or n in last or n.partition("/")[0] in chosen
+    )
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(lambda name: _digest(folder / name), wanted)
         for name, digest in zip(wanted, found, strict=True):

@@ -25,7 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
-from jaxgen.errors import UserError
+from jaxgen.errors import NO_JSON, UserError
 from jaxgen.weights.files import whole_folder, write_safetensors
 from jaxgen.weights.keymap import flatten
 from jaxgen.weights.nets import Opened, locate, open_nets
@@ -194,7 +194,7 @@ def read(folder: str | Path, name: str) -> Part | None:
         note = json.loads((copy / NOTE).read_text())
         part = dataclasses.replace(part, source=str(note["source"]))
         unaltered = note["sha256"] == part.fingerprint
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (*NO_JSON, KeyError, TypeError):
         unaltered = False
     if not unaltered:
         raise UserError(

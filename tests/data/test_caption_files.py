@@ -1,6 +1,7 @@
 """Captions from files: a user's own folder, COCO's JSON."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -282,3 +283,59 @@ def test_coco_mistakes(coco_data, tmp_path):
         (tmp_path / "none" / "captions_train2014.json").write_text(text)
         with pytest.raises(UserError, match="is not a COCO captions file"):
             coco.open_records(coco_data, "train")
+
+
+def test_coco_with_a_byte_order_mark(coco_data, tmp_path):
+    for path in (tmp_path / "annotations").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(coco.open_records(coco_data, "train")) == 3
+
+
+def test_coco_file_that_failed_elsewhere(data_dir):
+    case = data_dir / "cases" / "captions" / "coco_bom" / "captions_train2014.json"
+    if not case.is_file():
+        pytest.skip("JAXGEN_DATA has no cases/captions/coco_bom")
+    files, captions = coco.read_captions(case)
+    assert files
+    assert captions.keys() <= files.keys()
+
+
+@pytest.mark.parametrize("place", ["ann/captions.csv", "captions_all.csv", "images/captions.csv"])
+@pytest.mark.parametrize("names", ["relative to the pictures", "relative to the file", "absolute"])
+def test_captions_outside_of_the_pictures(tmp_path, place, names):
+    images, file = tmp_path / "images", tmp_path / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    start = {
+        "relative to the pictures": "",
+        "relative to the file": os.path.relpath(images, file.parent) + "/",
+        "absolute": f"{images}/",
+    }[names]
+    for name in ("a.png", "b.png"):
+        picture(images / name)
+    file.write_text(f"file,caption\n{start}a.png,a red bird\n{start}b.png,a blue one\n")
+    found = opened(images, captions=str(file))
+    assert {name: captions for name, (captions, _) in found.items()} == {
+        "a.png": ("a red bird",),
+        "b.png": ("a blue one",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("pictures_in", "file"),
+    [
+        ("captions_outside/images", "captions_outside/ann/captions.jsonl"),
+        ("captions_outside/parent/images", "captions_outside/parent/captions_all.csv"),
+        ("captions_outside/images", "absolute_paths/captions.csv"),
+    ],
+)
+def test_captions_outside_that_failed_elsewhere(data_dir, tmp_path, pictures_in, file):
+    cases = data_dir / "cases" / "captions"
+    if not (cases / file).is_file():
+        pytest.skip(f"JAXGEN_DATA has no cases/captions/{file}")
+    text = (cases / file).read_text().replace("/FOLDER/", f"{cases / pictures_in}/")
+    if "/FOLDER/" in (cases / file).read_text():  # it stands for where the pictures are
+        copy = tmp_path / "captions.csv"
+        copy.write_text(text)
+    else:
+        copy = cases / file
+    assert len(opened(cases / pictures_in, captions=str(copy))) == 12

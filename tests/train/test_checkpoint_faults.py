@@ -114,6 +114,53 @@ def test_forbidden_one_is_not_moved(copy, monkeypatch):
     assert complete_steps(copy) == [2, 4]
 
 
+def test_failing_disk_is_named_and_nothing_is_moved(copy, monkeypatch):
+    from jaxgen.weights import digests
+
+    def failing(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(digests, "_digest", failing)
+    with pytest.raises(UserError, match=r"the disk failed to read .*nothing was moved"):
+        load_for_use(copy)
+    with pytest.raises(UserError, match=r"the disk failed to read .*nothing was moved"):
+        run(tiny(train__steps=4), copy)
+    assert complete_steps(copy) == [2, 4]
+
+
+def test_whole_one_that_the_reader_refuses_is_not_moved(copy, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ValueError("a codec\nof another version")
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "_restore", refuse)
+    with pytest.raises(UserError, match="is whole and can't be read here") as caught:
+        run(tiny(train__steps=4), copy)
+    assert "\n" not in str(caught.value)
+    assert complete_steps(copy) == [2, 4]
+
+
+def test_only_damaged_ones_set_aside_is_an_error_at_every_start(copy):
+    (copy / "checkpoints").rename(copy / "damaged")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"is empty, and .*damaged holds damaged checkpoints"):
+            run(tiny(train__steps=4), copy)
+    assert sorted(p.name for p in (copy / "damaged").iterdir()) == ["2", "4"]
+
+
+def test_decay_that_is_no_number_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match=r"model\.ema") as caught:
+        run(tiny(train__steps=1, model__ema=float("nan")), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_without_digests_by_the_config(tmp_path):
+    run(tiny(train__steps=1, train__digests=False), tmp_path)
+    assert not (tmp_path / "checkpoints" / "1" / "digests.json").exists()
+    run(tiny(train__steps=2), tmp_path)  # a resumed run may have them
+    assert (tmp_path / "checkpoints" / "2" / "digests.json").is_file()
+
+
 def test_average_that_is_not_finite_is_not_saved(tmp_path):
     import jax
 

@@ -1,18 +1,23 @@
 """Two processes over gloo equal one process: same weights, one log, evaluation shared."""
 
 import json
+import re
+import signal
+import time
 
+import pytest
 from helpers import (
     STEADY,
     TINY,
     assert_close,
     checkpoint_arrays,
     run,
+    start_two_hosts,
     tiny,
     two_hosts,
 )
 
-from jaxgen.weights.checkpoints import read_metrics
+from jaxgen.weights.checkpoints import complete_steps, read_metrics
 
 CHANGES = {
     **STEADY,
@@ -50,3 +55,29 @@ def test_two_processes_equal_one(tmp_path):
     assert abs(a["psnr_y"] - b["psnr_y"]) < 1e-3
     about = json.loads((tmp_path / "two" / "environment.json").read_text())
     assert about["processes"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_signal_to_one_host_saves_on_all_at_the_same_step(number, tmp_path):
+    processes = start_two_hosts(
+        ["-m", "jaxgen.main", f"--config={TINY}", f"--workdir={tmp_path / 'run'}",
+         "--config.train.steps=100000", "--config.train.log_every=1",
+         "--config.train.checkpoint_every=100000", "--config.train.eval_every=-1"],
+        tmp_path,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 200
+        while len(read_metrics(tmp_path / "run")) < 3:
+            assert all(p.poll() is None for p in processes), (tmp_path / "log1").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        processes[1].send_signal(number)  # not the one that writes
+        assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    said = [(tmp_path / f"log{index}").read_text() for index in range(2)]
+    (saved,) = complete_steps(tmp_path / "run")
+    assert not any("Traceback" in text for text in said)
+    # A checkpoint is complete when each host has written its part of the same step.
+    assert re.findall(r"preempted at step (\d+)", said[0]) == [str(saved)]

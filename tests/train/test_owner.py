@@ -69,6 +69,14 @@ def test_typo_in_the_data_does_not_lock_the_folder(tmp_path):
     run(tiny(train__steps=1), tmp_path)
 
 
+@pytest.mark.parametrize("source", ["/nowhere", "dfgan_shapes", __file__])
+def test_mistake_in_init_from_does_not_lock_the_folder(tmp_path, source):
+    with pytest.raises(UserError, match="init_from"):
+        run(tiny(train__steps=1, train__init_from__g=source), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    run(tiny(train__steps=1), tmp_path)
+
+
 def test_folder_without_a_checkpoint_takes_a_new_config(tmp_path):
     run(tiny(train__steps=1), tmp_path)
     (tmp_path / "checkpoints" / "1").rename(tmp_path / "gone")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import shutil
 
 import numpy as np
@@ -244,3 +245,35 @@ def test_two_hosts_share_one_copy(first, tmp_path):
     )
     assert [p.name for p in (tmp_path / "run" / "parts").iterdir()] == ["first_stage"]
     assert jaxgen.load(tmp_path / "run").step == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[]", b"{}", b"null", b"1", b'{"source": 1}', b'{"a": "\xff"}', b'{"sou', b"[" * 99999],
+)
+def test_touched_note_is_one_line(copy, text):
+    (copy / "parts" / "first_stage" / "part.json").write_bytes(text)
+    with pytest.raises(UserError, match="was altered since it was copied") as caught:
+        jaxgen.load(copy)
+    one_line(caught)
+
+
+def test_flipped_bits_of_a_part_are_named(copy):
+    folder = copy / "parts" / "first_stage"
+    fingerprint = parts.read(copy, "first_stage").fingerprint
+    rng = random.Random(0)
+    for name in ("weights.safetensors", "config.json", "part.json"):
+        whole = (folder / name).read_bytes()
+        for _ in range(15):
+            data, bit = bytearray(whole), rng.randrange(8 * len(whole))
+            data[bit // 8] ^= 1 << bit % 8
+            (folder / name).write_bytes(data)
+            try:
+                part, said = parts.read(copy, "first_stage"), ""
+            except UserError as error:
+                part, said = None, str(error)
+            (folder / name).write_bytes(whole)
+            assert "\n" not in said
+            # Not named: a blank of the JSON, or a word that is only told.
+            assert said or name != "weights.safetensors"
+            assert said or part.fingerprint == fingerprint
