@@ -88,11 +88,8 @@ def main() -> None:
     `JAXGEN_TRACEBACK=1` shows where they come from.
     """
     printable()
-<<<<<<< HEAD
     heap.keep_freed_memory()
-=======
     keep_interrupts()
->>>>>>> h-rel
     try:
         # From the start: a Ctrl-C while a model is being opened must not be lost either.
         with interruptible():

@@ -15,11 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from jaxgen.errors import UserError
-<<<<<<< HEAD
-from jaxgen.verbs import Option
-=======
 from jaxgen.log import interrupt
->>>>>>> h-rel
+from jaxgen.verbs import Option
 
 DEFAULT_MODEL = "srgan_x4"
 DEFAULT_GENERATOR = "dfgan_shapes"
