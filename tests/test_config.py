@@ -12,6 +12,7 @@ from support import key_tables
 from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.data.captioned import section as captioned
+from jaxgen.data.captioned.source import find_source
 from jaxgen.data.scenes import examples as scenes
 from jaxgen.data.sr import section as data
 from jaxgen.encoders import perceptual
@@ -46,10 +47,10 @@ def test_variants_load_pass_the_checks_and_are_described(name, doc):
     configs.check(config)
     family.check(config)
     if "tokenizer" in config.data:
-        section = captioned
+        captioned.check(config.data, find_source(config.data.source).CAPTIONED)
     else:
         section = scenes if config.data.source == "scenes" else data
-    section.check(config.data)
+        section.check(config.data)
     variant = name.partition(":")[2]
     assert not variant or re.search(rf"^  {variant} ", doc, re.MULTILINE), "not in the docstring"
     assert (REPOSITORY / "jaxgen" / "models" / config.family).is_dir()
