@@ -52,11 +52,15 @@ def keep_interrupts() -> None:
     """
     before = sys.unraisablehook
 
+    def again() -> None:
+        if sys.unraisablehook is hook:  # else the command has ended, within a longer program
+            os.kill(os.getpid(), signal.SIGINT)
+
     def hook(args: sys.UnraisableHookArgs, /) -> None:
         if isinstance(args.exc_value, KeyboardInterrupt) or args.exc_type is KeyboardInterrupt:
-            again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-            again.daemon = True
-            again.start()
+            timer = threading.Timer(0.05, again)
+            timer.daemon = True
+            timer.start()
         else:
             before(args)
 

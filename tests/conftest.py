@@ -56,6 +56,7 @@ def jaxgen_command(monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # the command sets its own
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
@@ -76,8 +77,15 @@ _LONG_CHECKS = (
 )
 
 
-# Rooms of tests that train or convert whole networks: not of the quick selection.
-_ROOMS = {"families": "family"}
+# Rooms of tests that train or convert whole networks, and single files of other rooms that take
+# longest: not of the quick selection.
+_LONG = (
+    "families", "encoders", "train", "test_text_part", "test_convert", "test_nn_conv",
+    "test_platforms", "test_old_runs", "test_t2i_task", "test_fuzz_commands", "test_cli_shards",
+    "test_slurm", "test_autoencoder", "test_complete", "test_t2i_losses",
+)  # fmt: skip
+# Of these rooms, what is quick and tells most.
+_QUICK = ("test_step", "test_owner", "test_writers", "test_mesh")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -85,8 +93,9 @@ def pytest_collection_modifyitems(items):
     """Marks these slow, and whole rooms as what they are. A file's tests share a worker, and what
     it made."""
     for item in items:
-        if room := _ROOMS.get(item.path.parent.name):
-            item.add_marker(getattr(pytest.mark, room))
+        where = {item.path.parent.name, item.path.stem}
+        if where.intersection(_LONG) and not where.intersection(_QUICK):
+            item.add_marker(pytest.mark.family)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if getattr(item, "originalname", "") in _LONG_CHECKS:

@@ -49,7 +49,7 @@ def batch_of(data, count=64, seed=0):
     [
         (
             {"source": "photos"},
-            r"one of coco, cub, emoji, folder, shapes, not 'photos'$",
+            r"one of coco, cub, depth, emoji, folder, plain, segmentation, shapes, not 'photos'$",
         ),
         ({"source": "foldr"}, r"not 'foldr'; did you mean folder\?"),
         ({"source": "../shapes"}, r"data\.source must be one of"),

@@ -29,9 +29,12 @@ def settings(source, **changes):
 
 def test_the_shipped_sources_and_what_only_some_offer():
     names = source_names()
-    assert names == ["coco", "cub", "emoji", "folder", "shapes"]
+    bare = ["depth", "plain", "segmentation"]
+    assert names == sorted(["coco", "cub", "emoji", "folder", "shapes", *bare])
     found = {name: find_source(name) for name in names}
-    assert all(source.EXAMPLE for source in found.values())
+    assert [name for name in names if not found[name].CAPTIONED] == bare
+    assert [name for name in names if not found[name].EXAMPLE] == bare
+    assert [name for name in names if found[name].KIND != "photo"] == ["depth", "segmentation"]
     assert [name for name in names if found[name].BOXES] == ["cub"]
     assert [name for name in names if found[name].vocabulary] == ["shapes"]
     assert [name for name in names if "held_out" in found[name].SPLITS] == ["shapes"]
