@@ -84,6 +84,8 @@ def test_readable_pieces(tokenizer):
         ("&amp;amp; &lt;3", "& <3"),
         ("e\u0301te\u0301", "\u00e9t\u00e9"),
         ("\ufb01ne \uff21\uff22", "fine ab"),
+        ("\u0149 \u01f1", "'n dz"),
+        ("a\x7fb\x00", "ab"),
         (" a \t\n b\u00a0c\u3000d ", "a b c d"),
     ],
 )

@@ -6,8 +6,8 @@ The file is OpenAI's `bpe_simple_vocab_16e6.txt.gz`, or a tokenizer of Hugging F
 A text becomes: HTML's signs as characters (twice), Unicode's NFC form, straight quotes, ligatures
 and full-width forms as plain letters, single spaces, lower case. The original has the library ftfy
 do part of it, which also guesses at texts of a wrong encoding ("cafÃ©"): this is left out, so that
-a text's tokens depend on no version of it. "<|startoftext|>" and "<|endoftext|>" in a text are text;
-in the original they end it, and what follows would not be seen.
+a text's tokens depend on no version of it. "<|startoftext|>" and "<|endoftext|>" in a text are
+text; in the original they end it, and what follows would not be seen.
 """
 
 from __future__ import annotations
@@ -35,8 +35,14 @@ MERGES = 49152 - 256 - 2  # that count of OpenAI's file, which has five times as
 # Of the pieces that are merged within: endings, words, single digits, runs of other signs.
 _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _WORD_END = "</w>"
-_STRAIGHT = str.maketrans({**dict.fromkeys("\u2018\u2019\u201a\u201b", "'"),
-                           **dict.fromkeys("\u201c\u201d\u201e\u201f", '"')})  # fmt: skip
+# As ftfy: quotes; and of the control characters, those that are no space go.
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
+        **{chr(i): None for i in (*range(9), *range(14, 28), 127)},
+    }
+)
 # Latin ligatures; full-width and half-width forms, and their space.
 _FORMS = re.compile(
     "[\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\ufb00-\ufb06\uff01-\uffef\u3000]"
@@ -45,9 +51,9 @@ _FORMS = re.compile(
 
 def clean(text: str) -> str:
     """A text as it is cut into pieces; see the module's text."""
-    text = html.unescape(html.unescape(text)).translate(_STRAIGHT)
+    text = html.unescape(html.unescape(text))
     text = _FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    return " ".join(unicodedata.normalize("NFC", text).split()).lower()
+    return " ".join(unicodedata.normalize("NFC", text.translate(_PLAIN)).split()).lower()
 
 
 class CLIPTokenizer:
