@@ -83,8 +83,10 @@ def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
     _check_not_ours(path, tensors)
     try:
         family, found, sizes = recognise(tensors, layout)
+        sizes = found.beside(path, sizes)
         config = found.config(sizes)
-        variables = weights.convert(tensors, found.rules(sizes), found.expected(config))
+        joined = found.join(tensors)
+        variables = weights.convert(joined, found.rules(sizes), found.expected(config))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     config.origin = {
@@ -124,7 +126,7 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
     if len(fits) == 1:
         return fits[0]
     scores = [
-        misfits(tensors, one.rules(sizes), one.expected(one.config(sizes)))
+        misfits(one.join(tensors), one.rules(sizes), one.expected(one.config(sizes)))
         for _, one, sizes in fits
     ]
     best = [fit for fit, score in zip(fits, scores, strict=True) if score == min(scores)]
@@ -161,7 +163,8 @@ def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dic
         candidates.sort(key=lambda one: one.name != origin)
     for one in candidates:
         if one.net in nets and (sizes := one.read(config)) is not None:
-            return one, weights.to_torch(nets[one.net], one.rules(sizes))
+            tensors = weights.to_torch(nets[one.net], one.rules(sizes))
+            return one, dict(one.part(tensors))
     names = ", ".join(one.name for one in candidates) or f"none for the family {family}"
     raise UserError(
         f"no published layout has the networks of {source} (net {', '.join(nets)}); there are: "
@@ -265,7 +268,7 @@ def find_layout(name: str) -> tuple[str, Layout]:
 
 def _sizes_of(layout: Layout, tensors: Tensors) -> Sizes | None:
     try:
-        return layout.sizes(tensors)
+        return layout.sizes(layout.join(tensors))
     # A foreign file may have a telling key with another number of dimensions.
     except (LookupError, ValueError, ArithmeticError):
         return None

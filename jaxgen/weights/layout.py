@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,6 +39,10 @@ class Layout:
       this layout.
     rules: sizes -> key map; targets begin with the collection ("params/conv_in/kernel").
     expected: config -> the net's variables as shapes ({"params": ..., "batch_stats": ...}).
+    join: the file's tensors -> what `sizes` and `rules` see, where several of its tensors are one
+      of ours; `part` is its inverse.
+    beside: (the file, sizes) -> sizes, with what the files beside it say that its keys do not;
+      warns where that stays open.
     """
 
     name: str
@@ -47,6 +52,9 @@ class Layout:
     read: Callable[[ConfigDict], Sizes | None]
     rules: Callable[[Sizes], Sequence[Rule]]
     expected: Callable[[ConfigDict], Tree]
+    join: Callable[[Tensors], Tensors] = dict
+    part: Callable[[Tensors], Tensors] = dict
+    beside: Callable[[Path, Sizes], Sizes] = lambda path, sizes: sizes
 
 
 def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -> ConfigDict:

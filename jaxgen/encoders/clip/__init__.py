@@ -1,0 +1,1 @@
+"""CLIP (Radford et al. 2021): a picture's and a text's features in one space."""
