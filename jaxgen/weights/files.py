@@ -22,7 +22,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxgen.errors import UserError, pip_install
-from jaxgen.weights import digests
+from jaxgen.weights import digests, torchscript
 from jaxgen.weights.keymap import Tensors, Tree, flatten, unflatten
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -50,11 +50,11 @@ _SAFETENSORS_DTYPES = {"BOOL": np.dtype(bool), "BF16": np.dtype(ml_dtypes.bfloat
 def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     """Reads a weight file as a flat dict of NumPy arrays under the file's own key names.
 
-    `.safetensors` and `.npz` need NumPy only; `.pth`, `.pt`, `.bin` and `.ckpt` need torch and are
-    read with `weights_only=True`, so that no file can run code. Wrapping dicts (the first that is
-    there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and the prefixes
-    `module.` and `_orig_mod.` are taken off. Of several networks side by side the keys begin with
-    the network's: "netG.fc.weight".
+    `.safetensors`, `.npz` and TorchScript archives need NumPy only; other `.pth`, `.pt`, `.bin` and
+    `.ckpt` need torch and are read with `weights_only=True`: no file can run code. Wrapping dicts
+    (the first that is there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and
+    the prefixes `module.` and `_orig_mod.` are taken off. Of several networks side by side the keys
+    begin with the network's: "netG.fc.weight".
 
     Raises:
       UserError: no such file, unknown suffix, damaged file, a pickle with code in it, torch
@@ -66,6 +66,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
         tensors = _read_safetensors(path)
     elif path.suffix == ".npz":
         tensors = _read_npz(path)
+    elif path.suffix in TORCH_SUFFIXES and torchscript.is_archive(path):
+        tensors = _read_torchscript(path)
     elif path.suffix in TORCH_SUFFIXES:
         tensors = _read_torch(path)
     else:
@@ -163,6 +165,25 @@ def _read_npz(path: Path) -> Tensors:
         raise _damaged(path, error) from error
 
 
+def _read_torchscript(path: Path) -> Tensors:
+    try:
+        tensors = torchscript.read(path)
+    except pickle.UnpicklingError as error:
+        raise _unsafe(path) from error
+    except Exception as error:  # zip, zlib, pickle and shape errors share no base class
+        raise _damaged(path, error) from error
+    if not tensors:
+        raise UserError(f"{path} is a TorchScript archive without parameters")
+    return tensors
+
+
+def _unsafe(path: Path) -> UserError:
+    return UserError(
+        f"{path} is damaged or holds code, which jaxgen never runs; where you trust it, "
+        "save only its weights: torch.save(model.state_dict(), PATH)"
+    )
+
+
 def _read_torch(path: Path) -> Tensors:
     try:
         import torch
@@ -175,11 +196,8 @@ def _read_torch(path: Path) -> Tensors:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen unrelated types on bad input
         # torch's own text advises weights_only=False, which runs the file: do not quote it.
-        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
-            raise UserError(
-                f"{path} is damaged or holds code, which jaxgen never runs; where you trust it, "
-                "save only its weights: torch.save(model.state_dict(), PATH)"
-            ) from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise _unsafe(path) from error
         raise _damaged(path, error) from error
     while isinstance(content, Mapping) and (
         inner := [content[k] for k in _NESTED_WRAPPERS if isinstance(content.get(k), Mapping)]

@@ -1,0 +1,237 @@
+"""TorchScript archives are read without PyTorch, and nothing in them is run."""
+
+import pickle
+import sys
+import zipfile
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from jaxgen import weights
+from jaxgen.errors import UserError
+
+LINEAR = """class Linear(Module):
+  __parameters__ = ["weight", "bias", ]
+  __buffers__ = []
+  mask : Tensor
+  def forward(self) -> int:
+    return 1
+"""
+
+
+class Named(NamedTuple):
+    """A class or function as a pickle refers to it."""
+
+    module: str
+    name: str
+
+
+class Call(NamedTuple):
+    """A call that a pickle asks for."""
+
+    function: Named
+    arguments: tuple
+
+
+class Tensor(NamedTuple):
+    storage: str
+    key: str
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+class Module(NamedTuple):
+    kind: Named
+    state: dict
+
+
+def pickled(thing):
+    """The part of a pickle, as torch's C++ code writes it, that stands for a thing."""
+    if isinstance(thing, Named):
+        return f"c{thing.module}\n{thing.name}\n".encode()
+    if isinstance(thing, Call):
+        return pickled(thing.function) + pickled(thing.arguments) + pickle.REDUCE
+    if isinstance(thing, Module):
+        made = pickled(thing.kind) + pickle.EMPTY_TUPLE + pickle.NEWOBJ
+        return made + pickled(thing.state) + pickle.BUILD
+    if isinstance(thing, Tensor):
+        storage = ("storage", Named("torch", thing.storage), thing.key, "cpu", 0)
+        parts = [pickled(storage) + pickle.BINPERSID, *map(pickled, thing[2:]), pickled(False)]
+        rebuild = pickled(Named("torch._utils", "_rebuild_tensor_v2"))
+        rest = pickled(Call(Named("collections", "OrderedDict"), ()))
+        return rebuild + pickle.MARK + b"".join([*parts, rest]) + pickle.TUPLE + pickle.REDUCE
+    if isinstance(thing, tuple):
+        return pickle.MARK + b"".join(map(pickled, thing)) + pickle.TUPLE
+    if isinstance(thing, dict):
+        items = b"".join(pickled(key) + pickled(value) for key, value in thing.items())
+        return pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
+    return pickle.dumps(thing, protocol=2)[2:-1]  # without the header and the end
+
+
+def archive(path, attributes, numbers=None, program=LINEAR, drop=""):
+    """An archive of one module with these attributes, written without torch."""
+    root = Module(Named("__torch__.nn", "Linear"), attributes)
+    entries = {
+        "data.pkl": b"\x80\x02" + pickled(root) + pickle.STOP,
+        "constants.pkl": b"",
+        "code/__torch__/nn.py": program.encode(),
+    }
+    entries |= {f"data/{key}": value.tobytes() for key, value in (numbers or {}).items()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            if name != drop:
+                file.writestr(f"model/{name}", content)
+    return path
+
+
+def small(path, **changes):
+    numbers = {"0": np.arange(8, dtype=np.float32), "1": np.arange(2, dtype=np.float16)}
+    attributes = {
+        "weight": Tensor("FloatStorage", "0", 2, (3, 2), (1, 3)),
+        "bias": Tensor("HalfStorage", "1", 0, (2,), (1,)),
+        "mask": Tensor("FloatStorage", "0", 0, (8,), (1,)),
+        "training": False,
+    }
+    return archive(path, attributes, numbers, **changes)
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+def test_parameters_are_read_without_torch(tmp_path, no_torch):
+    read = weights.read_tensors(small(tmp_path / "m.pt"))
+    # The mask is a tensor, but no parameter and no buffer.
+    assert read.keys() == {"weight", "bias"}
+    np.testing.assert_array_equal(read["weight"], [[2, 5], [3, 6], [4, 7]])
+    assert read["weight"].flags["C_CONTIGUOUS"]
+    assert (read["weight"].dtype, read["bias"].dtype) == (np.float32, np.float16)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor("FloatStorage", "0", 0, (9,), (1,)),
+        Tensor("FloatStorage", "0", 7, (2,), (1,)),
+        Tensor("FloatStorage", "0", -1, (2,), (1,)),
+        Tensor("FloatStorage", "0", 4, (3,), (-1,)),
+        Tensor("FloatStorage", "0", 0, (-1, -9), (1, 1)),
+        Tensor("FloatStorage", "0", 0, (2, 2), (1,)),
+    ],
+)
+def test_no_tensor_reaches_beyond_its_numbers(tmp_path, tensor, no_torch):
+    path = archive(tmp_path / "m.pt", {"weight": tensor}, {"0": np.zeros(8, np.float32)})
+    with pytest.raises(UserError, match="cannot read weights from") as error:
+        weights.read_tensors(path)
+    assert "\n" not in str(error.value)
+
+
+def test_empty_tensors_and_scalars(tmp_path, no_torch):
+    attributes = {
+        "weight": Tensor("FloatStorage", "0", 0, (0, 3), (3, 1)),
+        "bias": Tensor("LongStorage", "1", 0, (), ()),
+    }
+    numbers = {"0": np.zeros(0, np.float32), "1": np.full(1, 224)}
+    read = weights.read_tensors(archive(tmp_path / "m.pt", attributes, numbers))
+    assert (read["weight"].shape, read["bias"].shape, int(read["bias"])) == ((0, 3), (), 224)
+
+
+def test_code_is_refused_and_not_run(tmp_path, no_torch):
+    mark = tmp_path / "ran"
+    for function in (("os", "mkdir"), ("builtins", "eval"), ("torch._utils", "_flatten")):
+        call = Call(Named(*function), (str(mark),))
+        path = archive(tmp_path / "m.pt", {"weight": call})
+        with pytest.raises(UserError, match="holds code, which jaxgen never runs") as error:
+            weights.read_tensors(path)
+        assert "\n" not in str(error.value)
+    program = f"import os\nos.mkdir({str(mark)!r})\n{LINEAR}"
+    assert weights.read_tensors(small(tmp_path / "n.pt", program=program))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("drop", ["data.pkl", "data/0", "code/__torch__/nn.py"])
+def test_archives_with_a_piece_missing(tmp_path, drop, no_torch):
+    with pytest.raises(UserError, match="cannot read weights from"):
+        weights.read_tensors(small(tmp_path / "m.pt", drop=drop))
+
+
+def test_damaged_archives(tmp_path, no_torch):
+    whole = small(tmp_path / "m.pt").read_bytes()
+    at = whole.index(np.arange(8, dtype=np.float32).tobytes())
+    flipped = bytearray(whole)
+    flipped[at] ^= 1
+    for content in (whole[: len(whole) // 2], bytes(flipped)):
+        (tmp_path / "m.pt").write_bytes(content)
+        with pytest.raises(UserError) as error:  # half a zip file is none: a matter for torch
+            weights.read_tensors(tmp_path / "m.pt")
+        assert "\n" not in str(error.value)
+
+
+def test_a_module_without_parameters(tmp_path, no_torch):
+    path = archive(tmp_path / "m.pt", {"training": False})
+    with pytest.raises(UserError, match="is a TorchScript archive without parameters"):
+        weights.read_tensors(path)
+
+
+# ---------------------------------------------------------------------------- torch's own files
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="torch.jit.save writes the files to read")
+
+
+def networks(torch):
+    """Modules within modules, each with what a state dict has and what it has not."""
+
+    class Inner(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3).T)
+            self.mask = torch.ones(3, 3)  # no buffer
+            self.listed = [torch.ones(2)]
+            self.sizes = [1, 2]
+            self.names = {"a": 1.5}
+
+        def forward(self, x):
+            more = self.sizes[0] + self.names["a"] + self.listed[0][0]
+            return x @ self.w + self.mask[0].sum() + more
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+            self.row = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4))
+            self.brain = torch.nn.Parameter(torch.arange(4.0).bfloat16())
+            self.part = torch.nn.Parameter(torch.arange(8.0).half()[2:6])
+            self.frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+            self.shared = self.inner.w
+            self.register_buffer("input_resolution", torch.tensor(224))
+            self.register_buffer("flags", torch.tensor([True, False]))
+
+        def forward(self, x):
+            return self.row(self.inner(x)) + self.shared.sum() + self.part.sum()
+
+    return Outer().eval()
+
+
+@pytest.mark.parametrize("how", ["script", "trace"])
+@pytest.mark.filterwarnings("ignore")
+def test_torchs_archives_give_its_state_dict(torch, tmp_path, how):
+    net = networks(torch)
+    scripted = torch.jit.script(net) if how == "script" else torch.jit.trace(net, torch.ones(5, 3))
+    scripted.save(str(tmp_path / "net.pt"))
+    read = weights.read_tensors(tmp_path / "net.pt")
+    theirs = torch.jit.load(str(tmp_path / "net.pt")).state_dict()
+    assert read.keys() == theirs.keys()
+    for key, tensor in theirs.items():
+        np.testing.assert_array_equal(
+            read[key].astype(np.float32), tensor.detach().float().numpy(), err_msg=key
+        )
+        assert str(tensor.dtype) == f"torch.{read[key].dtype}"
+    assert read["brain"].dtype == ml_dtypes.bfloat16
+    assert read["row.1.num_batches_tracked"].shape == ()
