@@ -24,6 +24,7 @@ SRGAN = {"features": 8, "blocks": 2, "edge_kernel": 9, "scale": 2}
 RDN = {"features": 6, "growth": 4, "blocks": 2, "layers": 3, "up_features": 6, "scale": 2}
 RRDB = {"scale": 2, "features": 8, "blocks": 2, "growth": 4}
 STACK = {"size": 16, "features": 4, "z": 6, "condition": 3, "text": 5}
+GPT = {"ids": 7, "codes": 7, "length": 5, "layers": 2, "heads": 1, "width": 8}
 SIZES = {
     "Real-ESRGAN RRDBNet": RRDB,
     "ESRGAN RRDBNet": RRDB,
@@ -62,6 +63,36 @@ SIZES = {
         "blocks": 2,
         "condition": 3,
         "text": 5,
+    },
+    "taming VQGAN": {
+        "form": "vq",
+        "codes": 6,
+        "width": 4,
+        "latent": 5,
+        "channels": 3,
+        "features": 32,
+        "widths": (1, 2),
+        "blocks": 1,
+        "attention": (1,),
+    },
+    "taming VQGAN discriminator": {"features": 4, "layers": 2, "channels": 3},
+    "MaskGIT tokenizer": {
+        "codes": 6,
+        "latent": 5,
+        "channels": 3,
+        "features": 32,
+        "widths": (1, 2),
+        "blocks": 1,
+    },
+    "taming Net2Net transformer": GPT,
+    "taming minGPT": GPT,
+    "MaskGIT transformer": {
+        "ids": 9,
+        "length": 5,
+        "layers": 2,
+        "heads": 2,
+        "width": 8,
+        "mlp": 12,
     },
     "StackGAN-PyTorch stage I discriminator": {"size": 16, "features": 4, "condition": 3},
     "StackGAN-PyTorch stage II discriminator": {"size": 128, "features": 2, "condition": 3},
