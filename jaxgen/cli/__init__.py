@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, eval, convert,
-interpolate, models, config, prepare, export, sweep.
+"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, embed, eval,
+convert, interpolate, models, config, prepare, export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -19,6 +19,7 @@ from jaxgen.cli.common import interruptible, printable
 from jaxgen.cli.complete import complete
 from jaxgen.cli.config import config
 from jaxgen.cli.convert import convert
+from jaxgen.cli.embed import embed
 from jaxgen.cli.encode import decode, encode, reconstruct
 from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "reconstruct": reconstruct,
     "encode": encode,
     "decode": decode,
+    "embed": embed,
     "eval": evaluate,
     "models": models,
     "config": config,

@@ -28,6 +28,7 @@ from jaxgen.weights.nets import open_nets
 from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, list_models, resolve
 
 if TYPE_CHECKING:
+    from jaxgen.verbs.embed.use import Embedder
     from jaxgen.verbs.encode.use import Coder
     from jaxgen.verbs.generate.use import Drawer
     from jaxgen.verbs.upscale.use import Upscaler
@@ -54,6 +55,7 @@ class Model:
     if TYPE_CHECKING:
         upscale: Upscaler
         generate: Drawer
+        embed: Embedder
         encode: Coder
 
     def __init__(

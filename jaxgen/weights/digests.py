@@ -12,11 +12,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.weights.keymap import flatten
 
 DIGESTS = "digests.json"
 VERSION = 1
@@ -164,3 +168,18 @@ def _digest(path: Path) -> str:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def fingerprint(nets: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of {net: variables}: of names, shapes, types and numbers."""
+    digest = hashlib.sha256()
+    add_arrays(digest, nets)
+    return digest.hexdigest()
+
+
+def add_arrays(digest: Any, nets: Mapping[str, Any]) -> None:
+    """The same, into a digest that holds more."""
+    for path, value in sorted(flatten(nets).items()):
+        array = np.ascontiguousarray(value)
+        digest.update(f"{path} {array.dtype} {np.shape(value)}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)

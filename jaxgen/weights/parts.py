@@ -21,13 +21,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen.errors import NO_JSON, UserError
+from jaxgen.weights.digests import add_arrays
 from jaxgen.weights.files import whole_folder, write_safetensors
-from jaxgen.weights.keymap import flatten
 from jaxgen.weights.nets import Opened, locate, open_nets
 from jaxgen.weights.places import CARD, CONFIG, WEIGHTS
 
@@ -74,10 +73,7 @@ class Part:
         """SHA-256 in hex of all that the part computes with: config, arrays, and its own parts."""
         config = "" if self.config is None else configs.to_json(self.config)
         digest = hashlib.sha256(config.encode())
-        for path, value in sorted(flatten(self.nets).items()):
-            array = np.ascontiguousarray(value)
-            digest.update(f"{path} {array.dtype} {np.shape(value)}\n".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)
+        add_arrays(digest, self.nets)
         for name, part in sorted(self.parts.items()):
             digest.update(f"{name} {part.fingerprint}\n".encode())
         return digest.hexdigest()

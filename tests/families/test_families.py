@@ -23,12 +23,7 @@ from jaxgen.train.state import make_optimizers
 from jaxgen.train.step import make_step
 from jaxgen.weights.checkpoints import read_metrics
 
-# Those that train; CLIP is published weights alone.
-FAMILIES = sorted(
-    m.name
-    for m in pkgutil.iter_modules(jaxgen.models.__path__)
-    if hasattr(importlib.import_module(f"jaxgen.models.{m.name}"), "make_task")
-)
+FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
 GOLDEN = REPOSITORY / "tests" / "golden"
 
 
@@ -205,12 +200,30 @@ def encodes_as_a_model_should(model, again):
     np.testing.assert_array_equal(picture, again.encode.reconstruct(image))
 
 
+def embeds_as_a_model_should(model, again):
+    """Features of length 1, whatever the batch and the pictures' sizes."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, size, np.uint8) for size in ((19, 26, 3), (40, 33, 3), (9, 9))]
+    ours = model.embed.pictures(images)
+    assert ours.shape == (3, model.embed.verb.width)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(ours, again.embed.pictures(images))
+    np.testing.assert_allclose(ours[1:2], model.embed.pictures(images[1:2]), atol=1e-6)
+    texts = model.embed.texts(["a large red circle", "a circle"])
+    np.testing.assert_array_equal(texts, again.embed.texts(["a large red circle", "a circle"]))
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1.0, rtol=1e-5)
+    chance = model.embed.classify(images, ["red", "green"], ["a {} circle", "{}"])
+    np.testing.assert_allclose(chance.sum(axis=1), 1.0, rtol=1e-5)
+    assert model.embed.texts([]).shape == (0, model.embed.verb.width)
+
+
 # By verb: what a trained model and the same one, exported and loaded, must both do.
 SAMPLES = {
     "upscale": upscales_as_a_model_should,
     "generate": draws_as_a_model_should,
     "complete": completes_as_a_model_should,
     "encode": encodes_as_a_model_should,
+    "embed": embeds_as_a_model_should,
 }
 
 

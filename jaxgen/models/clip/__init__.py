@@ -1,15 +1,8 @@
-"""CLIP (Radford et al., ICML 2021): published weights, recognised and converted both ways.
+"""CLIP (Radford et al., ICML 2021): pictures and texts in one space, trained or published."""
 
-It has no task and no verb yet: nothing here trains it, and converted weights are a frozen net,
-`jaxgen.models.clip.networks.make_clip(config)`.
-"""
+from jaxgen.models.clip.task import keys, make_task, resolve, verbs
 
-from typing import Any
+# Published weights hold all that its verb needs.
+WHOLE = True
 
-from ml_collections import ConfigDict
-
-
-def verbs(config: ConfigDict) -> dict[str, Any]:
-    """None so far."""
-    del config
-    return {}
+__all__ = ["WHOLE", "keys", "make_task", "resolve", "verbs"]

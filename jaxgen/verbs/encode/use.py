@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxgen.task import Nets
 from jaxgen.verbs.encode import pictures, tiling
 from jaxgen.verbs.encode.contract import Encode
 from jaxgen.verbs.upscale.contract import LUMA
-from jaxgen.weights.keymap import flatten
+from jaxgen.weights.digests import fingerprint
 
 
 class Coder:
@@ -41,13 +40,7 @@ class Coder:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 in hex of the weights: codes mean something to this model alone."""
-        digest = hashlib.sha256()
-        nets = {net: self.nets[net] for net in self.verb.nets}
-        for path, value in sorted(flatten(nets).items()):
-            array = np.ascontiguousarray(value)
-            digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
+        return fingerprint({net: self.nets[net] for net in self.verb.nets})
 
     def __call__(self, image: Any, tile: int | None = None) -> np.ndarray:
         """One picture as codes.

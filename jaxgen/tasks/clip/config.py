@@ -1,0 +1,24 @@
+"""The keys of a CLIP's config. Values only: they load without JAX."""
+
+from __future__ import annotations
+
+from jaxgen.keys import WIDEST, Key, Table, whole
+
+TEXT: Table = {
+    "width": whole(64, "of the text transformer", most=WIDEST),
+    "layers": whole(2, "blocks", most=1000),
+    "heads": whole(2, "whose number divides the width", most=WIDEST),
+    "ids": whole(0, "different tokens of converted weights; 0: as the tokenizer has", 0),
+    "context": whole(0, "tokens at most, of converted weights; 0: as the tokenizer has", 0),
+}
+MODEL: Table = {
+    "embed": whole(64, "of the common features", most=WIDEST),
+    "activation": Key("quick_gelu", "of both transformers", choices=("quick_gelu", "gelu")),
+    "vocabulary": Key("", "file or folder of the tokenizer of converted weights"),
+    "text": TEXT,
+    "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
+}
+EVAL: Table = {
+    "captions": whole(200, "validation records, and as many held-out ones"),
+    "pictures": whole(8, "rows of the sample grid"),
+}

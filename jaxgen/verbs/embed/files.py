@@ -1,0 +1,98 @@
+"""What `jaxgen embed` does with paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen.data.picture_files import EXTENSIONS, read_image
+from jaxgen.errors import UserError
+from jaxgen.log import log
+from jaxgen.verbs.embed.use import BATCH, Embedder
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """The pictures of files and, by name, of folders with all that lies below them.
+
+    Raises:
+      UserError: a path that is not there, or no pictures.
+    """
+    found: list[Path] = []
+    for given in paths:
+        path = given.expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise UserError(f"{path} holds no pictures ({', '.join(EXTENSIONS)})")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"no such picture or folder: {path}")
+    return found
+
+
+def read_texts(path: Path) -> list[str]:
+    """The lines of a UTF-8 file; empty ones are left out.
+
+    Raises:
+      UserError: it cannot be read, or holds none.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{path} holds no texts: give one in each line")
+    return lines
+
+
+def embed_pictures(
+    use: Embedder, paths: Sequence[Path], check: Callable[[], None]
+) -> tuple[list[str], np.ndarray]:
+    """(paths, features) of the pictures that can be read; the others are named in a warning.
+
+    Args: check: called between batches; raises what is to end it.
+
+    Raises:
+      UserError: none can be read.
+    """
+    names: list[str] = []
+    features: list[np.ndarray] = []
+    for start in range(0, len(paths), BATCH):
+        check()
+        images = []
+        for path in paths[start : start + BATCH]:
+            try:
+                images.append(read_image(path))
+            except UserError as error:
+                log.warning("left out: %s", error)
+            else:
+                names.append(str(path))
+        features.append(use.pictures(images))
+    if not names:
+        raise UserError("none of the pictures can be read")
+    return names, np.concatenate(features)
+
+
+def write(out: Path, names: Sequence[str], features: np.ndarray, fingerprint: str) -> None:
+    """The .npz file, whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    part = out.with_name(f".{os.getpid()}.part.npz")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part, features=features, names=np.array(names), model=np.array(fingerprint))
+        os.replace(part, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""The verb `embed`: published weights, the command, and what users get wrong."""
+
+import numpy as np
+import pytest
+from helpers import REPOSITORY, run
+from PIL import Image
+
+import jaxgen
+from jaxgen import config as configs
+from jaxgen import weights
+from jaxgen.errors import UserError
+from jaxgen.runs.convert import write_own
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip") / "run"
+    run(configs.load(f"{REPOSITORY}/configs/clip.py:tiny"), folder)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for name in ("b.png", "deep/a.jpg"):
+        array = rng.integers(0, 256, (30, 20, 3), np.uint8)
+        Image.fromarray(array).save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def test_published_weights_give_their_own_features(fixtures_dir, tmp_path):
+    """Converted, opened and used: the golden features of OpenAI's code, at length 1."""
+    golden = np.load(fixtures_dir / "openai_clip_tiny.npz")
+    tensors = {k[3:]: golden[k] for k in golden.files if k.startswith("sd:")}
+    weights.write_tensors(tmp_path / "w.safetensors", tensors)
+    heads = '{"vision_config": {}, "text_config": {"num_attention_heads": 2}}'
+    (tmp_path / "config.json").write_text(heads)
+    write_own(tmp_path / "w.safetensors", tmp_path / "clip")
+    model = jaxgen.load(tmp_path / "clip")
+    verb = model.embed.verb
+    nets = {"g": model.nets["g"]}
+    tokens = golden["text"].astype(np.int32)
+    found = np.asarray(verb.texts(nets, tokens, np.ones(tokens.shape, bool)))
+    wanted = golden["text_features"]
+    wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    with pytest.raises(UserError, match="came without its vocabulary, so it reads no texts"):
+        model.embed.texts(["a"])
+    found = model.embed.pictures([np.zeros((70, 90, 3), np.uint8)])
+    np.testing.assert_allclose(np.linalg.norm(found), 1.0, rtol=1e-5)
+
+
+def test_the_command_writes_features_of_pictures_and_texts(
+    trained, photos, jaxgen_command, tmp_path
+):
+    code, out, err = jaxgen_command("embed", photos, "--model", trained, "-o", "p.npz")
+    assert (code, err) == (0, "")
+    assert "p.npz  2 x 8" in out
+    found = np.load(tmp_path / "p.npz")
+    assert [name.rsplit("photos/")[1] for name in found["names"]] == ["b.png", "deep/a.jpg"]
+    model = jaxgen.load(trained)
+    images = [np.asarray(Image.open(photos / name)) for name in ("b.png", "deep/a.jpg")]
+    np.testing.assert_allclose(found["features"], model.embed.pictures(images), atol=1e-6)
+    assert str(found["model"]) == model.embed.fingerprint
+
+    (tmp_path / "t.txt").write_text("a red circle\n\na square\n")
+    code, _, err = jaxgen_command("embed", "--texts", "t.txt", "--model", trained, "-o", "t.npz")
+    assert (code, err) == (0, "")
+    assert list(np.load(tmp_path / "t.npz")["names"]) == ["a red circle", "a square"]
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_rest_done(
+    trained, photos, jaxgen_command, tmp_path
+):
+    (photos / "c.png").write_bytes(b"no picture")
+    code, out, _ = jaxgen_command("embed", photos, "--model", trained, "-o", "p.npz")
+    assert code == 0
+    assert "2 x 8" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-o", "p.npz"), "give pictures, or --texts FILE"),
+        (("photos", "--texts", "t.txt", "-o", "p.npz"), "give pictures, or --texts FILE"),
+        (("photos", "-o", "p.txt"), "must end in .npz"),
+        (("nothing", "-o", "p.npz"), "no such picture or folder: nothing"),
+        (("--texts", "nothing.txt", "-o", "p.npz"), "cannot read nothing.txt"),
+    ],
+)
+def test_mistakes_are_one_line(trained, photos, jaxgen_command, arguments, said):
+    code, _, err = jaxgen_command("embed", *arguments, "--model", trained)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_pictures_and_names_that_are_none(trained):
+    model = jaxgen.load(trained)
+    with pytest.raises(UserError, match=r"uint8 \(h, w, 3\), not float64 \(4, 4, 3\)"):
+        model.embed.pictures([np.zeros((4, 4, 3))])
+    with pytest.raises(UserError, match="classify needs names"):
+        model.embed.classify([], ["a"], ["no place for it"])
