@@ -44,7 +44,6 @@ def get_config(arg=""):
     config.data.length = 12
     config.model = keys.defaults(MODEL)
     config.model.drop_condition = 0.1
-    config.model.sampling.temperature = 0.4  # at 1 one caption in three is drawn wrong
     config.model.transformer = {"layers": 4, "heads": 4, "width": 128, "dropout": 0.0}
     # A run, an exported folder or a bundled model. Without a text encoder the transformer reads the
     # words itself.
@@ -65,7 +64,7 @@ def get_config(arg=""):
 
 
 def _default(config):
-    pass
+    config.model.sampling.temperature = 0.4  # at 1 one caption in three is drawn wrong
 
 
 def _tiny(config):
@@ -91,7 +90,6 @@ def _class(config):
 
 def _maskgit(config):
     config.model.form = "maskgit"
-    config.model.sampling.temperature = 1.0  # the published one: `choice_temperature` does it
 
 
 def _image(config):
@@ -99,6 +97,7 @@ def _image(config):
 
 
 def _shapes64(config):
+    _default(config)
     config.data.update(size=64, objects=(2, 2), length=24, count=100_000)
     config.model.transformer.update(layers=6, width=192, heads=6)
     config.train.update(steps=12_000, eval_every=2000, checkpoint_every=1000)
