@@ -22,12 +22,15 @@ from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
 from jaxgen.train import loop
+from jaxgen.train.family import wanted_parts
 from jaxgen.verbs.upscale import tiling as upscale
 from jaxgen.verbs.upscale.contract import Upscale
 
 
 def upscalers(config):
-    """Every `Upscale` of a config's model."""
+    """Every `Upscale` of a config's model; none of families that are made of other models."""
+    if any(want.needed for want in wanted_parts(config).values()):
+        return []
     verbs = importlib.import_module(f"jaxgen.models.{config.family}").verbs(config)
     return [verb for verb in verbs.values() if isinstance(verb, Upscale)]
 
