@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,8 @@ def embed(
     """Turn pictures, or texts, into features that can be compared.
 
     The .npz holds `features` (n, width) float32 of length 1, `names` (the pictures' paths or the
-    texts) and `model`, the fingerprint of the weights: compare features of one model alone.
+    texts) and `model`, the fingerprint of the weights: compare features of one model alone. A
+    picture that can't be read is named and the others are done; exit code 1.
     """
     from jaxgen.verbs.embed import files
     from jaxgen.verbs.files import check_writable
@@ -44,10 +46,15 @@ def embed(
     from jaxgen.runs.model import load
 
     use = load(model).embed
+    errors: list[str] = []
     with interruptible() as check:
         if found is None:
             names, features = lines, use.texts(lines)
         else:
-            names, features = files.embed_pictures(use, found, check)
+            names, features, errors = files.embed_pictures(use, found, check)
     files.write(out, names, features, use.fingerprint)
     print(f"{out}  {len(features)} x {features.shape[1]}")
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(1)

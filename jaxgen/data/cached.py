@@ -105,13 +105,15 @@ _DATA = ("source", "size", "holdout", "objects", "count", "crop", "on_bad")
 _LOOKED_AT = 16  # pictures that are compared, of all
 
 
-def about_data(data: ConfigDict, records: Any) -> dict[str, Any]:
+def about_data(
+    data: ConfigDict, records: Any, captions: Iterable[tuple[str, ...]]
+) -> dict[str, Any]:
     """What tells one set of training pictures from another, as JSON.
 
-    Args: records: of `data`; all captions and a few of the pictures are looked at.
+    Args: records: of `data`, of which a few are looked at. captions: of all of them.
     """
     digest, count = hashlib.sha256(), len(records)
-    for texts in records.captions():
+    for texts in captions:
         digest.update(repr(tuple(texts)).encode(errors="surrogatepass"))
     for i in range(0, count, max(1, count // _LOOKED_AT)):
         digest.update(np.ascontiguousarray(records[i]["image"]).tobytes())
@@ -268,6 +270,7 @@ def train_data(
 
     codes = Codes(path)
     records = open_records(data, "train")
-    codes.check_data(about_data(data, records))
+    captions = list(records.captions())
+    codes.check_data(about_data(data, records, captions))
     make = MakeExample(ReadTokens(make_tokenizer(data)) if captioned else None)
-    return CodeRecords(codes, list(records.captions())), lambda dataset: dataset.random_map(make)
+    return CodeRecords(codes, captions), lambda dataset: dataset.random_map(make)

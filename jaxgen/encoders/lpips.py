@@ -92,6 +92,14 @@ def picture_distance(params: Params) -> Callable[[np.ndarray, np.ndarray], float
     return distance
 
 
+def load_distance(
+    *paths: str | os.PathLike[str],
+) -> tuple[str, Callable[[np.ndarray, np.ndarray], float]]:
+    """(the trunk's name, `picture_distance`) of files of weights; see `load`."""
+    params = load(*paths)
+    return trunk_of(params["trunk"]), picture_distance(params)
+
+
 def _batch(picture: np.ndarray) -> np.ndarray:
     """uint8 -> (1, h, w, 3) float32 in [-1, 1]; gray as three equal channels."""
     if picture.ndim == 2:

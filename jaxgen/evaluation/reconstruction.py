@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.picture_files import list_images
+from jaxgen.encoders.lpips import load_distance
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
 from jaxgen.grid import enlarge
@@ -80,7 +81,7 @@ def evaluate_model(
       UserError: no pictures there, or unfit weights.
     """
     coder, verb = model.encode, model.encode.verb
-    distance = measure_lpips(lpips) if lpips else None
+    distance = load_distance(*lpips) if lpips else None
     photos = verb.kind == "photo"
     made, judged, bits = [], [], 0.0
     near: dict[str, float] = {}
@@ -96,7 +97,7 @@ def evaluate_model(
         if scene is not None:
             judged.append(shapes_reader.judge(again, scene))
         if distance is not None and photos:
-            name, of = distance
+            name, of = f"lpips_{distance[0]}", distance[1]
             near[name] = near.get(name, 0.0) + of(again, original)
     scores = measure(verb, made)
     if verb.codes:
@@ -116,14 +117,6 @@ def evaluate_model(
         "model": model.name, "step": model.step, "data": where, "pictures": len(made),
         "scores": scores,
     }  # fmt: skip
-
-
-def measure_lpips(paths: Sequence[Path]) -> tuple[str, Callable[[np.ndarray, np.ndarray], float]]:
-    """("lpips_<trunk>", its distance of two pictures uint8 (h, w, 3)). Raises UserError."""
-    from jaxgen.encoders import lpips
-
-    params = lpips.load(*paths)
-    return f"lpips_{lpips.trunk_of(params['trunk'])}", lpips.picture_distance(params)
 
 
 def _given(

@@ -69,8 +69,7 @@ class Measure(NamedTuple):
 def _lpips(files: Sequence[Path]) -> tuple[str, Callable[..., float]]:
     from jaxgen.encoders import lpips
 
-    params = lpips.load(*files)
-    return lpips.trunk_of(params["trunk"]), lpips.picture_distance(params)
+    return lpips.load_distance(*files)
 
 
 def _blur(picture: np.ndarray) -> float:

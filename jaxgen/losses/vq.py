@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-# Sums of many small chances lose digits to the short multiplications of TPUs and GPUs.
+# Codes hang on differences of distances, and sums of many small chances lose digits: both go wrong
+# in the short multiplications of TPUs and GPUs.
 EXACT = jax.lax.Precision.HIGHEST
 # Codes that are compared at once: the largest array is (n, BLOCK), not (n, codes).
 BLOCK = 2048

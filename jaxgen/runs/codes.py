@@ -10,10 +10,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import devices
+from jaxgen.data import cached
+from jaxgen.data.captioned import section
+from jaxgen.data.captioned.records import center, open_records
 from jaxgen.errors import UserError
-from jaxgen.verbs.encode.contract import Encode
 from jaxgen.verbs.encode.pictures import from_record
-from jaxgen.verbs.offered import verbs_of
+from jaxgen.verbs.offered import codes_of
 from jaxgen.weights.parts import Wanted, take
 
 BATCH = 64  # pictures at a time on each device
@@ -36,17 +38,11 @@ def write(
     Raises:
       UserError: no such model, or none that gives codes; pictures that can't be read or don't fit.
     """
-    from jaxgen.data import cached
-    from jaxgen.data.captioned import section
-    from jaxgen.data.captioned.records import center, open_records
-
     section.check(config.data, captioned=False)
     size = config.data.size
     # As a run takes it, so that the fingerprint is that of the run's part.
     part = take("first_stage", model, Wanted(nets=("g",)))
-    verb = verbs_of(part.config).get("encode") if part.config is not None else None
-    if not isinstance(verb, Encode) or not verb.codes:
-        raise UserError(f"{model} (family {part.family or 'unknown'}) gives no codes of pictures")
+    verb = codes_of(part.config, model)
     if size % verb.factor:
         raise UserError(
             f"data.size={size} must be a multiple of {verb.factor}, the pixels of a code of {model}"
@@ -68,5 +64,5 @@ def write(
             if moved is not None:
                 moved(min(start + batch, count), count)
 
-    about: dict[str, Any] = cached.about_data(config.data, records)
+    about: dict[str, Any] = cached.about_data(config.data, records, list(records.captions()))
     return cached.write_codes(path, rows(), part.fingerprint, verb.codes, about)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.verbs import Verb
+from jaxgen.verbs.encode.contract import Encode
 from jaxgen.weights import parts
 from jaxgen.weights.parts import Wanted
 from jaxgen.weights.places import CONFIG
@@ -33,6 +34,24 @@ def verbs_of(config: ConfigDict) -> dict[str, Verb]:
     if origin is not None and hasattr(module, "resolve") and not hasattr(module, "WHOLE"):
         return {}  # a text-to-image generator alone, without what reads the text
     return dict(module.verbs(_for_this_machine(config)))
+
+
+def codes_of(config: ConfigDict | None, what: str) -> Encode:
+    """The verb `encode` of a model that gives codes.
+
+    Args: config: of the model; None: of a file that stood alone. what: names it in the message.
+
+    Raises:
+      UserError: it gives none.
+    """
+    verb = verbs_of(config).get("encode") if config else None
+    if not isinstance(verb, Encode) or not verb.codes:
+        family = f"the family {config.get('family', '')}" if config else "a lone file"
+        raise UserError(
+            f"{what} must be a model that encodes pictures as codes, such as a vqgan, which "
+            f"{family} does not"
+        )
+    return verb
 
 
 def wanted_parts(config: ConfigDict) -> dict[str, Wanted]:

@@ -1,5 +1,7 @@
 """The verb `embed`: published weights, the command, and what users get wrong."""
 
+import shutil
+
 import numpy as np
 import pytest
 from helpers import REPOSITORY, run
@@ -8,6 +10,7 @@ from PIL import Image
 import jaxgen
 from jaxgen import config as configs
 from jaxgen import weights
+from jaxgen.data.text.clip_bpe import read_tokenizer
 from jaxgen.errors import UserError
 from jaxgen.runs.convert import write_own
 
@@ -51,6 +54,26 @@ def test_published_weights_give_their_own_features(fixtures_dir, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(found), 1.0, rtol=1e-5)
 
 
+def test_a_converted_model_keeps_its_vocabulary(fixtures_dir, data_dir, tmp_path):
+    """It reads texts where the file that it came with is gone."""
+    [vocabulary] = data_dir.rglob("bpe_simple_vocab_16e6.txt.gz")
+    tokenizer = read_tokenizer(vocabulary)
+    golden = np.load(fixtures_dir / "openai_clip_tiny.npz")
+    (tmp_path / "from").mkdir()
+    tensors = {k[3:]: golden[k] for k in golden.files if k.startswith("sd:")}
+    weights.write_tensors(tmp_path / "from" / "w.safetensors", tensors)
+    shutil.copy(vocabulary, tmp_path / "from")
+    said = write_own(tmp_path / "from" / "w.safetensors", tmp_path / "clip")
+    assert "for train.init_from" not in said
+    shutil.rmtree(tmp_path / "from")
+    model = jaxgen.load(tmp_path / "clip")
+    for text in ("a diagram", "Snowy Mountains: a naïve sketch, 3 times <|endoftext|>", ""):
+        np.testing.assert_array_equal(
+            model.embed.verb.read(text).tokens, tokenizer.encode(text).tokens
+        )
+    assert model.embed.texts(["a diagram"]).shape == (1, 32)
+
+
 def test_the_command_writes_features_of_pictures_and_texts(
     trained, photos, jaxgen_command, tmp_path
 ):
@@ -74,9 +97,13 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_done(
     trained, photos, jaxgen_command, tmp_path
 ):
     (photos / "c.png").write_bytes(b"no picture")
-    code, out, _ = jaxgen_command("embed", photos, "--model", trained, "-o", "p.npz")
-    assert code == 0
+    code, out, err = jaxgen_command("embed", photos, "--model", trained, "-o", "p.npz")
+    assert code == 1
     assert "2 x 8" in out
+    assert err.startswith("error: ")
+    assert "c.png" in err
+    assert err.count("\n") == 1
+    assert len(np.load(tmp_path / "p.npz")["features"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -85,7 +112,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_done(
         (("-o", "p.npz"), "give pictures, or --texts FILE"),
         (("photos", "--texts", "t.txt", "-o", "p.npz"), "give pictures, or --texts FILE"),
         (("photos", "-o", "p.txt"), "must end in .npz"),
-        (("nothing", "-o", "p.npz"), "no such picture or folder: nothing"),
+        (("nothing", "-o", "p.npz"), "nothing: no such file or folder"),
         (("--texts", "nothing.txt", "-o", "p.npz"), "cannot read nothing.txt"),
     ],
 )

@@ -107,6 +107,10 @@ class CLIPTokenizer:
         mask = np.arange(self.length) < len(ids) + 2
         return Prompt(tokens=tokens, mask=mask, words=pieces[:room], cut=pieces[room:])
 
+    def to_json(self) -> str:
+        """Its vocabulary and merges, in Hugging Face's form; see `from_json`."""
+        return str(self._tokenizer.to_str())
+
     def ids(self, text: str) -> list[int]:
         """All ids of a text, without start and end."""
         return list(self._encoding(text).ids)
@@ -118,6 +122,10 @@ class CLIPTokenizer:
             raise
         except BaseException as error:  # half a surrogate pair is no text
             raise UserError(f"the tokenizer can't read {shown(text)} ({one_line(error)})") from None
+
+
+# What reading a file of another kind, or a damaged one, raises.
+_DAMAGE = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, AttributeError)
 
 
 def read_tokenizer(path: str | Path, length: int = LENGTH) -> CLIPTokenizer:
@@ -135,17 +143,24 @@ def read_tokenizer(path: str | Path, length: int = LENGTH) -> CLIPTokenizer:
         return CLIPTokenizer(vocabulary, merges, length)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path} is truncated or no vocabulary of CLIP's ({one_line(error)}); fetch it again"
+        ) from None
+
+
+def from_json(text: str, length: int = LENGTH) -> CLIPTokenizer:
+    """The tokenizer that `CLIPTokenizer.to_json` wrote, as a converted model's config holds it.
+
+    Raises:
+      UserError: it is of another kind, or was changed.
+    """
+    try:
+        return CLIPTokenizer(*_pieces_of(json.loads(text)), length)
+    except _DAMAGE as error:
+        raise UserError(
+            f"the config's model.vocabulary is no tokenizer of CLIP's ({one_line(error)}): convert "
+            "the weights again"
         ) from None
 
 
@@ -188,11 +203,15 @@ def _hugging_face(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
             raise UserError("merges.txt must be beside it")
         # Its first line is the format's version.
         pairs = [line for line in merges.read_text(encoding="utf-8").split("\n")[1:] if line]
-    else:
-        vocabulary = dict(said["model"]["vocab"])
-        vocabulary |= {one["content"]: one["id"] for one in said.get("added_tokens") or ()}
-        pairs = said["model"]["merges"]
-    return vocabulary, [_pair(one) for one in pairs]
+        return vocabulary, [_pair(one) for one in pairs]
+    return _pieces_of(said)
+
+
+def _pieces_of(said: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """(vocabulary, merges) of what a tokenizer.json holds."""
+    vocabulary = dict(said["model"]["vocab"])
+    vocabulary |= {one["content"]: one["id"] for one in said.get("added_tokens") or ()}
+    return vocabulary, [_pair(one) for one in said["model"]["merges"]]
 
 
 def _pair(said: Any) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from jaxgen.data.text.clip_bpe import read_tokenizer
 from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.models.clip.layout import NUMBERS, hf_rules, join_hf, openai_rules, part_hf
@@ -76,7 +77,6 @@ def _text_sizes(table: Any, places: Any, layers: int) -> dict[str, Any]:
         "text_width": width,
         "text_layers": layers,
         "text_heads": max(width // HEAD, 1),
-        "vocabulary": "",
     }
 
 
@@ -93,7 +93,7 @@ def _vit_sizes(first: Any, places: Any, layers: int) -> dict[str, Any]:
 
 
 def _beside(path: Path, sizes: Sizes) -> Sizes:
-    """With activation, heads and vocabulary of the files in the same folder."""
+    """With activation and heads of the config in the same folder, and where the vocabulary lies."""
     found = dict(sizes)
     for name in _CONFIGS:
         if (path.parent / name).is_file():
@@ -101,7 +101,7 @@ def _beside(path: Path, sizes: Sizes) -> Sizes:
             break
     for name in _VOCABULARIES:
         if (path.parent / name).is_file():
-            found["vocabulary"] = str((path.parent / name).resolve())
+            found["vocabulary"] = str(path.parent / name)
             break
     if not found["activation"]:
         log.warning(
@@ -165,7 +165,9 @@ def _config(sizes: Sizes) -> ConfigDict:
     }
     config.model.embed = sizes["embed"]
     config.model.activation = sizes["activation"] or "quick_gelu"
-    config.model.vocabulary = sizes["vocabulary"]
+    config.model.vocabulary = ""
+    if "vocabulary" in sizes:  # all of it, so that the model reads texts wherever it is moved
+        config.model.vocabulary = read_tokenizer(sizes["vocabulary"], sizes["context"]).to_json()
     return config
 
 
@@ -177,7 +179,6 @@ def _read(form: str, config: ConfigDict) -> Sizes | None:
     sizes = {
         "form": config.model.image.form,
         "activation": config.model.activation,
-        "vocabulary": "",
         "embed": net.embed,
         "ids": text.vocabulary,
         "context": text.context,
@@ -207,37 +208,27 @@ def _expected(config: ConfigDict) -> Tree:
     )
 
 
+# What they have alike: the networks, and what lies beside the file.
+_clip = partial(Layout, net="g", config=_config, expected=_expected, beside=_beside)
 LAYOUTS = (
-    Layout(
+    _clip(
         name="OpenAI CLIP",
-        net="g",
         sizes=partial(_openai_sizes, ""),
-        config=_config,
         read=partial(_read, ""),
         rules=partial(_openai, ""),
-        expected=_expected,
-        beside=_beside,
     ),
-    Layout(
+    _clip(
         name="open_clip with a text tower of its own",
-        net="g",
         sizes=partial(_openai_sizes, "text."),
-        config=_config,
         read=partial(_read, ""),
         rules=partial(_openai, "text."),
-        expected=_expected,
-        beside=_beside,
     ),
-    Layout(
+    _clip(
         name="Hugging Face CLIP",
-        net="g",
         sizes=_hf_sizes,
-        config=_config,
         read=partial(_read, "vit"),
         rules=lambda sizes: hf_rules(),
-        expected=_expected,
         join=join_hf,
         part=part_hf,
-        beside=_beside,
     ),
 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import examples, section, tokenizers
+from jaxgen.data.text.clip_bpe import from_json
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.encoders.clip.model import CLIP
 from jaxgen.encoders.clip.preprocess import normalise
@@ -86,9 +87,7 @@ def _tokenizer(config: ConfigDict, published: bool) -> Any:
                 "bpe_simple_vocab_16e6.txt.gz or tokenizer.json beside the weights and convert "
                 "them again"
             )
-        from jaxgen.data.text.clip_bpe import read_tokenizer
-
-        return read_tokenizer(config.model.vocabulary, config.model.text.context)
+        return from_json(config.model.vocabulary, config.model.text.context)
 
     return opened
 

@@ -24,7 +24,8 @@ from jaxgen.errors import UserError
 from jaxgen.models.prior.orders import order
 from jaxgen.tasks.t2i.task import make_text_encoder
 from jaxgen.verbs.encode.contract import Encode
-from jaxgen.verbs.offered import verbs_of
+from jaxgen.verbs.offered import codes_of
+from jaxgen.verbs.upscale.contract import LUMA
 
 FIRST, SECOND, TEXT = "first_stage", "condition", "text"  # parts
 
@@ -54,8 +55,7 @@ class Stage:
         A stage of one channel sees the pictures gray.
         """
         if self.verb.channels == 1:
-            weights = jnp.asarray([0.299, 0.587, 0.114], jnp.float32)
-            pictures = jnp.einsum("bhwc,c->bhw", pictures, weights)[..., None]
+            pictures = jnp.einsum("bhwc,c->bhw", pictures, LUMA)[..., None]
         return self.verb.encode({n: nets[n] for n in self.verb.nets}, pictures).astype(jnp.int32)
 
 
@@ -71,23 +71,7 @@ def make_stage(config: ConfigDict, part: str) -> Stage:
             f"a prior draws codes of a trained first stage: give parts.{part} a run of such a "
             "family (configs/vqgan.py)"
         )
-    return Stage(part, encode_of(part, given))
-
-
-def encode_of(part: str, config: ConfigDict | None) -> Encode:
-    """The verb `encode` of a part's config.
-
-    Raises:
-      UserError: the part does not give codes.
-    """
-    verb = verbs_of(config).get("encode") if config else None
-    if not isinstance(verb, Encode) or not verb.codes:
-        family = config.get("family", "") if config else ""
-        raise UserError(
-            f"parts.{part} must be a model that encodes pictures as codes, such as a vqgan, which "
-            f"the family {family or 'of a lone file'} does not"
-        )
-    return verb
+    return Stage(part, codes_of(given, f"parts.{part}"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

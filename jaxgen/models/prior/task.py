@@ -16,7 +16,6 @@ from jaxgen.models.prior.layout import (
     FIRST,
     SECOND,
     TEXT,
-    encode_of,
     make_sequence,
     reads,
 )
@@ -27,6 +26,7 @@ from jaxgen.task import Phase, Task
 from jaxgen.tasks.common import module_keys
 from jaxgen.tasks.prior.config import EVAL, MODEL
 from jaxgen.tasks.t2i.text_part import same_tokenizer
+from jaxgen.verbs.offered import codes_of
 from jaxgen.weights.parts import Part, Wanted
 
 
@@ -75,7 +75,7 @@ def parts(config: ConfigDict) -> dict[str, Wanted]:
 
 
 def _fits(part: str, config: ConfigDict | None) -> None:
-    encode_of(part, config)
+    codes_of(config, f"parts.{part}")
 
 
 def _check_codes(config: ConfigDict, part: str, taken: Part) -> None:

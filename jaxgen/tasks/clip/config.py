@@ -14,7 +14,7 @@ TEXT: Table = {
 MODEL: Table = {
     "embed": whole(64, "of the common features", most=WIDEST),
     "activation": Key("quick_gelu", "of both transformers", choices=("quick_gelu", "gelu")),
-    "vocabulary": Key("", "file or folder of the tokenizer of converted weights"),
+    "vocabulary": Key("", "the tokenizer of converted weights, as JSON"),
     "text": TEXT,
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -11,28 +10,15 @@ import numpy as np
 from jaxgen import devices
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
-from jaxgen.task import Nets
 from jaxgen.verbs import settings
 from jaxgen.verbs.complete.contract import Complete
 from jaxgen.verbs.generate.draw import check_draws, default_batch
 from jaxgen.verbs.prompts import read_aloud
+from jaxgen.verbs.use import Use
 
 
-class Completer:
-    """A trained model's verb `complete`.
-
-    Attributes:
-      verb: what the family offers.
-      nets: variables of its nets, by name, which come to the device when they are asked for.
-      name: the model's, for messages.
-    """
-
-    def __init__(self, verb: Complete, nets: Nets, name: str):
-        self.verb, self.nets, self.name = verb, nets, name
-
-    @functools.cached_property
-    def _variables(self) -> Nets:
-        return {net: self.nets[net] for net in self.verb.nets}
+class Completer(Use[Complete]):
+    """A trained model's verb `complete`; see `Use`."""
 
     def __call__(
         self,
@@ -72,7 +58,7 @@ class Completer:
             raise UserError(
                 f"complete takes a picture of uint8 (h, w, 3), not {image.dtype} {image.shape}"
             )
-        verb, nets = self.verb, self._variables
+        verb, nets = self.verb, self.variables
         given = verb.give(settings(verb.options, options, self.name))
         grid = verb.cells(*image.shape[:2])
         height, width = (cells * verb.factor for cells in grid)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgen.data.picture_files import EXTENSIONS, read_image
+from jaxgen.data.picture_files import list_images, read_image
 from jaxgen.errors import UserError
-from jaxgen.log import log
 from jaxgen.verbs.embed.use import BATCH, Embedder
+from jaxgen.verbs.files import naming
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -21,17 +21,11 @@ def find(paths: Sequence[Path]) -> list[Path]:
       UserError: a path that is not there, or no pictures.
     """
     found: list[Path] = []
-    for given in paths:
-        path = given.expanduser()
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise UserError(f"{path} holds no pictures ({', '.join(EXTENSIONS)})")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise UserError(f"no such picture or folder: {path}")
+    for path in paths:
+        inside = list_images(path)
+        if not inside:
+            raise UserError(f"{path} holds no pictures")
+        found += inside
     return found
 
 
@@ -55,8 +49,8 @@ def read_texts(path: Path) -> list[str]:
 
 def embed_pictures(
     use: Embedder, paths: Sequence[Path], check: Callable[[], None]
-) -> tuple[list[str], np.ndarray]:
-    """(paths, features) of the pictures that can be read; the others are named in a warning.
+) -> tuple[list[str], np.ndarray, list[str]]:
+    """(paths, features, errors): of the pictures that can be read, and what is wrong with others.
 
     Args: check: called between batches; raises what is to end it.
 
@@ -65,6 +59,7 @@ def embed_pictures(
     """
     names: list[str] = []
     features: list[np.ndarray] = []
+    errors: list[str] = []
     for start in range(0, len(paths), BATCH):
         check()
         images = []
@@ -72,13 +67,13 @@ def embed_pictures(
             try:
                 images.append(read_image(path))
             except UserError as error:
-                log.warning("left out: %s", error)
+                errors.append(naming(path, error))
             else:
                 names.append(str(path))
         features.append(use.pictures(images))
     if not names:
-        raise UserError("none of the pictures can be read")
-    return names, np.concatenate(features)
+        raise UserError(errors[0])
+    return names, np.concatenate(features), errors
 
 
 def write(out: Path, names: Sequence[str], features: np.ndarray, fingerprint: str) -> None:

@@ -10,34 +10,21 @@ import numpy as np
 
 from jaxgen.encoders.clip.preprocess import fit
 from jaxgen.errors import UserError
-from jaxgen.task import Nets
 from jaxgen.verbs.embed.contract import Embed
 from jaxgen.verbs.prompts import read_aloud
+from jaxgen.verbs.use import Use
 from jaxgen.weights.digests import fingerprint
 
 BATCH = 32
 
 
-class Embedder:
-    """A trained model's verb `embed`.
-
-    Attributes:
-      verb: what the family offers.
-      nets: variables of its nets, by name, which come to the device when they are asked for.
-      name: the model's, for messages.
-    """
-
-    def __init__(self, verb: Embed, nets: Nets, name: str):
-        self.verb, self.nets, self.name = verb, nets, name
-
-    @functools.cached_property
-    def _variables(self) -> Nets:
-        return {net: self.nets[net] for net in self.verb.nets}
+class Embedder(Use[Embed]):
+    """A trained model's verb `embed`; see `Use`."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 in hex of the weights: compare features of one model alone."""
-        return fingerprint(self._variables)
+        return fingerprint(self.variables)
 
     def pictures(self, images: Sequence[Any]) -> np.ndarray:
         """Features of pictures.
@@ -60,7 +47,7 @@ class Embedder:
                 )
             rows.append(fit(picture, self.verb.size))
         found = [
-            np.asarray(self.verb.pictures_program(self._variables, batch))[:count]
+            np.asarray(self.verb.pictures_program(self.variables, batch))[:count]
             for (batch,), count in _batches(rows)
         ]
         return np.concatenate([np.zeros((0, self.verb.width), np.float32), *found])
@@ -75,7 +62,7 @@ class Embedder:
         """
         prompts = [read_aloud(self.verb.read, text) for text in texts]
         found = [
-            np.asarray(self.verb.texts_program(self._variables, tokens, mask))[:count]
+            np.asarray(self.verb.texts_program(self.variables, tokens, mask))[:count]
             for (tokens, mask), count in _batches(
                 [prompt.tokens for prompt in prompts], [prompt.mask for prompt in prompts]
             )
@@ -102,7 +89,7 @@ class Embedder:
         said = [one.replace("{}", name) for name in names for one in templates]
         classes = self.texts(said).reshape(len(names), len(templates), -1).mean(axis=1)
         classes /= np.linalg.norm(classes, axis=1, keepdims=True)
-        logits = float(self.verb.scale(self._variables)) * (self.pictures(images) @ classes.T)
+        logits = float(self.verb.scale(self.variables)) * (self.pictures(images) @ classes.T)
         chance = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return chance / chance.sum(axis=1, keepdims=True)
 

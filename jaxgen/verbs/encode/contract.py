@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,11 +39,6 @@ class Encode:
     radius: tuple[int, int] | None = None
     kind: str = "photo"
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
-
-    @property
-    def bits_per_pixel(self) -> float:
-        """log2(codes) of a cell, over its pixels; 0 where latents are numbers."""
-        return math.log2(self.codes) / self.factor**2 if self.codes else 0.0
 
     def facts(self) -> dict[str, Any]:
         """See `jaxgen.verbs.Verb`."""

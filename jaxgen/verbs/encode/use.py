@@ -8,24 +8,15 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.task import Nets
 from jaxgen.verbs.encode import pictures, tiling
 from jaxgen.verbs.encode.contract import Encode
 from jaxgen.verbs.upscale.contract import LUMA
+from jaxgen.verbs.use import Use
 from jaxgen.weights.digests import fingerprint
 
 
-class Coder:
-    """A trained model's verb `encode`.
-
-    Attributes:
-      verb: what the family offers.
-      nets: variables of its nets, by name, which come to the device when they are asked for.
-      name: the model's, for messages.
-    """
-
-    def __init__(self, verb: Encode, nets: Nets, name: str):
-        self.verb, self.nets, self.name = verb, nets, name
+class Coder(Use[Encode]):
+    """A trained model's verb `encode`; see `Use`."""
 
     @property
     def factor(self) -> int:
@@ -40,7 +31,7 @@ class Coder:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 in hex of the weights: codes mean something to this model alone."""
-        return fingerprint({net: self.nets[net] for net in self.verb.nets})
+        return fingerprint(self.variables)
 
     def __call__(self, image: Any, tile: int | None = None) -> np.ndarray:
         """One picture as codes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,26 +14,17 @@ from jaxgen.verbs import settings
 from jaxgen.verbs.generate import draw
 from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.prompts import read_aloud
+from jaxgen.verbs.use import Use
 
 Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
 
 
-class Drawer:
-    """A trained model's verb `generate`.
-
-    Attributes:
-      verb: what the family offers.
-      nets: variables of its nets, by name, which come to the device when they are asked for.
-      name: the model's, for messages.
-    """
+class Drawer(Use[Generate]):
+    """A trained model's verb `generate`; see `Use`."""
 
     def __init__(self, verb: Generate, nets: Nets, name: str):
-        self.verb, self.nets, self.name = verb, nets, name
+        super().__init__(verb, nets, name)
         self._sizes: dict[tuple[int, int], Generate] = {}
-
-    @functools.cached_property
-    def _variables(self) -> Nets:
-        return {net: self.nets[net] for net in self.verb.nets}
 
     @property
     def size(self) -> int:
@@ -135,11 +125,11 @@ class Drawer:
             last = None
             for prompt, number in jobs:
                 if prompt is not last:
-                    last, features = prompt, draw.embed(verb, self._variables, prompt)
+                    last, features = prompt, draw.embed(verb, self.variables, prompt)
                 text = 0 if same_noise else draw.text_number(prompt)
                 yield features, draw.noise(verb, draw.Draw(seed, text, number), truncation)
 
-        yield from draw.draw(verb, self._variables, rows(), len(jobs), given, batch, progress)
+        yield from draw.draw(verb, self.variables, rows(), len(jobs), given, batch, progress)
 
     def between(
         self,
@@ -166,7 +156,7 @@ class Drawer:
         """
         draw.check_draws(seed, first, 2)
         truncation, given = self._settings(options)
-        verb, nets, shares = self.verb, self._variables, draw.weights_between(steps)
+        verb, nets, shares = self.verb, self.variables, draw.weights_between(steps)
         asked = read_aloud(self.read, start)
         text = draw.text_number(asked)
         if end is None and verb.numbers is not None:
@@ -191,7 +181,7 @@ class Drawer:
 
     def check_masks(self) -> None:
         """Raises UserError if the model gives no masks beside its pictures."""
-        if not self.verb.trace(self._variables):
+        if not self.verb.trace(self.variables):
             raise UserError(f"{self.name} has no masks to show; a model of the family ssagan has")
 
     def check_size(self, size: tuple[int, int]) -> None:

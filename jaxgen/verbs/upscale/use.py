@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,16 @@ from jaxgen.verbs.prompts import read_aloud
 from jaxgen.verbs.upscale import tiling
 from jaxgen.verbs.upscale.attention import attention_maps
 from jaxgen.verbs.upscale.contract import Upscale
+from jaxgen.verbs.use import Use
 
 
-class Upscaler:
-    """A trained model's verb `upscale`.
-
-    Attributes:
-      verb: what the family offers.
-      nets: variables of its nets, by name, which come to the device when they are asked for.
-      name: the model's, for messages.
-    """
+class Upscaler(Use[Upscale]):
+    """A trained model's verb `upscale`; see `Use`."""
 
     def __init__(self, verb: Upscale, nets: Nets, name: str):
-        self.verb, self.nets, self.name = verb, nets, name
+        super().__init__(verb, nets, name)
         self._given: PyTree = None
         self._words: tuple[str, ...] = ()
-
-    @functools.cached_property
-    def _variables(self) -> Nets:
-        return {net: self.nets[net] for net in self.verb.nets}
 
     @property
     def scale(self) -> int:
@@ -72,7 +62,7 @@ class Upscaler:
         """
         if prompt is not None or options:
             return self.asking(prompt, **options)(image, tile, batch=batch, progress=progress)
-        verb, nets, given = self.verb, self._variables, self._given
+        verb, nets, given = self.verb, self.variables, self._given
         if isinstance(image, list):
             frames = [np.asarray(frame) for frame in image]
             return tiling.upscale_images(verb, nets, frames, given, tile, batch, progress)
@@ -138,7 +128,7 @@ class Upscaler:
         self.check_attention()
         if not self._words:
             raise UserError("attention needs a prompt")
-        maps = attention_maps(self.verb, self._variables, np.asarray(image), self._given)
+        maps = attention_maps(self.verb, self.variables, np.asarray(image), self._given)
         return self._words, maps[..., 1 : 1 + len(self._words)]
 
     def check_attention(self) -> None:
@@ -154,7 +144,7 @@ class Upscaler:
         self, size: tuple[int, int], tile: int | None = None, batch: int | None = None
     ) -> tuple[int, int]:
         """(frames, batch) for pictures (h, w); see `tiling.frames_at_once`."""
-        return tiling.frames_at_once(self.verb, self._variables, size, self._given, tile, batch)
+        return tiling.frames_at_once(self.verb, self.variables, size, self._given, tile, batch)
 
     def _check_takes_prompt(self) -> None:
         if self.verb.read is None:

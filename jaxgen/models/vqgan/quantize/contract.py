@@ -1,16 +1,17 @@
-"""What every quantiser returns, and the arithmetic that all share."""
+"""What every quantiser returns, and what all share."""
 
 from __future__ import annotations
+
+import abc
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxgen.losses.vq import EXACT
 from jaxgen.metrics import codebook as health
-
-# Codes hang on differences of distances: TPUs' and GPUs' shorter multiplications would flip some.
-EXACT = jax.lax.Precision.HIGHEST
 
 
 class Quantized(flax.struct.PyTreeNode):
@@ -22,6 +23,51 @@ class Quantized(flax.struct.PyTreeNode):
     codes: jax.Array
     loss: jax.Array
     parts: dict[str, jax.Array]
+
+
+class Quantiser(nn.Module):
+    """What the forms share that may compute in fewer channels than they are given.
+
+    Attributes:
+      codes: vectors of the codebook.
+      width: channels of what is quantised, and of what comes back.
+    """
+
+    codes: int
+    width: int
+
+    def project(self, size: int) -> None:
+        """Declares the learned projections to `size` channels and back; none where they fit."""
+        self.projected = size != self.width
+        if self.projected:
+            self.project_in, self.project_out = dense(size), dense(self.width)
+
+    def __call__(self, z: jax.Array, train: bool = False, temperature: Any = 1.0) -> Quantized:
+        """z (b, h, w, width) -> Quantized. `temperature` is for forms that draw (Gumbel)."""
+        del temperature
+        z = z.astype(jnp.float32)
+        found = self.quantised(self.project_in(z) if self.projected else z, train)
+        parts = found.parts | health_of(found.codes, self.codes)
+        return found.replace(z=self._back(found.z), parts=parts)
+
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """codes (...) int32 -> vectors (..., width) float32."""
+        return self._back(self.values(codes))
+
+    def vectors(self) -> jax.Array:
+        """All codes' vectors, (codes, width) float32."""
+        return self.lookup(jnp.arange(self.codes))
+
+    def _back(self, values: jax.Array) -> jax.Array:
+        return self.project_out(values) if self.projected else values
+
+    @abc.abstractmethod
+    def quantised(self, z: jax.Array, train: bool) -> Quantized:
+        """As a call, between the projections and without what is logged of the codes."""
+
+    @abc.abstractmethod
+    def values(self, codes: jax.Array) -> jax.Array:
+        """codes (...) int32 -> what they stand for between the projections, (..., size)."""
 
 
 def health_of(codes: jax.Array, size: int) -> dict[str, jax.Array]:

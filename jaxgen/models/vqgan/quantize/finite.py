@@ -5,19 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
 from jaxgen.losses import vq as losses
-from jaxgen.models.vqgan.quantize.contract import (
-    Quantized,
-    dense,
-    health_of,
-    straight_through,
-    unit,
-)
+from jaxgen.models.vqgan.quantize.contract import Quantiser, Quantized, straight_through, unit
 
 # The paper's levels (Mentzer et al. 2023, table 1) by their product, which comes near a power of 2.
 PAPER = ((8, 6, 5), (8, 5, 5, 5), (7, 5, 5, 5, 5), (8, 8, 8, 6, 5), (8, 8, 8, 5, 5, 5))
@@ -26,12 +19,11 @@ GRIDS = ("google", "pytorch", "symmetric")
 EPSILON = 1e-3
 
 
-class FSQ(nn.Module):
+class FSQ(Quantiser):
     """Finite scalar quantisation (Mentzer et al. 2023); the code is a mixed-radix number.
 
     Attributes:
-      codes: the product of the levels.
-      width: channels of what is quantised; projected where there are not as many levels.
+      codes: the product of the levels. They are the channels between the projections.
       levels: values of each channel, the first one the code's lowest digit; empty: the paper's for
         `codes`.
       grid: where a channel is cut. "google": the authors' notebook; "pytorch":
@@ -39,8 +31,6 @@ class FSQ(nn.Module):
         evenly spaced values from -1 to 1.
     """
 
-    codes: int
-    width: int
     levels: tuple[int, ...] = ()
     grid: str = "google"
 
@@ -50,41 +40,28 @@ class FSQ(nn.Module):
 
     def setup(self) -> None:
         self.per_channel = check_levels(self.codes, tuple(self.levels), self.grid)
-        self.projected = self.width != len(self.per_channel)
-        if self.projected:
-            self.project_in, self.project_out = dense(len(self.per_channel)), dense(self.width)
+        self.project(len(self.per_channel))
 
-    def __call__(self, z: jax.Array, train: bool = False, temperature: Any = 1.0) -> Quantized:
-        """z (b, h, w, width) -> Quantized; its loss is 0."""
-        del train, temperature
-        z = z.astype(jnp.float32)
-        if self.projected:
-            z = self.project_in(z)
+    def quantised(self, z: jax.Array, train: bool) -> Quantized:
+        """See `Quantiser`; its loss is 0."""
+        del train
         digits = round_through(to_digits(z, self.per_channel, self.grid), self.grid)
         codes = join(digits, self.per_channel)
-        quantized = from_digits(digits, self.per_channel, self.grid)
-        if self.projected:
-            quantized = self.project_out(quantized)
-        return Quantized(quantized, codes, jnp.zeros(()), health_of(codes, self.codes))
+        values = from_digits(digits, self.per_channel, self.grid)
+        return Quantized(values, codes, jnp.zeros(()), {})
 
-    def lookup(self, codes: jax.Array) -> jax.Array:
-        """codes (...) int32 -> vectors (..., width) float32."""
-        values = from_digits(split(codes, self.per_channel), self.per_channel, self.grid)
-        return self.project_out(values) if self.projected else values
-
-    def vectors(self) -> jax.Array:
-        """All codes' vectors, (codes, width) float32."""
-        return self.lookup(jnp.arange(self.codes))
+    def values(self, codes: jax.Array) -> jax.Array:
+        """See `Quantiser`."""
+        return from_digits(split(codes, self.per_channel), self.per_channel, self.grid)
 
 
-class LFQ(nn.Module):
+class LFQ(Quantiser):
     """Lookup-free quantisation (Yu et al. 2023): signs; the first channel is the highest bit.
 
     Zero counts as minus.
 
     Attributes:
-      codes: a power of two, 2^d.
-      width: channels of what is quantised; projected where they are not d.
+      codes: a power of two, 2^d; d channels between the projections.
       entropy: weight of (entropy of each choice - diversity * entropy of all choices).
       diversity: of the second in it.
       sharpness: of the chances in it, an inverse temperature.
@@ -93,8 +70,6 @@ class LFQ(nn.Module):
       clamp: bends values softly into [-clamp, clamp] before; 0: not.
     """
 
-    codes: int
-    width: int
     entropy: float = 0.1
     diversity: float = 1.0
     sharpness: float = 100.0
@@ -109,43 +84,29 @@ class LFQ(nn.Module):
     def setup(self) -> None:
         self.bits = check_bits(self.codes)
         self.scale = self.bits**-0.5 if self.spherical else 1.0
-        self.projected = self.width != self.bits
-        if self.projected:
-            self.project_in, self.project_out = dense(self.bits), dense(self.width)
+        self.project(self.bits)
 
-    def __call__(self, z: jax.Array, train: bool = False, temperature: Any = 1.0) -> Quantized:
-        """z (b, h, w, width) -> Quantized."""
-        del train, temperature
-        z = z.astype(jnp.float32)
-        if self.projected:
-            z = self.project_in(z)
+    def quantised(self, z: jax.Array, train: bool) -> Quantized:
+        """See `Quantiser`."""
+        del train
         if self.clamp:
             z = jnp.tanh(z / self.clamp) * self.clamp
         if self.spherical:
             z = unit(z)
         signs = jnp.where(z > 0, self.scale, -self.scale)
         codes = join((z > 0)[..., ::-1], (2,) * self.bits)
-        parts = health_of(codes, self.codes)
         # |z - s|^2 of a sign s and of its opposite differ by 4 scale z.
         log_odds = 4.0 * self.scale * self.sharpness * z.reshape(-1, self.bits)
         of_choice, of_all = losses.sign_entropies(log_odds)
         distance = losses.squared_error(z, signs)
-        parts |= {"distance": distance, "choice_entropy": of_choice, "entropy": of_all}
+        parts = {"distance": distance, "choice_entropy": of_choice, "entropy": of_all}
         loss = self.entropy * (of_choice - self.diversity * of_all) + self.beta * distance
-        quantized = straight_through(z, signs)
-        if self.projected:
-            quantized = self.project_out(quantized)
-        return Quantized(quantized, codes, loss, parts)
+        return Quantized(straight_through(z, signs), codes, loss, parts)
 
-    def lookup(self, codes: jax.Array) -> jax.Array:
-        """codes (...) int32 -> vectors (..., width) float32."""
+    def values(self, codes: jax.Array) -> jax.Array:
+        """See `Quantiser`."""
         digits = split(codes, (2,) * self.bits)[..., ::-1]
-        signs = (2.0 * digits - 1.0) * self.scale
-        return self.project_out(signs) if self.projected else signs
-
-    def vectors(self) -> jax.Array:
-        """All codes' vectors, (codes, width) float32."""
-        return self.lookup(jnp.arange(self.codes))
+        return (2.0 * digits - 1.0) * self.scale
 
 
 def check_bits(codes: int) -> int:

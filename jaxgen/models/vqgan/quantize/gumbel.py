@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.losses import vq as losses
-from jaxgen.models.vqgan.quantize.contract import EXACT, Quantized, dense, health_of
+from jaxgen.losses.vq import EXACT
+from jaxgen.models.vqgan.quantize.contract import Quantized, dense, health_of
 
 
 class Gumbel(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import flax.linen as nn
@@ -9,13 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.losses import vq as losses
+from jaxgen.losses.vq import EXACT
 from jaxgen.metrics import codebook as health
 from jaxgen.models.vqgan.quantize import search
 from jaxgen.models.vqgan.quantize.contract import (
-    EXACT,
+    Quantiser,
     Quantized,
-    dense,
-    health_of,
     rotated,
     straight_through,
     unit,
@@ -31,15 +31,13 @@ def uniform(limit: float) -> nn.initializers.Initializer:
     return init
 
 
-class Nearest(nn.Module):
+class Nearest(Quantiser):
     """What the forms of this file share; see `jaxgen.models.vqgan.quantize.make`.
 
     With `train`, and where the collection "codebook" is mutable, running statistics are updated:
     over the global batch. The output and the loss are always those of the codebook before.
 
     Attributes:
-      codes: vectors of the codebook.
-      width: channels of what is quantised.
       dim: channels of the codebook, with a learned projection before and behind; 0: `width`.
       normalize: compare directions only: unit vectors on both sides.
       rotation: gradient by the rotation trick instead of straight through.
@@ -48,8 +46,6 @@ class Nearest(nn.Module):
       entropy_temperature: of the softmax over distances in it.
     """
 
-    codes: int
-    width: int
     dim: int = 0
     normalize: bool = False
     rotation: bool = False
@@ -58,17 +54,11 @@ class Nearest(nn.Module):
 
     def setup(self) -> None:
         size = self.dim or self.width
-        if size != self.width:
-            self.project_in, self.project_out = dense(size), dense(self.width)
+        self.project(size)
         self.make_codebook(size)
 
-    def __call__(self, z: jax.Array, train: bool = False, temperature: Any = 1.0) -> Quantized:
-        """z (b, h, w, width) -> Quantized. `temperature` is for forms that draw (Gumbel)."""
-        del temperature
-        z = z.astype(jnp.float32)
-        projected = self.dim not in (0, self.width)
-        if projected:
-            z = self.project_in(z)
+    def quantised(self, z: jax.Array, train: bool) -> Quantized:
+        """See `Quantiser`."""
         flat = z.reshape(-1, z.shape[-1])
         if self.normalize:
             flat = unit(flat)
@@ -82,35 +72,26 @@ class Nearest(nn.Module):
         if self.entropy:
             parts["entropy"] = losses.entropy_loss(flat, codebook, self.entropy_temperature)
             loss = loss + self.entropy * parts["entropy"]
-        quantized = (rotated if self.rotation else straight_through)(flat, chosen)
+        found = (rotated if self.rotation else straight_through)(flat, chosen)
         if updated:
             self.update(jax.lax.stop_gradient(flat), codes)
-        quantized = quantized.reshape(z.shape)
-        if projected:
-            quantized = self.project_out(quantized)
-        parts |= health_of(codes, self.codes)
-        return Quantized(quantized, codes.reshape(z.shape[:-1]), loss, parts)
+        return Quantized(found.reshape(z.shape), codes.reshape(z.shape[:-1]), loss, parts)
 
-    def lookup(self, codes: jax.Array) -> jax.Array:
-        """codes (...) int32 -> vectors (..., width) float32."""
-        found = jnp.asarray(self.embedding())[codes]
-        return self.project_out(found) if self.dim not in (0, self.width) else found
+    def values(self, codes: jax.Array) -> jax.Array:
+        """See `Quantiser`."""
+        return jnp.asarray(self.embedding())[codes]
 
-    def vectors(self) -> jax.Array:
-        """All codes' vectors, (codes, width) float32."""
-        return self.lookup(jnp.arange(self.codes))
-
+    @abc.abstractmethod
     def make_codebook(self, size: int) -> None:
         """Declares the variables."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def embedding(self) -> jax.Array:
         """(codes, dim): the vectors that are compared."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def losses(self, flat: jax.Array, chosen: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(loss, parts) of vectors (n, d) and their codes' vectors."""
-        raise NotImplementedError
 
     def start(self, flat: jax.Array) -> None:
         """May place the codebook before a batch's search: vectors (n, d)."""

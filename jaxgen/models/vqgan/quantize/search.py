@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxgen.losses.vq import BLOCK, in_blocks
-from jaxgen.models.vqgan.quantize.contract import EXACT, unit
+from jaxgen.losses.vq import BLOCK, EXACT, in_blocks
+from jaxgen.models.vqgan.quantize.contract import unit
 
 
 def nearest(z: jax.Array, codebook: jax.Array, block: int = BLOCK) -> jax.Array:
