@@ -1,10 +1,11 @@
-"""How well features tell which text belongs to which picture: a run's evaluation of a CLIP."""
+"""How well features tell which text belongs to which picture, of a run and of any CLIP."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,11 +13,12 @@ from ml_collections import ConfigDict
 from jaxgen.data.captioned import shape_captions
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.captioned.shape_captions import ATTRIBUTES, Thing
+from jaxgen.data.picture_files import list_images, read_image
 from jaxgen.errors import UserError
 from jaxgen.metrics.recall import recall
 from jaxgen.task import Evaluation, Nets
 from jaxgen.verbs.embed.contract import Embed
-from jaxgen.verbs.embed.use import Embedder
+from jaxgen.verbs.embed.use import BATCH, Embedder
 
 KS = (1, 5)
 _VALUES = {
@@ -25,6 +27,77 @@ _VALUES = {
     "size": shape_captions.SIZES,
     "place": shape_captions.PLACES,
 }
+
+
+class EmbeddingModel(Protocol):
+    """What is asked of a model; `jaxgen.load` gives such."""
+
+    name: str
+    step: int
+    config: ConfigDict
+    embed: Embedder
+
+
+def evaluate_model(
+    model: EmbeddingModel,
+    data: Path | None = None,
+    templates: Sequence[str] = ("{}",),
+    check: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """A model measured on its own validation captions, or by zero-shot classification.
+
+    Args:
+      data: a folder with a folder of pictures for each class, by its name; "_" is a space. None:
+        the model's own validation data.
+      templates: texts with {} for a class's name, see `Embedder.classify`.
+      check: called before each batch; what it raises ends the work.
+
+    Returns: {"model", "step", "data", "pictures", "scores"}: those of `evaluate`, or "top_1",
+      "top_5" (where there are more classes) and "of_class <name>", shares in [0, 1].
+
+    Raises:
+      UserError: no such folder, a picture that can't be read, or weights without data.
+    """
+    about = {"model": model.name, "step": model.step}
+    if data is None:
+        config = model.config
+        if "source" not in config.data:
+            raise UserError("published weights come without data: give --data, a folder of classes")
+        found = evaluate(config, model.embed.verb, model.embed.variables, {}, model.step)
+        where, count = f"validation data of {config.data.source}", config.eval.captions
+        return {**about, "data": where, "pictures": count, "scores": found.metrics}
+    folders = sorted(path for path in data.expanduser().glob("*/") if list_images(path))
+    if len(folders) < 2:
+        raise UserError(f"{data} must hold a folder of pictures for each class, two at least")
+    names = [path.name.replace("_", " ") for path in folders]
+    classes = model.embed.classes(names, templates)
+    ranks = [
+        _ranks(model.embed, list_images(folder), classes, number, check)
+        for number, folder in enumerate(folders)
+    ]
+    every = np.concatenate(ranks)
+    scores = {f"top_{k}": float((every < k).mean()) for k in KS if k < len(names)}
+    for name, own in zip(names, ranks, strict=True):
+        scores[f"of_class {name}"] = float((own < 1).mean())
+    return {**about, "data": str(data), "pictures": len(every), "scores": scores}
+
+
+def _ranks(
+    use: Embedder,
+    paths: Sequence[Path],
+    classes: np.ndarray,
+    number: int,
+    check: Callable[[], None] | None,
+) -> np.ndarray:
+    """Of each picture of class `number`, how many classes are nearer to it, or as near."""
+    found = []
+    for start in range(0, len(paths), BATCH):
+        if check is not None:
+            check()
+        images = [read_image(path) for path in paths[start : start + BATCH]]
+        likeness = use.pictures(images) @ classes.T
+        found.append((likeness >= likeness[:, number : number + 1]).sum(axis=1) - 1)
+    return np.concatenate(found)
 
 
 def evaluate(config: ConfigDict, verb: Embed, nets: Nets, frozen: Any, step: int) -> Evaluation:

@@ -23,11 +23,13 @@ from jaxgen.data.picture_files import list_images
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions, sets
+from jaxgen.evaluation.clip_judge import ClipJudge
 from jaxgen.metrics import features
 from jaxgen.metrics.diversity import feature_diversity
 from jaxgen.metrics.features import FeatureNet
 from jaxgen.metrics.inception_score import SPLITS, check_splits
 from jaxgen.metrics.statistics import Statistics, read_statistics, write_statistics
+from jaxgen.verbs.embed.use import Embedder
 from jaxgen.verbs.generate.draw import check_draws
 from jaxgen.verbs.generate.use import Drawer
 
@@ -91,6 +93,7 @@ def evaluate_model(
     n: int | None = None,
     seed: int = 0,
     truncation: float = 1.0,
+    clip: Embedder | None = None,
     check: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Pictures of the captions of a model's validation data against these data.
@@ -99,12 +102,14 @@ def evaluate_model(
       data: a reference in place of the validation pictures: folder, or file of statistics.
       n: pictures; None: one of each validation caption, `MOST` at most.
       seed, truncation: of their noise, see `model.generate`.
+      clip: another model's `embed`, which is to say how well pictures fit their captions.
       check: as for `evaluate_pictures`.
 
     Returns: the report: beside that of `jaxgen.evaluation.sets.report` it has "model", "step",
       "diversity" (of pictures of one caption: "pixels", in [0, 1], and of features), and for
       captioned shapes "caption_accuracy" and "held_out_accuracy", shares in [0, 1] of what the
-      pictures show right of their captions.
+      pictures show right of their captions; with `clip` "clip": "model", its name, and the numbers
+      of `jaxgen.evaluation.clip_judge`.
 
     Raises:
       UserError: the model's data are not there, or a setting out of range.
@@ -119,6 +124,9 @@ def evaluate_model(
     if len(records) == 0:
         raise UserError(f"{model.name}: its data have no validation captions (data.holdout)")
     count = n or min(len(records), MOST)
+    clip_judge = None
+    if clip is not None:
+        clip_judge = ClipJudge(clip, [records[i % len(records)]["meaning"] for i in range(count)])
     net = _network(how, count)
     if data is None:
         used = range(min(count, len(records)))
@@ -140,6 +148,8 @@ def evaluate_model(
         for text, picture in captions.draw_captions(records, count, read, draw):
             if config.source == "shapes":
                 judged.append(captions.judge(text, picture))
+            if clip_judge is not None:
+                clip_judge.see(text, picture)
             yield picture
 
     about = {
@@ -155,6 +165,8 @@ def evaluate_model(
         held_out = validation_data(config, "held_out")
         drawn = captions.draw_captions(held_out, min(count, len(held_out)), read, draw)
         report["held_out_accuracy"] = captions.accuracy([captions.judge(*one) for one in drawn])
+    if clip_judge is not None:
+        report["clip"] = {"model": clip_judge.clip.name, **clip_judge.scores()}
     texts = [records[i]["_captions"][0] for i in range(min(len(records), DIVERSE_CAPTIONS))]
     jobs = [(prompt, i) for prompt in map(read, texts) for i in range(DIVERSE_PICTURES)]
     report["diversity"] = _diversity(net, np.stack([picture for picture, _ in draw(jobs)]))

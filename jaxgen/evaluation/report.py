@@ -78,6 +78,11 @@ def show_sets(report: dict[str, Any], title: str, console: Console) -> None:
         if not name.endswith("_std"):
             spread = scores.get(f"{name}_std")
             table.add_row(name, _number(value) + (f" ± {_number(spread)}" if spread else ""))
+    if clip := report.get("clip"):
+        table.add_section()
+        table.add_row(f"CLIP-score ({escape(clip['model'])})", _number(clip["score"]))
+        spread = f"{_number(clip['r_precision'])} ± {_number(clip['r_precision_std'])}"
+        table.add_row("R-precision by it", spread)
     for part in ("caption_accuracy", "held_out_accuracy", "diversity"):
         if part in report:
             table.add_section()

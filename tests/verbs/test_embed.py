@@ -1,5 +1,6 @@
 """The verb `embed`: published weights, the command, and what users get wrong."""
 
+import json
 import shutil
 
 import numpy as np
@@ -129,3 +130,39 @@ def test_pictures_and_names_that_are_none(trained):
         model.embed.pictures([np.zeros((4, 4, 3))])
     with pytest.raises(UserError, match="classify needs names"):
         model.embed.classify([], ["a"], ["no place for it"])
+
+
+def test_eval_classifies_a_folder_of_classes(trained, jaxgen_command, tmp_path):
+    """Against what `classify` says of each picture."""
+    rng = np.random.default_rng(0)
+    images: dict[str, list[np.ndarray]] = {"red": [], "dark_green": []}
+    for name, found in images.items():
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i in range(3):
+            found.append(rng.integers(0, 256, (16, 16, 3), np.uint8))
+            Image.fromarray(found[-1]).save(tmp_path / "classes" / name / f"{i}.png")
+    (tmp_path / "templates.txt").write_text("a {} circle\nthe {}\n")
+    code, out, err = jaxgen_command(
+        "eval", "embed", "--model", trained, "--data", "classes",
+        "--templates", "templates.txt", "--json", "report.json",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "top_1" in out
+    report = json.loads((tmp_path / "report.json").read_text())
+    names, embed = ["dark green", "red"], jaxgen.load(trained).embed
+    right = {}
+    for number, name in enumerate(names):
+        chances = embed.classify(images[name.replace(" ", "_")], names, ["a {} circle", "the {}"])
+        right[name] = (chances.argmax(axis=1) == number).mean()
+        assert report["scores"][f"of_class {name}"] == pytest.approx(right[name])
+    assert report["scores"]["top_1"] == pytest.approx(np.mean(list(right.values())))
+    assert report["pictures"] == 6
+
+
+def test_eval_goes_by_the_verb_and_names_what_is_missing(trained, jaxgen_command, tmp_path):
+    code, out, err = jaxgen_command("eval", "--model", trained)
+    assert (code, err) == (0, "")
+    assert "held_out_attributes" in out
+    code, _, err = jaxgen_command("eval", "embed", "--model", trained, "--data", tmp_path)
+    assert code == 2
+    assert "must hold a folder of pictures for each class" in err

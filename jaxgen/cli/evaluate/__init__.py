@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxgen.cli.common import DEFAULT_MODEL
+from jaxgen.cli.evaluate.embed import embed
 from jaxgen.cli.evaluate.encode import encode
 from jaxgen.cli.evaluate.generate import generate
 from jaxgen.cli.evaluate.upscale import upscale
@@ -18,6 +19,7 @@ _FOR = {
     "generate": ("generated pictures", "draws pictures of texts"),
     "upscale": ("super-resolution", "is measured by PSNR and SSIM"),
     "encode": ("reconstructions", "encodes pictures"),
+    "embed": ("pictures and texts", "tells which text belongs to which picture"),
 }
 
 
@@ -85,3 +87,4 @@ def _evaluate() -> None:
 evaluate.command()(upscale)
 evaluate.command()(generate)
 evaluate.command()(encode)
+evaluate.command()(embed)

@@ -82,6 +82,13 @@ def generate(
         float | None,
         typer.Option(help="Of their noise, see `jaxgen generate`. Default: 1."),
     ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="Also CLIP-score and R-precision, by this trained or converted CLIP: a run's "
+            "folder, an exported or converted model.",
+        ),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure a text-to-image model, or a folder of generated pictures against another.
@@ -99,7 +106,8 @@ def generate(
     if pictures is not None:
         if model is not None:
             raise UserError("--model measures a model; with --pictures there is none")
-        for option, value in (("-n", n), ("--seed", seed), ("--truncation", truncation)):
+        own = (("-n", n), ("--seed", seed), ("--truncation", truncation), ("--clip", clip))
+        for option, value in own:
             if value is not None:
                 raise UserError(f"{option} is for pictures that a model draws, not for --pictures")
         if data is None:
@@ -121,7 +129,8 @@ def generate(
             title = f"{model or DEFAULT_GENERATOR} against {data or 'its validation data'}"
             measured = sets.evaluate_model(
                 opened, data, how, n=n, seed=seed or 0,
-                truncation=1.0 if truncation is None else truncation, check=check,
+                truncation=1.0 if truncation is None else truncation,
+                clip=None if clip is None else load(clip).embed, check=check,
             )  # fmt: skip
     report.show_sets(measured, title, console())
     if json_file:

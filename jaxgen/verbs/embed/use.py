@@ -84,14 +84,18 @@ class Embedder(Use[Embed]):
         Raises:
           UserError: no names or templates, or a template without {}.
         """
-        if not names or not templates or any("{}" not in one for one in templates):
-            raise UserError('classify needs names, and templates such as "a photo of a {}"')
-        said = [one.replace("{}", name) for name in names for one in templates]
-        classes = self.texts(said).reshape(len(names), len(templates), -1).mean(axis=1)
-        classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+        classes = self.classes(names, templates)
         logits = float(self.verb.scale(self.variables)) * (self.pictures(images) @ classes.T)
         chance = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return chance / chance.sum(axis=1, keepdims=True)
+
+    def classes(self, names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+        """A feature for each class, float32 (names, width) of length 1; see `classify`."""
+        if not names or not templates or any("{}" not in one for one in templates):
+            raise UserError('classify needs names, and templates such as "a photo of a {}"')
+        said = [one.replace("{}", name) for name in names for one in templates]
+        found = self.texts(said).reshape(len(names), len(templates), -1).mean(axis=1)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def _batches(*columns: list[np.ndarray]) -> Iterator[tuple[list[np.ndarray], int]]:
