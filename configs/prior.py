@@ -55,7 +55,7 @@ def get_config(arg=""):
         )
     }  # fmt: skip
     config.train.update(
-        steps=1600, batch_size=32, log_every=100, eval_every=800, checkpoint_every=400
+        steps=3200, batch_size=32, log_every=100, eval_every=800, checkpoint_every=400
     )
     config.train.init_from = {"g": ""}
     config.eval = keys.defaults(EVAL)

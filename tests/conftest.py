@@ -80,7 +80,8 @@ _LONG_CHECKS = (
 # Rooms of tests that train or convert whole networks, and single files of other rooms that take
 # longest: not of the quick selection.
 _LONG = (
-    "families", "encoders", "train", "test_text_part", "test_convert", "test_nn_conv",
+    "families", "encoders", "train", "test_text_part", "test_convert",
+    "test_convert_real", "test_nn_conv",
     "test_platforms", "test_old_runs", "test_t2i_task", "test_fuzz_commands", "test_cli_shards",
     "test_slurm", "test_autoencoder", "test_complete", "test_t2i_losses",
 )  # fmt: skip

@@ -10,6 +10,7 @@ fingerprint of the part) and of which data they are, and both are checked.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -17,7 +18,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -66,34 +67,64 @@ def write(
 
 
 class Reader:
-    """Random access to a file of `write`: `read(i)` gives row i.
+    """Random access to a file of `write` that a config names; it pickles as its path.
 
     Attributes:
       about: what `write` was told.
+      KEY, KIND, HOLDS, REMEDY: of a kind of file: the config's key, the format, and for messages
+        what it holds and how it is made anew.
 
     Raises:
-      FileNotFoundError: no such file.
-      One of `DAMAGE`: another kind of file.
+      UserError: no such file, or another kind of file.
     """
 
-    def __init__(self, path: str, kind: str):
+    KEY: ClassVar[str]
+    KIND: ClassVar[str]
+    HOLDS: ClassVar[str]
+    REMEDY: ClassVar[str]
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = os.path.expanduser(os.fspath(path))
+        self._open()
+
+    def _open(self) -> None:
         from array_record.python.array_record_module import ArrayRecordReader
 
-        if not os.path.isfile(path):
-            raise FileNotFoundError(path)
-        # As the library advises for random access.
-        self._reader = ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
-        self._count = self._reader.num_records()
-        self.about = json.loads(self._reader.read([0])[0])
-        if self.about.pop("format") != kind:
-            raise ValueError("another format")
+        if not os.path.isfile(self.path):
+            raise UserError(f"{self.KEY}={self.path}: no such file; {self.REMEDY}")
+        with self._damage(f"is no file of {self.HOLDS}"):
+            # As the library advises for random access.
+            options = "readahead_buffer_size:0,max_parallelism:0"
+            self._records = ArrayRecordReader(self.path, options)
+            self.count = self._records.num_records() - 1
+            self.about = json.loads(self._records.read([0])[0])
+            if self.about.pop("format") != self.KIND:
+                raise ValueError("another format")
+            self.look()
 
-    def __len__(self) -> int:
-        return self._count - 1
+    def look(self) -> None:
+        """What a kind of file reads at once; may raise any of `DAMAGE`."""
 
-    def read(self, index: int) -> bytes:
-        """Row `index`, from 0."""
-        return self._reader.read([index + 1])[0]
+    def row(self, index: int) -> bytes:
+        """Row `index`, from 0, of `count`; raises any of `DAMAGE`."""
+        return self._records.read([index + 1])[0]
+
+    @contextlib.contextmanager
+    def _damage(self, what: str = "is damaged") -> Iterator[None]:
+        """Turns what reading raises into one line."""
+        try:
+            yield
+        except DAMAGE as error:
+            raise UserError(
+                f"{self.KEY}={self.path} {what} ({one_line(error)}); {self.REMEDY}"
+            ) from None
+
+    def __getstate__(self) -> str:
+        return self.path
+
+    def __setstate__(self, path: str) -> None:
+        self.path = path
+        self._open()
 
 
 # ------------------------------------------------------------------------------------------- codes
@@ -154,41 +185,21 @@ def write_codes(
     return write(path, _CODES, about, packed())
 
 
-class Codes:
-    """Random access to a file of `write_codes`: `read(i)` -> (meaning, codes int32 (h, w)).
+class Codes(Reader):
+    """A file of `write_codes`: `read(i)` -> (meaning, codes int32 (h, w)).
 
     Attributes:
       about: "grid", "codes", "first_stage" and "data", as `write_codes` was told.
-
-    Raises:
-      UserError: no such file, or another kind of file.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = os.path.expanduser(os.fspath(path))
-        self._open()
+    KEY, KIND, HOLDS, REMEDY = "model.codes", _CODES, "codes", _MAKE
 
-    def _open(self) -> None:
-        try:
-            self._reader = Reader(self.path, _CODES)
-            self.about = self._reader.about
-            self._shape = tuple(self.about["grid"])
-        except FileNotFoundError:
-            raise UserError(f"model.codes={self.path}: no such file; {_MAKE}") from None
-        except DAMAGE as error:
-            raise UserError(
-                f"model.codes={self.path} is no file of codes ({one_line(error)}); {_MAKE}"
-            ) from None
-
-    def __getstate__(self) -> str:
-        return self.path
-
-    def __setstate__(self, path: str) -> None:
-        self.path = path
-        self._open()
+    def look(self) -> None:
+        """See `Reader`."""
+        self._shape = tuple(self.about["grid"])
 
     def __len__(self) -> int:
-        return len(self._reader)
+        return self.count
 
     def read(self, index: int) -> tuple[int, np.ndarray]:
         """Of the picture with this number.
@@ -196,14 +207,10 @@ class Codes:
         Raises:
           UserError: a damaged record.
         """
-        try:
-            record = self._reader.read(index)
+        with self._damage():
+            record = self.row(index)
             codes = np.frombuffer(record, "<u4", offset=4).astype(np.int32)
             return struct.unpack_from("<i", record)[0], codes.reshape(self._shape)
-        except DAMAGE as error:
-            raise UserError(
-                f"model.codes={self.path} is damaged ({one_line(error)}); {_MAKE}"
-            ) from None
 
     def check_first_stage(self, fingerprint: str) -> None:
         """Raises UserError for codes of another first stage, or of one trained on since."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data import cached
-from jaxgen.errors import UserError, one_line
+from jaxgen.errors import UserError
 
 _HEAD = struct.Struct("<III")
 _FORMAT = "jaxgen text features 1"
@@ -75,46 +75,25 @@ def write(
     return len(seen)
 
 
-class Embeddings:
-    """Random access to a file of `write`: `read(caption)` -> (words, sentence).
+class Embeddings(cached.Reader):
+    """A file of `write`: `read(caption)` -> (words, sentence).
 
     Attributes:
       about: what `write` was told. words, sentence: the features' widths.
-
-    Raises:
-      UserError: no such file, or another kind of file.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = os.path.expanduser(os.fspath(path))
-        self._open()
+    KEY, KIND, HOLDS, REMEDY = "data.embeddings", _FORMAT, "text features", _MAKE
 
-    def _open(self) -> None:
-        try:
-            self._reader = cached.Reader(self.path, _FORMAT)
-            count = len(self._reader) - 1
-            if count < 1:
-                raise ValueError("it holds no captions")
-            self.about = self._reader.about
-            hashes = self._reader.read(count)
-            if len(hashes) != 16 * count:
-                raise ValueError("another format")
-            _, self.words, self.sentence = _HEAD.unpack_from(self._reader.read(0))
-        except FileNotFoundError:
-            raise UserError(f"data.embeddings={self.path}: no such file; {_MAKE}") from None
-        except cached.DAMAGE as error:
-            raise UserError(
-                f"data.embeddings={self.path} is no file of text features ({one_line(error)}); "
-                f"{_MAKE}"
-            ) from None
+    def look(self) -> None:
+        """See `Reader`."""
+        count = self.count - 1  # the last row holds the captions' hashes
+        if count < 1:
+            raise ValueError("it holds no captions")
+        hashes = self.row(count)
+        if len(hashes) != 16 * count:
+            raise ValueError("another format")
+        _, self.words, self.sentence = _HEAD.unpack_from(self.row(0))
         self._places = {hashes[16 * i : 16 * i + 16]: i for i in range(count)}
-
-    def __getstate__(self) -> str:
-        return self.path
-
-    def __setstate__(self, path: str) -> None:
-        self.path = path
-        self._open()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -142,15 +121,11 @@ class Embeddings:
         return self._record(place)
 
     def _record(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            record = self._reader.read(place)
+        with self._damage():
+            record = self.row(place)
             tokens, width, length = _HEAD.unpack_from(record)
             values = np.frombuffer(record, "<f2", offset=_HEAD.size).astype(np.float32)
             return values[length:].reshape(tokens, width), values[:length]
-        except cached.DAMAGE as error:
-            raise UserError(
-                f"data.embeddings={self.path} is damaged ({one_line(error)}); {_MAKE}"
-            ) from None
 
 
 class ReadFeatures:
