@@ -15,6 +15,7 @@ from types import FrameType
 from absl import logging as absl_logging
 
 log = logging.getLogger("jaxgen")
+_coming: list[threading.Timer] = []  # Ctrl-C that a finalizer dropped
 
 
 def setup() -> None:
@@ -52,19 +53,22 @@ def keep_interrupts() -> None:
     """
     before = sys.unraisablehook
 
-    def again() -> None:
-        if sys.unraisablehook is hook:  # else the command has ended, within a longer program
-            os.kill(os.getpid(), signal.SIGINT)
-
     def hook(args: sys.UnraisableHookArgs, /) -> None:
         if isinstance(args.exc_value, KeyboardInterrupt) or args.exc_type is KeyboardInterrupt:
-            timer = threading.Timer(0.05, again)
+            timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
             timer.daemon = True
+            _coming.append(timer)
             timer.start()
         else:
             before(args)
 
     sys.unraisablehook = hook
+
+
+def forget_interrupts() -> None:
+    """What was to come again has been heard otherwise, or what it was meant for has ended."""
+    while _coming:
+        _coming.pop().cancel()
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxgen.errors import UserError
-from jaxgen.log import interrupt
+from jaxgen.log import forget_interrupts, interrupt
 from jaxgen.verbs import Option
 
 DEFAULT_MODEL = "srgan_x4"
@@ -116,6 +116,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if any(_pressed):
+            forget_interrupts()
             raise KeyboardInterrupt
 
     if _pressed or threading.current_thread() is not threading.main_thread():
@@ -127,4 +128,5 @@ def interruptible() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         _pressed.clear()
+        forget_interrupts()
         signal.signal(signal.SIGINT, before)

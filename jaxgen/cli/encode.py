@@ -49,9 +49,9 @@ def reconstruct(
     that can't be read is named and the others are done; exit code 1.
     """
     from jaxgen.verbs.encode.files import read_picture, write_picture
-    from jaxgen.verbs.upscale.files import plan_outputs
+    from jaxgen.verbs.files import plan_outputs
 
-    jobs = plan_outputs(photos, out.expanduser(), None)
+    jobs = plan_outputs(photos, out.expanduser())
     coder = _opened(model, jobs, overwrite)
     kind = coder.verb.kind
 
@@ -79,16 +79,9 @@ def encode(
     It holds the codes, the picture's size, and the fingerprint of the model's weights.
     """
     from jaxgen.verbs.encode.files import SUFFIX, read_picture, write_codes
-    from jaxgen.verbs.upscale.files import plan_outputs
+    from jaxgen.verbs.files import plan_outputs
 
-    out = out.expanduser()
-    if out.suffix == SUFFIX:
-        jobs = plan_outputs(photos, out.with_suffix(".png"), None)
-    elif out.suffix and not out.is_dir():
-        raise UserError(f"{out}: codes end in {SUFFIX}")
-    else:
-        jobs = plan_outputs(photos, out, None)
-    jobs = [(source, target.with_suffix(SUFFIX)) for source, target in jobs]
+    jobs = plan_outputs(photos, out.expanduser(), ending=SUFFIX)
     coder = _opened(model, jobs, overwrite)
 
     def work(source: Path, target: Path) -> str:

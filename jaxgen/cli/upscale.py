@@ -107,8 +107,8 @@ def upscale(
     again goes on where an interrupted one stopped.
     """
     from jaxgen.data.shard import read_shard
-    from jaxgen.verbs.files import check_writable, fatal, naming
-    from jaxgen.verbs.upscale.files import plan_outputs, upscale_files
+    from jaxgen.verbs.files import check_writable, fatal, naming, plan_outputs
+    from jaxgen.verbs.upscale.files import upscale_files
 
     if scale is not None and math.isnan(scale):
         raise UserError("--scale must be a number")

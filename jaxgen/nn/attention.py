@@ -11,6 +11,9 @@ from jax import lax
 
 # cuDNN's fused attention: the largest head, and the first GPUs that have it (Ampere).
 _FUSED_HEAD, _FUSED_CAPABILITY = 128, 8.0
+# Bytes of scores that are held at once, and queries at a time beyond that: all places of a large
+# picture look at all others.
+_WHOLE, _BLOCK = 1 << 30, 1024
 
 
 @overload
@@ -51,6 +54,8 @@ def attention(q, k, v, mask=None, *, return_weights=False):
         mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # (b, 1, 1 or n, m)
     if return_weights:
         return _plain(q, k, v, mask)
+    if mask is None and 4 * q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1] > _WHOLE:
+        return _in_blocks(q, k, v)
     if not _fused(q, k, mask):
         return _plain(q, k, v, mask)[0]
     # By the platform of the program, which may be another than that of its host.
@@ -71,6 +76,15 @@ def _plain(
     if mask is not None:
         weights = jnp.where(mask, weights, 0.0)
     return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
+
+
+def _in_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """The same, some queries at a time: each has its own row of the scores."""
+    n = q.shape[1]
+    blocks = jnp.pad(q, ((0, 0), (0, -n % _BLOCK), (0, 0), (0, 0)))
+    blocks = blocks.reshape(q.shape[0], -1, _BLOCK, *q.shape[2:]).swapaxes(0, 1)
+    found = lax.map(lambda block: _plain(block, k, v, None)[0], blocks).swapaxes(0, 1)
+    return found.reshape(q.shape[0], -1, *v.shape[2:])[:, :n]
 
 
 def _by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:

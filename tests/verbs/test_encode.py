@@ -1,6 +1,7 @@
 """Codes of pictures of any size: tiled equals whole, files of codes, the commands, bad input."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -172,6 +173,9 @@ def test_the_commands(whole, jaxgen_command, tmp_path):
     code, out, err = jaxgen_command("encode", "in/a.png", "-o", "a.npz", "--model", "mine")
     assert (code, err) == (0, "")
     assert "0.3175 bits per pixel" in out
+    shutil.copy(tmp_path / "in" / "a.png", tmp_path / "b.png")
+    code, _, err = jaxgen_command("encode", "b.png", "-o", "b.npz", "--model", "mine")
+    assert (code, err) == (0, ""), "codes beside the picture, under its name"
     code, out, err = jaxgen_command("decode", "a.npz", "-o", "c.png", "--model", "mine")
     assert (code, err) == (0, "")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "c.png")), again)
@@ -184,7 +188,7 @@ def test_the_commands(whole, jaxgen_command, tmp_path):
     code, _, err = jaxgen_command("decode", "a.npz", "-o", "c.png", "--model", "mine")
     assert (code, err) == (2, "error: c.png exists; give --overwrite to replace it\n")
     code, _, err = jaxgen_command("encode", "in/a.png", "-o", "a.txt", "--model", "mine")
-    assert (code, err) == (2, "error: a.txt: codes end in .npz\n")
+    assert (code, err) == (2, "error: a.txt: cannot write .txt; use .npz, or a folder\n")
     code, _, err = jaxgen_command("encode", "in/a.png", "-o", "x.npz", "--model", "srgan_x4")
     assert code == 2
     assert "does not encode" in err

@@ -14,6 +14,7 @@ from support.tiny_model import picture, tiny_model
 from jaxgen import cli, devices
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
+from jaxgen.verbs import files
 from jaxgen.verbs.upscale import files as upscale_files
 from jaxgen.verbs.upscale import tiling as upscale
 from jaxgen.verbs.upscale.use import Upscaler
@@ -81,7 +82,7 @@ def test_names_and_natural_order(jaxgen_command, model, tmp_path):
 
 def test_natural_order_with_folders_and_without_numbers():
     names = ["b/2.png", "b/10.png", "a10b2.png", "a10b11.png", "a9.png", "x.png"]
-    ordered = sorted(map(Path, names), key=upscale_files._natural)
+    ordered = sorted(map(Path, names), key=files._natural)
     assert [str(p) for p in ordered] == [
         "a9.png", "a10b2.png", "a10b11.png", "b/2.png", "b/10.png", "x.png",
     ]  # fmt: skip
@@ -90,7 +91,7 @@ def test_natural_order_with_folders_and_without_numbers():
 @pytest.mark.parametrize("batch", [1, 2, 3, 20])
 def test_batches_of_frames_change_nothing(model, tmp_path, batch):
     frames = write_frames(tmp_path / "in", 7)
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     found, moved = outcomes(model, jobs, batch=batch)
     assert [o.error for o in found] == [None] * 7
     assert [(o.source, o.target) for o in found] == jobs
@@ -113,7 +114,7 @@ def test_frames_of_one_size_share_one_program(model, tmp_path, monkeypatch):
         return verb.apply(nets, x, given)
 
     monkeypatch.setattr(model.upscale, "verb", dataclasses.replace(verb, apply=apply))
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     found, _ = outcomes(model, jobs, batch=2)
     assert [o.error for o in found] == [None] * 8
     # The last of the five is filled up to two; the odd picture goes alone. The memory's estimate
@@ -129,7 +130,7 @@ def test_gray_alpha_and_damaged_frames_between_others(model, tmp_path):
     Image.fromarray(gray).save(source / "frame_1.png")
     Image.fromarray(np.dstack([frames[2], alpha])).save(source / "frame_2.png")
     (source / "frame_4.png").write_bytes(b"no picture")
-    jobs = upscale_files.plan_outputs([source], tmp_path / "out", None)
+    jobs = files.plan_outputs([source], tmp_path / "out", None)
     found, moved = outcomes(model, jobs, batch=3)
     assert [o.source for o in found] == [source for source, _ in jobs]
     assert [o.error is None for o in found] == [True, True, True, True, False, True]
@@ -173,7 +174,7 @@ def test_decoding_and_encoding_overlap_with_the_network(model, tmp_path, monkeyp
     Each waits for the other two to have begun: without overlap the test would stop at the timeout.
     """
     write_frames(tmp_path / "in", 3)
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     together = threading.Barrier(3, timeout=60)
     read_picture, write, enlarge = (
         upscale_files.read_image_with_alpha,
@@ -207,7 +208,7 @@ def test_decoding_and_encoding_overlap_with_the_network(model, tmp_path, monkeyp
 
 def test_large_results_are_written_before_the_next_begins(model, tmp_path, monkeypatch):
     write_frames(tmp_path / "in", 3)
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     monkeypatch.setattr(upscale_files, "OVERLAP_BYTES", 1000)
     enlarge, seen = Upscaler.__call__, []
 
@@ -222,7 +223,7 @@ def test_large_results_are_written_before_the_next_begins(model, tmp_path, monke
 
 def test_no_thread_stays_behind(model, tmp_path):
     write_frames(tmp_path / "in", 3)
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     before = threading.active_count()
     work = upscale_files.upscale_files(model.upscale, jobs, lambda done: None)
     next(work)
@@ -232,7 +233,7 @@ def test_no_thread_stays_behind(model, tmp_path):
 
 def test_a_failure_of_a_batch_is_only_that_picture_s(model, tmp_path, monkeypatch):
     write_frames(tmp_path / "in", 4)
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     enlarge, bad = Upscaler.__call__, picture(13, 17, seed=1)
 
     def fails(self, image, *args, **options):
@@ -253,7 +254,7 @@ def test_the_wanted_scale(model, tmp_path, scale):
     alpha = picture(channels=0, seed=3)
     Image.fromarray(np.dstack([frames[0], alpha])).save(tmp_path / "in" / "alpha.png")
     Image.fromarray(alpha).save(tmp_path / "in" / "gray.png")
-    jobs = upscale_files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
+    jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     found, _ = outcomes(model, jobs, scale=scale)
     size = round(17 * scale), round(13 * scale)
     assert [o.size for o in found] == [size[::-1]] * 3

@@ -84,8 +84,8 @@ class Completer(Use[Complete]):
                 if not devices.out_of_memory(error):
                     raise
                 raise UserError(
-                    f"{size} pictures at a time do not fit in the device's memory: give a smaller "
-                    "batch, or a smaller picture"
+                    f"{height} x {width} pixels, {size} at a time, do not fit in the device's "
+                    "memory: give a smaller batch, or a smaller picture"
                 ) from None
         return np.stack(drawn)
 

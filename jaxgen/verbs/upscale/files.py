@@ -7,9 +7,8 @@ is encoded, each in a thread of its own; what they hold in memory is bounded.
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxgen.data.picture_files import image_size, list_images, read_image_with_alpha, write_image
+from jaxgen.data.picture_files import image_size, read_image_with_alpha, write_image
 from jaxgen.errors import UserError
 from jaxgen.verbs.files import FORMATS
 from jaxgen.verbs.upscale.use import Upscaler
@@ -43,73 +42,6 @@ class _Picture(NamedTuple):
     image: np.ndarray  # (h, w, 3), or gray (h, w)
     alpha: np.ndarray | None
     seconds: float
-
-
-def plan_outputs(photos: list[Path], out: Path, format: str | None) -> list[tuple[Path, Path]]:
-    """(source, target) of each picture; folders keep their tree below `out`.
-
-    The order is the natural one: frame_2 before frame_10. Pictures below an `out` that lies inside
-    of a folder are results, and none of its pictures.
-
-    Raises:
-      UserError: nothing there, OUT does not suit, or a target would replace a source.
-    """
-    found: list[tuple[Path, Path]] = []  # source, its path below OUT
-    for photo in photos:
-        files = _without_results(list_images(photo), photo.expanduser(), out)
-        if not files:
-            raise UserError(f"{photo}: no pictures in this folder")
-        files.sort(key=_natural)
-        base = photo.expanduser()
-        found += [(f, f.relative_to(base) if base.is_dir() else Path(f.name)) for f in files]
-    found = list(dict.fromkeys(found))
-
-    one_file = len(photos) == 1 and not photos[0].expanduser().is_dir()
-    suffix = out.suffix.lower()
-    if one_file and suffix and not out.is_dir():
-        if suffix not in FORMATS:
-            raise UserError(f"{out}: cannot write {suffix}; use .png, .jpg or .webp, or a folder")
-        if format and suffix.replace("jpeg", "jpg") != f".{format}":
-            raise UserError(f"--format {format} contradicts the name {out}; give one of the two")
-        jobs = [(found[0][0], out)]
-    else:
-        if suffix in FORMATS and not out.is_dir():
-            raise UserError(f"{out}: several pictures need a folder to write to")
-        jobs = list(zip([f for f, _ in found], _targets(out, found, format), strict=True))
-    sources = {f.resolve() for f, _ in jobs}
-    for source, target in jobs:
-        if target.resolve() in sources:
-            raise UserError(
-                f"{target} would replace an input picture ({source}): choose another OUT"
-            )
-    return jobs
-
-
-def _without_results(files: list[Path], base: Path, out: Path) -> list[Path]:
-    base, out = base.resolve(), out.resolve()
-    if base == out or not out.is_relative_to(base) or not base.is_dir():
-        return files
-    return [file for file in files if not file.resolve().is_relative_to(out)]
-
-
-def _natural(path: Path) -> list[Any]:
-    """Sorts numbers in names by their value."""
-    parts = re.split(r"(\d+)", path.as_posix())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
-
-
-def _targets(out: Path, found: list[tuple[Path, Path]], format: str | None) -> Iterator[Path]:
-    """Below `out` the picture's name with the new ending; where two would meet, both in full."""
-    ending = f".{format or 'png'}"
-    short = [place.with_suffix(ending) for _, place in found]
-    full = [place.with_name(place.name + ending) for _, place in found]
-    count = Counter(short)
-    chosen = [f if count[s] > 1 else s for s, f in zip(short, full, strict=True)]
-    count = Counter(chosen)
-    for (source, _), target in zip(found, chosen, strict=True):
-        if count[target] > 1:
-            raise UserError(f"two pictures would be written to {out / target}; one is {source}")
-        yield out / target
 
 
 def upscale_files(
