@@ -7,6 +7,7 @@ every type and size for every key of every family.
 from __future__ import annotations
 
 import copy
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from fuzz import runner
 from ml_collections import ConfigDict
 
+import jaxgen.models
 from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.data.captioned import section as captioned
@@ -26,10 +28,7 @@ from jaxgen.train.sweep import read_space
 
 VALUES = runner.cases("values")
 FILES = runner.cases("files")
-FAMILIES = (
-    "srgan", "esrgan", "rdn", "swift_srgan", "prompt_srgan", "dfgan", "ssagan", "gan_cls",
-    "stackgan",
-)  # fmt: skip
+FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
 # What somebody might write, of every type, and as far as numbers go.
 EXTREMES = (
     True, 0, 1, 3, -1, 1.5, -0.5, 1e30, float("nan"), float("inf"), float("-inf"), "x", "", "a\0b",

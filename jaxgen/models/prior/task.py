@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from jaxgen.data import cached
 from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.errors import UserError
-from jaxgen.keys import Table
+from jaxgen.keys import Table, check_value
 from jaxgen.models.prior.evaluate import Evaluator
 from jaxgen.models.prior.layout import (
     FIRST,
@@ -32,12 +32,13 @@ from jaxgen.weights.parts import Part, Wanted
 
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
-    form = FORMS.get(config.model.get("form"), FORMS["gpt"])
+    form = config.model.get("form")
+    check_value("model.form", form, MODEL["form"])
     sizes = ("ids", "codes", "length")
     limits: dict[str, Any] = {"dropout": {"below": 1, "most": None}}
-    if config.model.get("form") == "maskgit":
+    if form == "maskgit":
         limits["mlp"] = {"least": 0}
-    transformer = module_keys(form, given=sizes, **limits)
+    transformer = module_keys(FORMS[form], given=sizes, **limits)
     return {
         "data": section.KEYS,
         "model": {**MODEL, "transformer": transformer},
