@@ -16,9 +16,10 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxgen.data.text.clip_bpe import read_tokenizer
+from jaxgen.encoders.clip.text_keys import join_hf, part_hf
 from jaxgen.errors import UserError
 from jaxgen.log import log
-from jaxgen.models.clip.layout import NUMBERS, hf_rules, join_hf, openai_rules, part_hf
+from jaxgen.models.clip.layout import NUMBERS, hf_rules, openai_rules
 from jaxgen.models.clip.networks import make_clip
 from jaxgen.weights import Rule, Tree
 from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
