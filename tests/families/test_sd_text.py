@@ -31,7 +31,7 @@ def test_equals_transformers(fixtures_dir, name):
     file, net = golden(fixtures_dir, name), TINY[name]
     tensors = {f"text_model.{key}": value for key, value in state_dict(file).items()}
     variables = weights.convert(
-        join_hf(tensors), hf_text_rules("text_model", "params"), shapes(net)
+        join_hf(tensors), hf_text_rules("text_model.", "params"), shapes(net)
     )
     ids = file["ids"].astype(np.int32)
 

@@ -37,18 +37,18 @@ def openai_block_rules(source: str, target: str) -> list[Rule]:
 
 
 def hf_text_rules(source: str, target: str) -> list[Rule]:
-    """transformers' keys of the tower, after `join_hf`; source: "text_model", without a dot."""
+    """transformers' keys of the tower, after `join_hf`; source: "text_model." or ""."""
     return [
-        Rule(f"{source}.embeddings.token_embedding.weight", f"{target}/tokens"),
-        Rule(f"{source}.embeddings.position_embedding.weight", f"{target}/places"),
-        *layer_norm_rules(f"{source}.final_layer_norm", f"{target}/ln_final"),
+        Rule(f"{source}embeddings.token_embedding.weight", f"{target}/tokens"),
+        Rule(f"{source}embeddings.position_embedding.weight", f"{target}/places"),
+        *layer_norm_rules(f"{source}final_layer_norm", f"{target}/ln_final"),
         *hf_block_rules(source, target),
     ]
 
 
 def hf_block_rules(source: str, target: str) -> list[Rule]:
     """Of a transformer's blocks, of either tower; after `join_hf`."""
-    block, at = f"{source}.encoder.layers.{{i}}", f"{target}/transformer/block_{{i}}"
+    block, at = f"{source}encoder.layers.{{i}}", f"{target}/transformer/block_{{i}}"
     rules = layer_norm_rules(f"{block}.layer_norm1", f"{at}/ln_1")
     rules += layer_norm_rules(f"{block}.layer_norm2", f"{at}/ln_2")
     for theirs, name in (("self_attn.qkv_proj", "qkv"), ("self_attn.out_proj", "out"),
