@@ -105,7 +105,8 @@ def check(
     if grid == "consistency":
         most = min(most, 50)
     elif grid == "multistep" and not schedule.flow and spacing != "trailing":
-        most -= 1  # these end a step of their own before the schedule's first time
+        # These end a step of their own before the schedule's first time; leading adds an offset.
+        most -= 2 if spacing == "leading" else 1
     if isinstance(steps, bool) or steps != int(steps) or not 1 <= steps <= most:
         raise UserError(f"sampler {sampler} takes 1 to {most} steps here, not {steps}")
     return spacing
