@@ -36,14 +36,14 @@ KEPT = "kept"  # the collection of what controls keep
 class Layer(NamedTuple):
     """Which layer a control is called at.
 
-    name: the layer's path among the parameters. index: among the layers of its own sort (attention
+    name: the layer's path among the parameters. number: among the layers of its own sort (attention
       of both kinds, or residual), in the order of their calls.
     kind: "self": attention of places to places, "cross": to the context, "residual": what a block
       adds to its input. place: "down", "mid" or "up". size: (h, w) of the map.
     """
 
     name: str
-    index: int
+    number: int
     kind: str
     place: str
     size: tuple[int, int]

@@ -101,7 +101,7 @@ def test_a_control_reads_every_map(fixtures_dir, name):
     maps = kept(state)
     called = [layer for layer in layers if layer.kind != "residual"]
     assert len(maps) == len(called) == len(file["order"]) == 32
-    assert [layer.index for layer in called] == list(range(32))
+    assert [layer.number for layer in called] == list(range(32))
     for layer, theirs in zip(called, file["order"], strict=True):
         block, at, _, one, _, depth, attn = (
             str(theirs).replace("mid_block", "mid_block.").split(".")
