@@ -69,6 +69,12 @@ class VAE(nn.Module):
             return jnp.float32(self.scaling)
         return jax.lax.rsqrt(jnp.maximum(self.square.value - self.mean.value**2, 1e-12))
 
+    def scaled_moments(self, x: jax.Array) -> jax.Array:
+        """As `moments`, of the scaled latents."""
+        mean, logvar = split(self.moments(x))
+        scale = self.scale()
+        return jnp.concatenate([mean * scale, logvar + 2 * jnp.log(scale)], axis=-1)
+
     def encode(self, x: jax.Array) -> jax.Array:
         """Pictures -> the means of their latents, scaled, (b, h / f, w / f, latent)."""
         return split(self.moments(x))[0] * self.scale()

@@ -72,6 +72,10 @@ def encode_verb(config: ConfigDict) -> Encode:
         y: Any = net.apply(nets["g"], latents, method=VAE.decode)
         return y
 
+    def moments(nets: Nets, x: jax.Array) -> jax.Array:
+        y: Any = net.apply(nets["g"], x, method=VAE.scaled_moments)
+        return y
+
     return Encode(
         nets=("g",),
         encode=encode,
@@ -81,6 +85,8 @@ def encode_verb(config: ConfigDict) -> Encode:
         channels=config.model.channels,
         radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
         kind=autoencoder.kind_of(config),
+        width=net.latent,
+        moments=moments,
     )
 
 
