@@ -15,8 +15,8 @@ def convert(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="A published weight file; with --to-torch also a run, an exported folder or a "
-            "bundled model."
+            help="A published weight file, or hf:OWNER/NAME[:FILE] of the Hugging Face hub, which is "
+            "downloaded; with --to-torch also a run, an exported folder or a bundled model."
         ),
     ] = None,
     to: Annotated[
@@ -48,7 +48,10 @@ def convert(
     if to is not None and to_torch is not None:
         raise UserError("--to and --to-torch exclude each other; give one")
     from jaxgen.runs import convert as conversion
+    from jaxgen.weights import hub
 
+    if hub.is_named(source):
+        source = str(hub.fetch(source))
     if to_torch is not None:
         _check_free(to_torch, overwrite)
         print(f"{to_torch}  {conversion.write_torch(source, to_torch, layout)}")
