@@ -15,8 +15,8 @@ def convert(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="A published weight file, or hf:OWNER/NAME[:FILE] of the Hugging Face hub, which is "
-            "downloaded; with --to-torch also a run, an exported folder or a bundled model."
+            help="A published weight file, or hf:OWNER/NAME[:FILE], which is downloaded from the "
+            "Hugging Face hub; with --to-torch also a run, an exported folder or a bundled model."
         ),
     ] = None,
     to: Annotated[
