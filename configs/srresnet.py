@@ -28,7 +28,8 @@ from jaxgen import config as configs
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
-    config = configs.load(f"{Path(__file__).with_name('srgan.py')}:{variant}")
+    base = "" if variant == "photo" else variant  # no GAN stage of SRGAN's follows it
+    config = configs.load(f"{Path(__file__).with_name('srgan.py')}:{base}")
     config.model.pretrain_steps = -1
     config.model.loss.perceptual_weights = "none"
     with config.unlocked():
