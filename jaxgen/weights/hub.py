@@ -17,6 +17,7 @@ PREFIX = "hf:"
 _NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:]+))?(?::(?P<file>.+))?")
 # Of the same network: the ones that hold no code come first, and only they are fetched if there.
 SAFE, OTHERS = ("*.safetensors",), ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.npz")
+_WEIGHTS = {Path(pattern).suffix for pattern in (*SAFE, *OTHERS)}
 BESIDE = ("*.json", "*.txt", "*.gz")  # configs and vocabularies
 
 
@@ -28,7 +29,7 @@ def is_named(source: str | Path) -> bool:
 def fetch(source: str) -> Path:
     """The local copy of `hf:OWNER/NAME[@REVISION][:FILE]`, downloaded where it is not yet.
 
-    Returns: its folder, or the file that was named.
+    Returns: its folder, the file that was named, or the only one of weights.
 
     Raises:
       UserError: not such a name, no such repository, revision or file, one that may not be read, or
@@ -63,6 +64,8 @@ def fetch(source: str) -> Path:
             f"{source}: can't be downloaded ({why[0]}); the same command goes on where it stopped, "
             "or give a folder that is here"
         ) from None
+    if file is None and len(only := [n for n in names if Path(n).suffix in _WEIGHTS]) == 1:
+        file = only[0]
     path = Path(folder, file or "")
     if not path.exists():
         raise UserError(f"{source}: {repo} has no file {file}")

@@ -15,6 +15,7 @@ WEIGHTS = bytes(range(256)) * 96_000  # 24 MB: it is fetched in pieces of 10
 FILES = {
     "config.json": b"{}",
     "unet/diffusion_pytorch_model.safetensors": WEIGHTS,
+    "vae/diffusion_pytorch_model.safetensors": b"small",
     "unet/diffusion_pytorch_model.fp16.safetensors": b"half",
     "unet/diffusion_pytorch_model.bin": b"a pickle",
     "tokenizer/vocab.json": b"{}",
@@ -57,6 +58,7 @@ def test_weights_configs_and_vocabularies_come_and_nothing_else(server, tmp_path
     found = fetch("hf:owner/tiny", server.url, tmp_path)
     assert set(found) == {
         "config.json", "unet/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json",
+        "vae/diffusion_pytorch_model.safetensors",
     }  # fmt: skip
     assert found["unet/diffusion_pytorch_model.safetensors"] == len(WEIGHTS)
     # Without a network what is there is enough.

@@ -19,6 +19,7 @@ from jaxgen.data.captioned.section import check
 from jaxgen.data.captioned.source import Records, find_source
 from jaxgen.data.captioned.tokenizers import make_tokenizer, report
 from jaxgen.data.text.tokens import Tokenizer, fill
+from jaxgen.errors import UserError
 
 
 class ReadTokens:
@@ -111,3 +112,18 @@ def train_pictures(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
     """
     make = MakePicture(data)
     return open_records(data, "train"), lambda dataset: dataset.random_map(make)
+
+
+class CheckClass:
+    """Refuses examples of classes that a model has no number for."""
+
+    def __init__(self, classes: int):
+        self.classes = classes
+
+    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+        if not 0 <= example["meaning"] < self.classes:
+            raise UserError(
+                f"model.classes={self.classes}: the data have a class {int(example['meaning'])}; "
+                "set it above the largest"
+            )
+        return example

@@ -1,0 +1,115 @@
+"""Latent diffusion from a config: what it is made of, its data, loss and verb."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxgen.data.captioned import examples, section, tokenizers
+from jaxgen.errors import UserError
+from jaxgen.keys import Table
+from jaxgen.models.ldm.condition import TEXT
+from jaxgen.models.ldm.evaluate import Evaluator
+from jaxgen.models.ldm.losses import LDMLosses
+from jaxgen.models.ldm.networks import denoiser_keys
+from jaxgen.models.ldm.sampler import Sampler
+from jaxgen.models.ldm.space import FIRST, latents_of
+from jaxgen.task import Phase, Task
+from jaxgen.tasks.ldm.config import EVAL, MODEL
+from jaxgen.tasks.t2i.text_part import same_tokenizer
+from jaxgen.weights.parts import Wanted
+
+
+def keys(config: ConfigDict) -> Table:
+    """What the config's own sections hold; see `jaxgen.train.family.check`."""
+    return {
+        "data": section.KEYS,
+        "model": {**MODEL, "denoiser": denoiser_keys(config)},
+        "eval": EVAL,
+    }
+
+
+def parts(config: ConfigDict) -> dict[str, Wanted]:
+    """What a model may be made of: an autoencoder, and of texts a trained encoder.
+
+    Raises:
+      UserError: a part that the condition has no use for.
+    """
+    wanted = {FIRST: Wanted(nets=("g",), needed=False, fits=lambda given: _fits(given))}
+    if config.model.get("condition") == "text":
+        wanted[TEXT] = Wanted(
+            nets=("text",), needed=False, fits=lambda given: _reads_alike(config, given)
+        )
+    elif config.get("parts", {}).get(TEXT):
+        raise UserError(f"parts.{TEXT} is of model.condition=text; leave it empty")
+    return wanted
+
+
+def _fits(config: ConfigDict | None) -> None:
+    latents_of(config)
+
+
+def _reads_alike(config: ConfigDict, encoder: ConfigDict | None) -> None:
+    if encoder is None:
+        raise UserError("parts.text must be a run or an exported model: a lone file has no config")
+    same_tokenizer(config, encoder)
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """The config with the tokenizer of its captions filled in, where they are read."""
+    return tokenizers.resolve(config) if config.model.condition != "none" else config
+
+
+def verbs(config: ConfigDict) -> dict[str, Any]:
+    """What a trained model can do: {"generate": ...}."""
+    return {"generate": Sampler(LDMLosses(config), config).generate()}
+
+
+def make_task(config: ConfigDict) -> Task:
+    """The Task of this config; see `jaxgen.task`.
+
+    Raises:
+      UserError: settings that do not go together.
+    """
+    model = config.model
+    section.check(config.data, captioned=model.condition != "none")
+    if config.data.embeddings:
+        raise UserError(
+            "a diffusion model reads captions itself: set data.embeddings to '', and give "
+            "parts.text a run whose text encoder is to read them"
+        )
+    losses = LDMLosses(config)
+    _check_size(config, losses)
+    evaluator = Evaluator(config, losses)
+    trained = ("g", TEXT) if model.condition == "text" and not losses.condition.fixed else ("g",)
+    return Task(
+        init=losses.init,
+        phases=(Phase("g", trained, losses.loss),),
+        train_data=lambda: _train_data(config),
+        ema=dict.fromkeys(trained, model.ema) if model.ema else {},
+        evaluate=evaluator,
+        eval_nets=evaluator.verb.nets,
+    )
+
+
+def _check_size(config: ConfigDict, losses: LDMLosses) -> None:
+    patch, size = config.model.denoiser.patch, losses.space.shape(*[config.data.size] * 2)[0]
+    if size % patch:
+        raise UserError(
+            f"model.denoiser.patch={patch} does not divide the {size} places of data.size="
+            f"{config.data.size}"
+        )
+
+
+def _train_data(config: ConfigDict) -> Any:
+    """Pictures, with their captions or classes where these are asked for."""
+    condition = config.model.condition
+    if condition == "none":
+        return examples.train_pictures(config.data)
+    records, transform = examples.train_data(config.data)
+    if condition == "text":
+        return records, transform
+    return records, lambda dataset: transform(dataset).map(
+        examples.CheckClass(config.model.classes)
+    )
