@@ -2,8 +2,8 @@
 
 As in the prompts that users of Stable Diffusion share: `(word)` counts 1.1 times, `(word:1.3)` 1.3
 times, `[word]` 1 / 1.1 times; brackets nest, their weights multiply, and a backslash makes a
-bracket a plain sign. A long prompt is read in chunks, each with its own start and end, and the chunks'
-features stand one after another.
+bracket a plain sign. A long prompt is read in chunks, each with its own start and end, and the
+features of the chunks stand one after another.
 """
 
 from __future__ import annotations
