@@ -17,6 +17,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from jaxgen.task import Due, LossFn, Phase, PyTree, Task
+from jaxgen.train.averages import ramp
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
 
@@ -193,7 +194,7 @@ def _averages(decays: Mapping[str, float], state: TrainState) -> dict[str, Any]:
     t = state.step.astype(jnp.float32)
     averages = {}
     for net, decay in decays.items():
-        d = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+        d = jnp.minimum(decay, ramp(t))
         now = {"params": state.params[net], **state.mutable.get(net, {})}
         averages[net] = jax.tree.map(
             lambda old, new, d=d: (d * old + (1.0 - d) * new).astype(old.dtype),
