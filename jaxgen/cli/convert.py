@@ -23,8 +23,8 @@ def convert(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="A published weight file, a folder of diffusers, or hf:OWNER/NAME[:FILE], which is "
-            "downloaded from the Hugging Face hub; with --to-torch and --lora also a run, an "
+            help="A published weight file, a folder of diffusers, or hf:OWNER/NAME[:FILE], which "
+            "is downloaded from the Hugging Face hub; with --to-torch and --lora also a run, an "
             "exported folder or a bundled model."
         ),
     ] = None,
