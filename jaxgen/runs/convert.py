@@ -26,7 +26,8 @@ from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.runs.card import sizes_text
 from jaxgen.verbs.offered import verbs_of, wanted_parts
-from jaxgen.weights import Tree, parts, places
+from jaxgen.weights import Tree, parts, places, wrappers
+from jaxgen.weights.files import is_safetensors
 from jaxgen.weights.keymap import misfits
 from jaxgen.weights.layout import Layout, Sizes, Tensors
 from jaxgen.weights.nets import open_nets
@@ -68,7 +69,7 @@ def convert(path: str | Path, layout: str | None = None) -> Converted:
     """Reads and converts a published weight file.
 
     Args:
-      path: `.safetensors`, `.npz`, or a PyTorch file (needs torch; no code in it is run).
+      path: `.safetensors`, `.npz`, or a PyTorch file (no code in it is run).
       layout: name of its layout; None: the one that is recognised.
 
     Raises:
@@ -82,7 +83,7 @@ def convert(path: str | Path, layout: str | None = None) -> Converted:
 def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
     _check_not_ours(path, tensors)
     try:
-        family, found, sizes = recognise(tensors, layout)
+        family, found, sizes, tensors = _recognise_within(path, tensors, layout)
         sizes = found.beside(path, sizes)
         config = found.config(sizes)
         joined = found.join(tensors)
@@ -96,6 +97,24 @@ def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
         "sizes": dict(sizes),
     }
     return Converted(family, found, sizes, config, variables)
+
+
+def _recognise_within(
+    path: Path, tensors: Tensors, layout: str | None
+) -> tuple[str, Layout, Sizes, Tensors]:
+    """As `recognise`, with the state dict that it is of: the file's own, or that of a net in it."""
+    failed: UserError | None = None
+    for name, state in wrappers.views(tensors):
+        try:
+            found = recognise(state, layout)
+        except UserError as error:
+            # What the file's own keys are like says most.
+            failed = error if failed is None or not name else failed
+            continue
+        wrappers.say_view(path, name, tensors)
+        return *found, state
+    assert failed is not None  # the file as it is is one of the views
+    raise failed
 
 
 def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout, Sizes]:
@@ -289,7 +308,7 @@ def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
 
 
 def _check_not_ours(path: Path, tensors: Tensors) -> None:
-    if path.suffix == ".safetensors" and all("/" in key for key in tensors):
+    if is_safetensors(path) and all("/" in key for key in tensors):
         raise UserError(
             f"{path} is a file of jaxgen's own, not published weights; give its folder to the "
             "verbs, or the file itself to train.init_from"

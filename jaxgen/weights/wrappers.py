@@ -98,7 +98,7 @@ def say_view(path: Any, name: str, tensors: Mapping[str, np.ndarray]) -> None:
 def _say(path: Any, name: str, others: list[str]) -> None:
     if others:
         what = "the averaged weights, " if name in (*_AVERAGED, *_AVERAGED_NETS) else ""
-        log.info("%s: takes %s%s; leaves out %s", path, what, name, ", ".join(others))
+        log.warning("%s: takes %s%s; leaves out %s", path, what, name, ", ".join(others))
 
 
 def _under(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
