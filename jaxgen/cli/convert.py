@@ -33,6 +33,10 @@ def convert(
     layout: Annotated[
         str | None, typer.Option(help="Name of the published layout [default: recognised].")
     ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, help="By how much it enlarges, where the keys leave it open (x3)."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the known layouts.")] = False,
 ) -> None:
@@ -53,7 +57,7 @@ def convert(
         _check_free(to_torch, overwrite)
         print(f"{to_torch}  {conversion.write_torch(source, to_torch, layout)}")
         return
-    print(conversion.write_own(source, to, layout, overwrite))
+    print(conversion.write_own(source, to, layout, overwrite, scale))
 
 
 def _check_free(file: Path, overwrite: bool) -> None:

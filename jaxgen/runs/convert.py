@@ -65,26 +65,30 @@ class Converted:
         return self.model().export(folder, overwrite)
 
 
-def convert(path: str | Path, layout: str | None = None) -> Converted:
+def convert(path: str | Path, layout: str | None = None, scale: int | None = None) -> Converted:
     """Reads and converts a published weight file.
 
     Args:
       path: `.safetensors`, `.npz`, or a PyTorch file (no code in it is run).
       layout: name of its layout; None: the one that is recognised.
+      scale: by how much it enlarges; None: as its keys say. One of RRDBNet with one up-convolution
+        enlarges by 2, or by 3, which they do not.
 
     Raises:
       UserError: unreadable; no layout known, or several alike; or names every missing, extra and
         misshapen key.
     """
     path = Path(path).expanduser()
-    return _convert(path, weights.read_tensors(path), layout)
+    return _convert(path, weights.read_tensors(path), layout, scale)
 
 
-def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
+def _convert(path: Path, tensors: Tensors, layout: str | None, scale: int | None) -> Converted:
     _check_not_ours(path, tensors)
     try:
         family, found, sizes, tensors = _recognise_within(path, tensors, layout)
         sizes = found.beside(path, sizes)
+        if scale is not None and sizes.get("scale", scale) != scale:
+            sizes = {**sizes, "scale": scale}
         config = found.config(sizes)
         joined = found.join(tensors)
         variables = weights.convert(joined, found.rules(sizes), found.expected(config))
@@ -192,12 +196,17 @@ def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dic
 
 
 def write_own(
-    source: str | Path, target: Path | None, layout: str | None = None, overwrite: bool = False
+    source: str | Path,
+    target: Path | None,
+    layout: str | None = None,
+    overwrite: bool = False,
+    scale: int | None = None,
 ) -> str:
     """A published weight file -> a folder (models) or a file (frozen networks) of ours.
 
     Args:
       target: None: nothing is written, only looked at.
+      scale: as of `convert`.
 
     Returns: what it is and where it went; one line.
 
@@ -210,7 +219,7 @@ def write_own(
     tensors = weights.read_tensors(path)
     own = encoders.to_own(tensors) if layout is None else None
     if own is None:
-        converted = _convert(path, tensors, layout)
+        converted = _convert(path, tensors, layout, scale)
         one, folder = converted.layout, ""
         if target is not None:
             folder = f"{converted.export(target, overwrite)}  "

@@ -70,9 +70,9 @@ def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -
     return config
 
 
-def shapes_of(module: Any, side: int = 8) -> Tree:
+def shapes_of(module: Any, side: int = 8, channels: int = 3) -> Tree:
     """The variables, as shapes, of a module that takes pictures of `side` pixels."""
-    picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+    picture = jax.ShapeDtypeStruct((1, side, side, channels), "float32")
     return jax.eval_shape(module.init, jax.random.key(0), picture)
 
 

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import devices
@@ -321,7 +320,7 @@ def bytes_per_pixel(verb: Upscale, nets: Nets, given: PyTree = None) -> float:
     key = treedef, shapes
     if key not in verb.activations:
         side = round_up(32, verb.multiple)
-        x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        x = verb.picture(side)
         some_nets, some_given = jax.tree.unflatten(treedef, shapes)
         largest = largest_activation(verb.apply, some_nets, x, some_given)
         verb.activations[key] = largest / side**2
