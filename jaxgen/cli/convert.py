@@ -28,7 +28,7 @@ def convert(
     ] = None,
     to_torch: Annotated[
         Path | None,
-        typer.Option(help="Write PyTorch's keys: .safetensors, or .pth (needs PyTorch)."),
+        typer.Option(help="Write PyTorch's keys: .safetensors or .pth."),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help="Name of the published layout [default: recognised].")

@@ -107,18 +107,11 @@ def _recognise_within(
     path: Path, tensors: Tensors, layout: str | None
 ) -> tuple[str, Layout, Sizes, Tensors]:
     """As `recognise`, with the state dict that it is of: the file's own, or that of a net in it."""
-    failed: UserError | None = None
     for name, state in wrappers.views(tensors):
-        try:
-            found = recognise(state, layout)
-        except UserError as error:
-            # What the file's own keys are like says most.
-            failed = error if failed is None or not name else failed
-            continue
-        wrappers.say_view(path, name, tensors)
-        return *found, state
-    assert failed is not None  # the file as it is is one of the views
-    raise failed
+        if any(_sizes_of(one, state) is not None for _, one in _tried(layout)):
+            wrappers.say_view(path, name, tensors)
+            return *recognise(state, layout), state
+    return *recognise(tensors, layout), tensors  # which raises
 
 
 def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout, Sizes]:
@@ -134,7 +127,7 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
     Raises:
       UserError: none fits, or two fit alike.
     """
-    tried = layouts() if layout is None else [find_layout(layout)]
+    tried = _tried(layout)
     fits = [
         (family, one, sizes)
         for family, one in tried
@@ -157,6 +150,10 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
         names = " and ".join(one.name for _, one, _ in best)
         raise UserError(f"the keys fit {names} alike; say which it is with --layout")
     return best[0]
+
+
+def _tried(layout: str | None) -> list[tuple[str, Layout]]:
+    return layouts() if layout is None else [find_layout(layout)]
 
 
 def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dict[str, Any]]:

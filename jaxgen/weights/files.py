@@ -7,7 +7,6 @@ Our own weights are `.safetensors` files whose tensor names are tree paths joine
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -20,8 +19,17 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxgen.errors import UserError, pip_install
-from jaxgen.weights import digests, kinds, pickles, torch_files, torch_names, torchscript, wrappers
+from jaxgen.errors import UserError
+from jaxgen.weights import (
+    digests,
+    kinds,
+    pickles,
+    torch_files,
+    torch_names,
+    torch_writer,
+    torchscript,
+    wrappers,
+)
 from jaxgen.weights.keymap import Tensors, Tree, flatten, unflatten
 
 # safetensors' NumPy reader knows no bfloat16.
@@ -236,29 +244,20 @@ def write_safetensors(
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a flat dict of arrays for PyTorch: `.safetensors`, or `.pth` and `.pt` by torch.
+    """Writes a flat dict of arrays for PyTorch: `.safetensors`, or `.pth` and `.pt`.
 
     A `.pth` holds the bare state dict: `model.load_state_dict(torch.load(path))`. Whole or not at
     all, as `write_safetensors`.
 
     Raises:
-      UserError: another suffix, torch missing, or as `write_safetensors`.
+      UserError: another suffix, or as `write_safetensors`.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         return write_safetensors(path, tensors)
     if path.suffix not in (".pth", ".pt"):
         raise UserError(f"{path}: weights for PyTorch end in .safetensors, .pth or .pt")
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"writing {path} needs PyTorch: {pip_install('torch')}, or write a .safetensors, "
-            "which needs none"
-        ) from error
-    buffer = io.BytesIO()
-    torch.save({key: torch.tensor(value) for key, value in tensors.items()}, buffer)
-    _write_whole(path, buffer.getvalue())
+    _write_whole(path, torch_writer.dumps(tensors))
 
 
 @contextlib.contextmanager

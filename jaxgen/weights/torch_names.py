@@ -35,7 +35,7 @@ _DTYPES: dict[str, np.dtype] = {
     )
     for bits in sizes
 }
-_STORAGES: dict[str, np.dtype] = {
+STORAGES: dict[str, np.dtype] = {
     f"{name}Storage": _DTYPES[dtype]
     for name, dtype in (
         ("BFloat16", "bfloat16"),
@@ -234,7 +234,7 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): "numpy.ndarray",
 }
 KNOWN |= {(place, "set"): Maker(_set) for place in ("builtins", "__builtin__")}
-KNOWN |= {("torch", name): StorageKind(dtype) for name, dtype in _STORAGES.items()}
+KNOWN |= {("torch", name): StorageKind(dtype) for name, dtype in STORAGES.items()}
 KNOWN |= {("torch", name): dtype for name, dtype in _DTYPES.items()}
 # Of NumPy 1 and 2.
 for _place in ("numpy.core.multiarray", "numpy._core.multiarray"):
