@@ -40,8 +40,8 @@ def convert(
     to_torch: Annotated[
         Path | None,
         typer.Option(
-            help="Write PyTorch's keys: .safetensors, or .pth (needs PyTorch); of Stable Diffusion "
-            "also a new folder, as diffusers has it."
+            help="Write PyTorch's keys: .safetensors or .pth; of Stable Diffusion also a new "
+            "folder, as diffusers has it."
         ),
     ] = None,
     layout: Annotated[
@@ -57,6 +57,10 @@ def convert(
             metavar="FILE[:SCALE]",
             help="Add the changes of a LoRA (kohya's or diffusers' names); may be given again.",
         ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, help="By how much it enlarges, where the keys leave it open (x3)."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the known layouts.")] = False,
@@ -85,7 +89,7 @@ def convert(
         print(f"{to_torch}  {conversion.write_torch(source, to_torch, layout, said)}")
         return
     loras = [_lora(text) for text in lora or ()]
-    print(conversion.write_own(source, to, layout, overwrite, said, loras))
+    print(conversion.write_own(source, to, layout, overwrite, scale, said, loras))
 
 
 def _lora(text: str) -> tuple[Path, float]:
