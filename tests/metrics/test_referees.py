@@ -1,8 +1,8 @@
 """FID in its three variants, KID and IS equal the programs that define them, from pictures on.
 
 The numbers are what torch-fidelity 0.4.0, pytorch-fid 0.3.0 and clean-fid 0.1.35 (its resizing and
-its distance, pytorch-fid's network between) gave for `pictures(0)` and `pictures(1)` as PNG, with the
-weights of `inception.init_variables(0)`.
+its distance, pytorch-fid's network between) gave for `pictures(0)` and `pictures(1)` as PNG,
+with the weights of `inception.init_variables(0)`.
 """
 
 import numpy as np
