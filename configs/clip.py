@@ -94,3 +94,11 @@ VARIANTS = {
     "folder": _folder,
     "vit_b32": _vit_b32,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "3 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "emoji": "5 minutes of 2 CPU cores",
+    "folder": "a GPU",
+    "vit_b32": "16 GPUs",
+}

@@ -54,3 +54,10 @@ def _t291_hour(config):
 
 
 VARIANTS = {"": _default, "tiny": _tiny, "t291": _t291, "t291_hour": _t291_hour}
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "4 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "t291": "a GPU",
+    "t291_hour": "25 minutes of 2 CPU cores",
+}

@@ -31,7 +31,7 @@ def convert(
         typer.Option(help="Write PyTorch's keys: .safetensors, or .pth (needs PyTorch)."),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Name of the published layout [default: recognised].")
+        str | None, typer.Option(help="Name of the published layout. Default: recognised.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the known layouts.")] = False,
