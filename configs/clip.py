@@ -104,3 +104,12 @@ VARIANTS = {
     "vit_b32": _vit_b32,
     "rn50": _rn50,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "3 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "emoji": "5 minutes of 2 CPU cores",
+    "folder": "a GPU",
+    "vit_b32": "16 GPUs",
+    "rn50": "16 GPUs",
+}

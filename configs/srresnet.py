@@ -83,3 +83,11 @@ VARIANTS = {
     "t291_hour": _t291_hour,
     "photo": _photo,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "4 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "t291": "a GPU",
+    "t291_hour": "25 minutes of 2 CPU cores",
+    "photo": "15 minutes of 2 CPU cores",
+}

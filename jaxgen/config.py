@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen import keys
+from jaxgen import keys, shipped
 from jaxgen.errors import NO_JSON, UserError, near, one_line, shown
 from jaxgen.keys import Key, Named, Table, share, weight, whole
 
@@ -188,11 +188,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
 
 
 def split_name(path: str | Path) -> tuple[str, str]:
-    """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for configs/NAME.py."""
+    """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for a config of this name."""
     file, _, arg = str(path).partition(":")
-    if file.isidentifier() and not Path(file).exists():
-        file = f"configs/{file}.py"
-    return file, arg
+    return shipped.find(file), arg
 
 
 def run_file(file: str | Path, kind: str) -> dict[str, Any]:
@@ -206,17 +204,14 @@ def run_file(file: str | Path, kind: str) -> dict[str, Any]:
     """
     path = Path(file)
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path("configs")
-        hint = near(path.name, [p.name for p in folder.glob("*.py")])
-        raise UserError(f"no {kind} file at {file}{hint or _WHERE[kind]}")
+        hint = near(path.name, [p.name for p in path.parent.glob("*.py")])
+        raise UserError(f"no {kind} file at {file}{hint or _where(kind, path)}")
     with _explained(file):
         return runpy.run_path(str(path), run_name=f"jaxgen_{kind}_{path.stem}")
 
 
-_WHERE = {
-    "config": "; configs/ in the repository has the shipped ones",
-    "space": "; docs/sweep.md shows one",
-}
+def _where(kind: str, path: Path) -> str:
+    return shipped.near(path.name) if kind == "config" else "; docs/sweep.md shows one"
 
 
 def _is(filename: str, file: str | Path) -> bool:

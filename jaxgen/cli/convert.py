@@ -45,7 +45,7 @@ def convert(
         ),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Name of the published layout [default: recognised].")
+        str | None, typer.Option(help="Name of the published layout. Default: recognised.")
     ] = None,
     prediction: Annotated[
         Prediction | None,

@@ -187,7 +187,7 @@ def export(
     run: Annotated[str, typer.Argument(help="A run's folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new folder.")],
     step: Annotated[
-        int | None, typer.Option(min=0, help="Which checkpoint [default: the newest].")
+        int | None, typer.Option(min=0, help="Which checkpoint. Default: the newest.")
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a model exported there.")] = False,

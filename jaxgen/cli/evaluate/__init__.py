@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from jaxgen.cli.common import DEFAULT_MODEL
+from jaxgen.cli.common import DEFAULT_MODEL, with_device
 from jaxgen.cli.evaluate.embed import embed
 from jaxgen.cli.evaluate.encode import encode
 from jaxgen.cli.evaluate.generate import generate
@@ -84,7 +84,7 @@ def _evaluate() -> None:
     """
 
 
-evaluate.command()(upscale)
-evaluate.command()(generate)
-evaluate.command()(encode)
-evaluate.command()(embed)
+evaluate.command()(with_device(upscale))
+evaluate.command()(with_device(generate))
+evaluate.command()(with_device(encode))
+evaluate.command()(with_device(embed))

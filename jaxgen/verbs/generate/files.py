@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.data.picture_files import read_image, write_image
+from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
@@ -72,12 +73,7 @@ def read_prompts(path: Path) -> list[str]:
     Raises:
       UserError: no such file, not UTF-8, or no text in it.
     """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file in UTF-8") from None
+    lines = unicode.read_text(path.expanduser()).splitlines()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError(f"{path} holds no text: write one prompt a line")
@@ -146,7 +142,7 @@ def plan_ways(
 
 def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
     """A file name's beginning for each text: its words; with a number where two would be alike."""
-    whole = ["_".join(re.findall(r"\w+", text.lower())) or "empty" for text in texts]
+    whole = ["_".join(_words(text)) or "empty" for text in texts]
     count = Counter(name[:length] for name in whole)
     return [
         name
@@ -154,6 +150,12 @@ def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
         else f"{name[:length]}_{zlib.crc32(text.encode()):08x}"
         for text, name in zip(texts, whole, strict=True)
     ]
+
+
+def _words(text: str) -> list[str]:
+    """What of a text a file's name can hold: its words, and emoji."""
+    letters = r"\w+" if text.isascii() else rf"{unicode.emoji()}|(?:\w[{unicode.marks()}]*)+"
+    return re.findall(letters, unicode.lower(text))
 
 
 def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
