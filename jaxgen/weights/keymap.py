@@ -133,6 +133,11 @@ def located(key: str, rules: Sequence[Rule]) -> tuple[str, Transform] | None:
     return None if rule is None or target is None else (target, rule.transform)
 
 
+def source_of(path: str, rules: Sequence[Rule]) -> str | None:
+    """The PyTorch key of a path in our tree; None if no rule gives it."""
+    return _match(path, rules, forward=False)[1]
+
+
 def misfits(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: Tree) -> int:
     """How many keys are missing, extra or misshapen; 0: `convert` takes them."""
     return sum(map(len, _fit(tensors, rules, expected)[1].values()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import weights
-from jaxgen.encoders.clip.text_keys import part_hf
 from jaxgen.errors import NO_JSON, UserError
 from jaxgen.models.clip.text import HF_TEXT, OPEN_TEXT
 from jaxgen.models.ldm import compvis, lora
 from jaxgen.models.ldm.diffusers_folder import write_about
 from jaxgen.models.ldm.unet_layout import COMPVIS, DIFFUSERS
 from jaxgen.models.vae import convert as vae
+from jaxgen.weights import Rule
+from jaxgen.weights.keymap import source_of
 from jaxgen.weights.layout import Gathered, Layout, Sizes, Tensors, Whole, fitted, published
-from jaxgen.weights.parts import Part
+from jaxgen.weights.parts import Part, filled
 
 FIRST, TEXT = "first_stage", "text"
 _TARGETS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
@@ -146,13 +147,13 @@ def read_file(path: Path, tensors: Tensors | None, prediction: str) -> Gathered 
     """
     if tensors is None or f"{compvis.UNET}input_blocks.0.0.weight" not in tensors:
         return None
-    unet = fitted(COMPVIS, path, compvis.under(compvis.averaged(tensors), compvis.UNET))
-    second = unet[0]["linear"]
-    if second and not prediction:
+    around = tensors.get(f"{compvis.UNET}middle_block.1.proj_in.weight")
+    if around is not None and around.ndim == 2 and not prediction:
         raise UserError(
             f"{path}: a model of Stable Diffusion 2's form, whose keys do not tell what it "
             "predicts: give --prediction eps (the base models) or v (the others, 768 pixels)"
         )
+    unet = fitted(COMPVIS, path, compvis.under(compvis.averaged(tensors), compvis.UNET))
     first = fitted(vae.COMPVIS, path, compvis.under(tensors, compvis.VAE))
     text = compvis.under(tensors, compvis.TEXT_OPEN)
     layout = OPEN_TEXT if text else HF_TEXT
@@ -194,8 +195,7 @@ def _layouts_of(
     model: Gathered, unet: Layout, first: Layout, text: Layout
 ) -> tuple[dict[str, np.ndarray], ...] | None:
     """The three nets' tensors; None if one of them has no such form."""
-    own = published(unet, model.config, model.nets["g"])
-    found = [own]
+    found = [published(unet, filled(model.config, model.parts), model.nets["g"])]
     for name, net, layout in ((FIRST, "g", first), (TEXT, "text", text)):
         part = model.parts.get(name)
         if part is None or part.config is None or net not in part.nets:
@@ -218,6 +218,7 @@ def _model(
     side: int,
 ) -> Gathered:
     config = unet[1]
+    del config.model.given  # its channels are the autoencoder's, its context the tower's
     config.data = {"size": side * 8}
     config.model.update(
         classes=0,
@@ -251,13 +252,13 @@ def merge_lora(model: Gathered, path: Path, scale: float) -> Gathered:
     Raises:
       UserError: it is of another model.
     """
-    unet, text = DIFFUSERS.read(model.config), model.parts.get(TEXT)
+    unet, text = DIFFUSERS.read(filled(model.config, model.parts)), model.parts.get(TEXT)
     tower = None if text is None or text.config is None else HF_TEXT.read(text.config)
     if unet is None or text is None or tower is None:
         raise UserError(f"{path}: a LoRA is added to Stable Diffusion, which this model is not")
     rules = {"unet": DIFFUSERS.rules(unet), "text": HF_TEXT.rules(tower)}
     variables = {"unet": model.nets["g"], "text": text.nets["text"]}
-    layers = {net: _layers(part_hf(weights.to_torch(variables[net], rules[net]))) for net in rules}
+    layers = {net: _layers(variables[net], rules[net]) for net in rules}
     changes = lora.read_lora(path, layers)
     new = {net: lora.merged(variables[net], rules[net], changes[net], scale, path) for net in rules}
     parts = {
@@ -267,12 +268,11 @@ def merge_lora(model: Gathered, path: Path, scale: float) -> Gathered:
     return Gathered(model.config, {**model.nets, "g": new["unet"]}, parts)
 
 
-def _layers(tensors: Mapping[str, Any]) -> list[str]:
-    return [
-        k.removesuffix(".weight")
-        for k, v in tensors.items()
-        if k.endswith(".weight") and v.ndim > 1
-    ]
+def _layers(variables: Any, rules: Sequence[Rule]) -> list[str]:
+    """Names of the layers with a weight, as the published files have them."""
+    names = [str(source_of(path, rules)) for path in weights.flatten(variables)]
+    split = [name.replace(".qkv_proj.", f".{x}_proj.") for name in names for x in ("q", "k", "v")]
+    return [name.removesuffix(".weight") for name in {*names, *split} if name.endswith(".weight")]
 
 
 FOLDER = Whole("diffusers Stable Diffusion", read_folder, write_folder, folder=True)

@@ -9,6 +9,7 @@ from typing import Any
 from jaxgen.models.ldm.unet_layout import unet_of
 from jaxgen.models.vae.task import make_vae
 from jaxgen.weights.layout import Gathered
+from jaxgen.weights.parts import filled
 
 _KINDS = {"scaled-linear": "scaled_linear", "linear": "linear", "cosine": "squaredcos_cap_v2"}
 _PREDICTED = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
@@ -45,7 +46,7 @@ def write_about(folder: Path, model: Gathered) -> None:
 
 def unet_about(model: Gathered) -> dict[str, Any]:
     """Of UNet2DConditionModel."""
-    net = unet_of(model.config)
+    net = unet_of(filled(model.config, model.parts))
     levels = range(len(net.channels))
     heads = [c // net.head_width for c in net.channels] if net.head_width else net.heads
     crossed = [level in net.attention for level in levels]

@@ -16,8 +16,11 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import NO_JSON, UserError
 from jaxgen.models.ldm.compvis import to_compvis, to_diffusers
+from jaxgen.models.ldm.condition import make_condition
 from jaxgen.models.ldm.keymap import unet_rules
-from jaxgen.models.ldm.unet import UNet
+from jaxgen.models.ldm.networks import make_denoiser
+from jaxgen.models.ldm.space import make_space
+from jaxgen.models.ldm.unet import UNet, check
 from jaxgen.tasks.common import make_module
 from jaxgen.weights import Rule, Tree
 from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
@@ -26,7 +29,7 @@ _NAMES = (
     "out", "channels", "blocks", "attention", "middle_attention", "depth", "heads", "head_width",
     "linear", "groups", "context",
 )  # fmt: skip
-# What follows from the other parts of a whole model.
+# What follows from the other nets, where there are any.
 _GIVEN = ("out", "context")
 _ATTENTION = "attentions.0.transformer_blocks"
 
@@ -102,22 +105,27 @@ def _beside(path: Path, sizes: Sizes) -> Sizes:
 
 def _config(sizes: Sizes) -> ConfigDict:
     settings = {name: value for name, value in sizes.items() if name not in _GIVEN}
-    config = config_of("ldm", "denoiser", {"form": "unet", **settings})
+    alike = {"patch": 1, "dropout": 0.0, "remat": False}
+    config = config_of("ldm", "denoiser", {"form": "unet", **settings, **alike})
     config.model.condition = "text" if sizes["context"] else "none"
     config.model.given = {name: sizes[name] for name in _GIVEN}
     return config
 
 
 def unet_of(config: ConfigDict) -> UNet:
-    """The UNet of a converted model's config."""
+    """The UNet of a config: of converted weights alone, or with its parts filled in."""
+    if "given" not in config.model:
+        net: UNet = make_denoiser(config, make_space(config), make_condition(config))
+        return net
     settings = config.model.denoiser.to_dict()
     settings.pop("form")
-    net: UNet = make_module(UNet, "denoiser", config, **settings, **config.model.given.to_dict())
-    return net
+    alone: UNet = make_module(UNet, "denoiser", config, **settings, **config.model.given.to_dict())
+    check(alone, "model.denoiser")
+    return alone
 
 
 def _read(config: ConfigDict) -> Sizes | None:
-    if config.model.denoiser.form != "unet" or "given" not in config.model:
+    if config.model.denoiser.form != "unet":
         return None
     net = unet_of(config)
     if net.classes or net.pooled or net.patch != 1:
