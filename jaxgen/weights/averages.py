@@ -9,15 +9,19 @@ snapshots of two such averages then give any other by least squares.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.weights import checkpoints
+from jaxgen.weights.places import CHECKPOINTS
 
 PyTree = Any
 # Of the two averages that a run keeps, as published: their relative widths.
 WIDTHS = (0.05, 0.10)
+ITEM = "power_"  # before a net's name: its averages in a checkpoint
 
 
 class Profile(NamedTuple):
@@ -53,14 +57,6 @@ def gamma_of(width: float) -> float:
     return float(roots[np.isreal(roots)].real.max())
 
 
-def power_decay(updates: Any, gamma: float) -> Any:
-    """The decay of update n = 1, 2, ... that makes the running average one by tau^gamma.
-
-    (1 - 1/n)^(gamma + 1), equation 5: 0 at the first, so the start is not part of it.
-    """
-    return (1 - 1 / updates) ** (gamma + 1)
-
-
 def inner(a: Profile, b: Profile) -> float:
     """Integral of the product of two profiles, each of area 1 (appendix C, equation 18)."""
     early, late = (a, b) if a.step <= b.step else (b, a)
@@ -87,10 +83,62 @@ def reconstruct(snapshots: Sequence[Profile], wanted: Profile) -> np.ndarray:
     return np.linalg.lstsq(system, np.append(right, 1.0), rcond=1e-12)[0][:-1]
 
 
-def combine(trees: Sequence[Mapping[str, Any]], factors: np.ndarray) -> PyTree:
-    """Sum of trees of NumPy arrays times their factors; in float64, as the factors cancel."""
-    first = trees[0]
-    if isinstance(first, Mapping):
-        return {k: combine([tree[k] for tree in trees], factors) for k in first}
-    total = sum(np.asarray(x, np.float64) * f for x, f in zip(trees, factors, strict=True))
-    return np.asarray(total).astype(np.asarray(first).dtype)
+def read_average(
+    workdir: str | Path, width: float, step: int | None = None, nets: tuple[str, ...] | None = None
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Nets of a run averaged over a relative width, from the checkpoints that it kept.
+
+    Args:
+      width: of the average, as a share of training up to `step`; see `gamma_of`.
+      step: where the average ends, one of the checkpoints'; None: the newest.
+      nets: names of the nets; None: all. Those without averages are as at that step.
+
+    Returns: as `jaxgen.weights.checkpoints.load_for_use`.
+
+    Raises:
+      UserError: the run kept no such averages, no such checkpoint, or one is damaged.
+    """
+    gamma = gamma_of(width)
+    found, end = checkpoints.load_for_use(workdir, step, nets=nets)
+    folders = [
+        Path(workdir).absolute() / CHECKPOINTS / str(s) for s in checkpoints.complete_steps(workdir)
+    ]
+    averaged = {
+        net: [f for f in folders if (f / f"{ITEM}{net}").is_dir()] for net in found
+    }  # fmt: skip
+    if not any(averaged.values()):
+        raise UserError(
+            f"{workdir} kept no averages to choose a length from: train with "
+            "train.power_ema=True and train.keep_every"
+        )
+    for net, places in averaged.items():
+        if not places:
+            continue
+        profiles = [Profile(int(f.name), gamma_of(w)) for f in places for w in WIDTHS]
+        factors = reconstruct(profiles, Profile(end, gamma)).reshape(len(places), len(WIDTHS))
+        total: PyTree = None
+        for folder, row in zip(places, factors, strict=True):
+            (tree,) = checkpoints.read_items(folder, [f"{ITEM}{net}"])
+            for factor, width_ in zip(row, WIDTHS, strict=True):
+                total = _added(total, tree[name_of(width_)], factor)
+        found[net] = _as(total, found[net])
+    return found, end
+
+
+def name_of(width: float) -> str:
+    """A kept average's name in a state and in its checkpoints."""
+    return f"width_{width:.2f}"
+
+
+def _added(total: PyTree, tree: PyTree, factor: float) -> PyTree:
+    """total + factor tree, in float64: the factors' sum is 1, and their sizes are not."""
+    if isinstance(tree, Mapping):
+        return {k: _added(total and total[k], v, factor) for k, v in tree.items()}
+    more = np.asarray(tree, np.float64) * factor
+    return more if total is None else total + more
+
+
+def _as(tree: PyTree, like: PyTree) -> PyTree:
+    if isinstance(tree, Mapping):
+        return {k: _as(v, like[k]) for k, v in tree.items()}
+    return np.asarray(tree).astype(like.dtype)
