@@ -1,1 +1,1 @@
-"""Pictures made or changed by a guide instead of one pass of a network: pure, jit-able functions."""
+"""Pictures made or changed by a guide, not by one pass of a network: pure, jit-able functions."""

@@ -1,4 +1,4 @@
-"""VQGAN-CLIP (Crowson et al. 2022): a first stage's vectors follow what a CLIP reads in the picture.
+"""VQGAN-CLIP (Crowson et al. 2022): a first stage's vectors follow what a CLIP sees in them.
 
 z (b, h, w, d) is optimised: the nearest vectors of the codebook are painted, CLIP looks at random
 views of the picture, and the gradient of their distance from the prompts passes through the
@@ -65,7 +65,7 @@ class Settings:
     smoothing: decay of the running mean of z whose picture is shown; 0: z itself.
     """
 
-    cutouts: Cutouts = Cutouts()
+    cutouts: Cutouts
     rate: float = 0.1
     anchor: str = "start"
     anchor_weight: float = 0.0
@@ -84,7 +84,7 @@ class VQGANCLIP:
     vectors: Callable[[Nets], jax.Array]
     paint: Callable[[Nets, jax.Array], jax.Array]
     judge: Callable[[Nets, jax.Array], jax.Array]
-    settings: Settings = Settings()
+    settings: Settings
 
     def random(self, nets: Nets, seeds: jax.Array, height: int, width: int) -> State:
         """A start from a random code per cell: seeds (b,) -> rows of height x width cells."""
@@ -98,7 +98,7 @@ class VQGANCLIP:
         return self.start(nets, seeds, jax.vmap(one)(seeds))
 
     def start(self, nets: Nets, seeds: jax.Array, codes: jax.Array) -> State:
-        """A start from codes (b, h, w) int32, as a first stage encodes a picture or a prior draws."""
+        """A start from codes (b, h, w) int32, of a first stage or drawn by a prior."""
         z = self.vectors(nets)[codes]
         seeds = jnp.asarray(seeds, jnp.uint32)
         return State(jnp.int32(0), seeds, z, z, self._adam().init(z), jnp.zeros_like(z))
@@ -118,30 +118,35 @@ class VQGANCLIP:
         return jax.lax.map(one, self._shown(state))
 
     def advance(
-        self, nets: Nets, state: State, prompts: Prompts, iterations: int
+        self, nets: Nets, state: State, prompts: Prompts, iterations: jax.Array | int
     ) -> tuple[State, jax.Array]:
-        """`iterations` steps -> (state, the prompts' loss before each of them, (iterations, b))."""
+        """`iterations` steps (may be traced) -> (state, the prompts' mean loss in them, (b,))."""
         vectors = self.vectors(nets)
         low, high = (bound(vectors, axis=0)[None, None, None] for bound in (jnp.min, jnp.max))
 
-        def step(state: State, _: None) -> tuple[State, jax.Array]:
+        def step(_: jax.Array, carried: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+            state, total = carried
             loss = functools.partial(self._loss, nets, vectors, state.step)
-            slope = jax.grad(loss, has_aux=True)
-            gradient, found = jax.lax.map(
-                lambda row: slope(*row), (state.z, state.start, state.seeds, prompts)
-            )
+            rows = (state.z, state.start, state.seeds, prompts)
+            gradient, found = _each(jax.grad(loss, has_aux=True), rows, state.step)
             change, adam = self._adam().update(gradient, state.adam)
             z = jnp.clip(state.z + change, low, high)
             decay = self.settings.smoothing
             average = decay * state.average + (1 - decay) * z
-            return State(state.step + 1, state.seeds, z, state.start, adam, average), found
+            state = State(state.step + 1, state.seeds, z, state.start, adam, average)
+            return state, total + found
 
-        return jax.lax.scan(step, state, length=iterations)
+        # A scan of a single step would be compiled as part of what is around it, rounded otherwise.
+        total = jnp.zeros(state.seeds.shape)
+        state, total = jax.lax.fori_loop(0, iterations, step, (state, total))
+        return state, total / iterations
 
     @functools.cached_property
-    def advance_program(self) -> Callable[[Nets, State, Prompts, int], tuple[State, jax.Array]]:
-        """`advance`, jitted: one program per number of iterations and shape."""
-        return jax.jit(self.advance, static_argnums=3)
+    def advance_program(
+        self,
+    ) -> Callable[[Nets, State, Prompts, jax.Array | int], tuple[State, jax.Array]]:
+        """`advance`, jitted: one program whatever the number of iterations."""
+        return jax.jit(self.advance)
 
     def _loss(
         self,
@@ -179,6 +184,30 @@ class VQGANCLIP:
         return jnp.where(state.step > 0, state.average / (1 - decay**steps), state.z)
 
 
+def _each(function: Callable[..., Any], rows: tuple[Any, ...], step: jax.Array) -> Any:
+    """`function` of each row by itself, with the same rounding however many there are.
+
+    Args: step: any number of the caller's that is not below 0.
+    """
+    count = len(jax.tree.leaves(rows)[0])
+
+    def take(i: jax.Array | int) -> Any:
+        row = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), rows)
+        return jax.lax.optimization_barrier(row)
+
+    def put(i: jax.Array, found: Any) -> Any:
+        one = jax.lax.optimization_barrier(function(*take(i)))
+        return jax.tree.map(
+            lambda all, x: jax.lax.dynamic_update_index_in_dim(all, x, i, 0), found, one
+        )
+
+    shapes = jax.eval_shape(lambda: function(*take(0)))
+    empty = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), shapes)
+    # A bound that the compiler can't know: it would inline a loop over a single row, and fuse it
+    # with what is around.
+    return jax.lax.fori_loop(0, jnp.minimum(count, step + count), put, empty)
+
+
 def nearest(z: jax.Array, vectors: jax.Array) -> jax.Array:
     """(..., d) -> (...) int32: the codebook's (codes, d) nearest vectors."""
     # TF32's or bfloat16's products would choose others.
@@ -194,7 +223,7 @@ def quantise(z: jax.Array, vectors: jax.Array) -> jax.Array:
 
 
 def spherical_distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """2 arcsin(|u - v| / 2)^2 of the directions u, v of (n, d) and (p, d): (n, p), up to pi^2 / 2."""
+    """2 arcsin(|u - v| / 2)^2 of the directions u, v of (n, d) and (p, d): (n, p) to pi^2 / 2."""
     u, v = (x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12) for x in (a, b))
     square = jnp.sum((u[:, None] - v[None]) ** 2, axis=-1)
     # Without a NaN as the gradient at equal or opposite directions.

@@ -62,14 +62,17 @@ def test_sizes_are_distributed_as_published(golden):
         drawn = draw_boxes(jax.random.key(0), 200_000, (height, width), int(size), float(power))
         tops, lefts, squares = map(np.asarray, drawn)
         assert abs(squares.mean() - want["mean"]) < 1
-        assert squares.min() == want["min"] and squares.max() <= want["max"]
+        assert squares.min() == want["min"]
+        assert squares.max() <= want["max"]
         np.testing.assert_allclose(
             np.quantile(squares, (0.05, 0.25, 0.5, 0.75, 0.95)),
             want["quantiles_5_25_50_75_95"],
             atol=3,
         )
-        assert (tops + squares).max() == height and (lefts + squares).max() == width
-        assert tops.min() == 0 and lefts.min() == 0
+        assert (tops + squares).max() == height
+        assert (lefts + squares).max() == width
+        assert tops.min() == 0
+        assert lefts.min() == 0
 
 
 def draws(function, *args, n=4000):
@@ -87,14 +90,17 @@ def test_affine_is_distributed_as_published(golden):
     there = np.linalg.inv(back[changed])
     # What comes first is the shear, which keeps x: the turn is what becomes of the x axis.
     angle = np.degrees(np.arctan2(there[:, 1, 0], there[:, 0, 0]))
-    assert abs(angle.std() - want["angle"]["std"]) < 0.3 and np.abs(angle).max() <= 15.001
+    assert abs(angle.std() - want["angle"]["std"]) < 0.3
+    assert np.abs(angle).max() <= 15.001
     turn = np.radians(angle)
     shear = np.degrees(np.arctan(np.cos(turn) * there[:, 0, 1] + np.sin(turn) * there[:, 1, 1]))
-    assert abs(shear.std() - want["shear_x"]["std"]) < 0.1 and np.abs(shear).max() <= 5.001
+    assert abs(shear.std() - want["shear_x"]["std"]) < 0.1
+    assert np.abs(shear).max() <= 5.001
     moved = there @ np.array([15.5, 15.5, 1]) - np.array([15.5, 15.5, 1])
     # Both axes' figures are together in the fixture, and x does not move.
     assert abs(moved[:, :2].std() - want["translations"]["std"]) < 0.06
-    assert np.abs(moved[:, 0]).max() < 1e-4 and np.abs(moved[:, 1]).max() <= 3.2001
+    assert np.abs(moved[:, 0]).max() < 1e-4
+    assert np.abs(moved[:, 1]).max() <= 3.2001
 
 
 def test_perspective_is_distributed_as_published(golden):
@@ -107,7 +113,8 @@ def test_perspective_is_distributed_as_published(golden):
     changed = np.abs(ends - corners[:2].T).max((1, 2)) > 1e-3
     assert abs(changed.mean() - 0.7) < 0.03
     assert abs(ends[changed].std() - want["end_points"]["std"]) < 0.1
-    assert ends.min() > -1e-3 and ends.max() < 31.001
+    assert ends.min() > -1e-3
+    assert ends.max() < 31.001
 
 
 def test_erasing_is_distributed_as_published(golden):
@@ -118,7 +125,7 @@ def test_erasing_is_distributed_as_published(golden):
     assert abs(len(gone) / 4000 - 0.7) < 0.03
     heights, widths = gone.max(2).sum(1), gone.max(1).sum(1)
     tops, lefts = gone.max(2).argmax(1), gone.max(1).argmax(1)
-    for name, found in dict(heights=heights, widths=widths, xs=lefts, ys=tops).items():
+    for name, found in {"heights": heights, "widths": widths, "xs": lefts, "ys": tops}.items():
         assert abs(found.mean() - want[name]["mean"]) < 0.6, name
         assert abs(found.std() - want[name]["std"]) < 0.4, name
 
@@ -148,7 +155,7 @@ def test_jitter_turns_the_colour_circle():
     assert np.isfinite(grey).all()
 
 
-@pytest.mark.parametrize("style", ("crops", "pooled"))
+@pytest.mark.parametrize("style", ["crops", "pooled"])
 def test_chunks_change_nothing(style):
     x = jax.random.uniform(jax.random.key(0), (20, 26, 3))
 
@@ -165,6 +172,8 @@ def test_chunks_change_nothing(style):
         return jax.jit(jax.grad(loss, has_aux=True))(x)
 
     (want, seen), (got, again) = slope(5), slope(2)
-    assert seen.shape[0] == 5 and np.isfinite(want).all() and np.abs(want).max() > 0
+    assert seen.shape[0] == 5
+    assert np.isfinite(want).all()
+    assert np.abs(want).max() > 0
     np.testing.assert_allclose(again, seen, atol=1e-5)
     np.testing.assert_allclose(got, want, atol=1e-4)

@@ -39,5 +39,6 @@ def test_reads(prompt, wishes):
 def test_refuses(prompt, says):
     with pytest.raises(UserError) as error:
         parse(prompt)
-    assert says in str(error.value) and "\n" not in str(error.value)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300

@@ -13,7 +13,7 @@ def golden(fixtures_dir):
     return np.load(fixtures_dir / "vqgan_clip_ops.npz")
 
 
-@pytest.mark.parametrize("side", (32, 80))
+@pytest.mark.parametrize("side", [32, 80])
 def test_whole_pictures(golden, side):
     x = jnp.asarray(golden["im"].transpose(0, 2, 3, 1))
     want = golden[f"resample{side}"].transpose(0, 2, 3, 1)
@@ -29,7 +29,7 @@ def test_a_box_is_what_was_cut_out():
         np.testing.assert_allclose(one, resample(cut, 13, 13)[0], atol=2e-6)
 
 
-@pytest.mark.parametrize("size", (2, 5, 16, 37, 64))
+@pytest.mark.parametrize("size", [2, 5, 16, 37, 64])
 def test_constants_stay(size):
     rows = axis_matrix(64, 16, 0, size).sum(1)
     np.testing.assert_allclose(rows, np.ones(16), atol=1e-5)

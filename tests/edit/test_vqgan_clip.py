@@ -74,7 +74,9 @@ def nets_and_guide(settings):
     return nets, guide
 
 
-SETTINGS = Settings(Cutouts(8, 6, "crops", chunk=4), anchor_weight=0.1, smoothing=0.8)
+# Without the warps and colours, which take most of the time to compile; test_cutouts.py has them.
+CUTOUTS = Cutouts(8, 6, "crops", changes=("erase",), chunk=4)
+SETTINGS = Settings(CUTOUTS, anchor_weight=0.1, smoothing=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +94,20 @@ def test_the_loss_falls_within_the_codebooks_range(run):
     nets, guide = run
     state = guide.random(nets, np.arange(2), 6, 5)
     before = guide.pictures(nets, state)
-    state, losses = guide.advance_program(nets, state, wanted([0, 1]), 40)
-    assert losses.shape == (40, 2)
-    assert (losses[-5:].mean(0) < losses[:5].mean(0) - 0.1).all()
+    state, first = guide.advance_program(nets, state, wanted([0, 1]), 10)
+    state, _ = guide.advance_program(nets, state, wanted([0, 1]), 40)
+    state, last = guide.advance_program(nets, state, wanted([0, 1]), 10)
+    assert first.shape == (2,)
+    assert (last < first - 0.1).all()
     vectors = guide.vectors(nets)
     assert (state.z <= vectors.max(0)[None, None, None]).all()
     assert (state.z >= vectors.min(0)[None, None, None]).all()
     after = guide.pictures(nets, state)
-    assert after.shape == (2, 12, 10, 3) and np.abs(after).max() <= 1
+    assert after.shape == (2, 12, 10, 3)
+    assert np.abs(after).max() <= 1
     assert np.abs(after - before).max() > 0.01
     # What is shown is painted of codes.
-    shown = dataclasses.replace(guide, settings=Settings())
+    shown = dataclasses.replace(guide, settings=Settings(Cutouts()))
     start = shown.start(nets, state.seeds, guide.codes(nets, state))
     np.testing.assert_allclose(shown.pictures(nets, start), after, atol=1e-5)
 
@@ -111,7 +116,8 @@ def test_a_row_is_its_seeds_alone(run):
     nets, guide = run
     rows = guide.random(nets, np.array([5, 7, 5]), 6, 5)
     rows, _ = guide.advance_program(nets, rows, wanted([5, 7, 5]), 4)
-    one, _ = guide.advance_program(nets, guide.random(nets, np.array([7]), 6, 5), wanted([7]), 4)
+    one = guide.random(nets, np.array([7]), 6, 5)
+    one, _ = guide.advance_program(nets, one, wanted([7]), 4)
     np.testing.assert_array_equal(rows.z[0], rows.z[2])
     np.testing.assert_array_equal(rows.z[1], one.z[0])
     assert np.abs(rows.z[0] - rows.z[1]).max() > 0.1
@@ -120,17 +126,16 @@ def test_a_row_is_its_seeds_alone(run):
 def test_resumed_equals_uninterrupted(run):
     nets, guide = run
     state, prompts = guide.random(nets, np.arange(2), 6, 5), wanted([0, 1])
-    whole, losses = guide.advance_program(nets, state, prompts, 8)
-    half, first = guide.advance_program(nets, state, prompts, 4)
-    half = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, half))  # as if saved
-    again, second = guide.advance_program(nets, half, prompts, 4)
+    whole, _ = guide.advance_program(nets, state, prompts, 8)
+    part, _ = guide.advance_program(nets, state, prompts, 7)
+    part = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, part))  # as if saved
+    again, _ = guide.advance_program(nets, part, prompts, 1)
     jax.tree.map(np.testing.assert_array_equal, again, whole)
-    np.testing.assert_array_equal(np.concatenate([first, second]), losses)
 
 
-@pytest.mark.parametrize("anchor", ("start", "zero"))
+@pytest.mark.parametrize("anchor", ["start", "zero"])
 def test_anchors(anchor):
-    _, guide = nets_and_guide(Settings(anchor=anchor, anchor_weight=0.6))
+    _, guide = nets_and_guide(Settings(Cutouts(), anchor=anchor, anchor_weight=0.6))
     z, start = jnp.full((3, 3, 4), 2.0), jnp.full((3, 3, 4), 0.5)
     want = 0.3 * 1.5**2 if anchor == "start" else 0.3 * 4 / 7
     np.testing.assert_allclose(guide._anchor(z, start, jnp.int32(3)), want, rtol=1e-6)
