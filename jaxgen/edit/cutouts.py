@@ -39,6 +39,12 @@ class Cutouts:
     noise: float = 0.1
     chunk: int = 8
 
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise ValueError(f"style {self.style!r} is none of {STYLES}")
+        if unknown := set(self.changes) - set(augment.KINDS):
+            raise ValueError(f"changes {sorted(unknown)} are none of {augment.KINDS}")
+
 
 def features(
     cutouts: Cutouts,

@@ -71,6 +71,10 @@ class Settings:
     anchor_weight: float = 0.0
     smoothing: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.anchor not in ANCHORS:
+            raise ValueError(f"anchor {self.anchor!r} is none of {ANCHORS}")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VQGANCLIP:
@@ -106,7 +110,7 @@ class VQGANCLIP:
     def codes(self, nets: Nets, state: State) -> jax.Array:
         """(b, h, w) int32: the codes that a state shows."""
         vectors = self.vectors(nets)
-        return jax.lax.map(lambda z: nearest(z, vectors), self._shown(state))
+        return _each(lambda z: nearest(z, vectors), (self._shown(state),), state.step)
 
     def pictures(self, nets: Nets, state: State) -> jax.Array:
         """(b, h * f, w * f, 3) float32 in [-1, 1]: what a state shows."""
@@ -115,7 +119,7 @@ class VQGANCLIP:
         def one(z: jax.Array) -> jax.Array:
             return jnp.clip(self.paint(nets, quantise(z, vectors)[None])[0], -1, 1)
 
-        return jax.lax.map(one, self._shown(state))
+        return _each(one, (self._shown(state),), state.step)
 
     def advance(
         self, nets: Nets, state: State, prompts: Prompts, iterations: jax.Array | int

@@ -120,6 +120,8 @@ def test_a_row_is_its_seeds_alone(run):
     one, _ = guide.advance_program(nets, one, wanted([7]), 4)
     np.testing.assert_array_equal(rows.z[0], rows.z[2])
     np.testing.assert_array_equal(rows.z[1], one.z[0])
+    draw = jax.jit(guide.pictures)
+    np.testing.assert_array_equal(draw(nets, rows)[1], draw(nets, one)[0])
     assert np.abs(rows.z[0] - rows.z[1]).max() > 0.1
 
 
