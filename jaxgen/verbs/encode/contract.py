@@ -28,6 +28,9 @@ class Encode:
       follows; None: attention or normalisation looks at the whole picture, which must be computed
       at once.
     kind: of the pictures, as of `jaxgen.data.captioned.source.Source`: photo, segmentation, depth.
+    vectors: nets -> the codebook's vectors, (codes, d) float32; None: there is none to show.
+    paint: (nets, z (b, h / factor, w / factor, d) float32) -> y as of `decode`, of vectors of the
+      codebook or others of their kind, and differentiable; None: without a codebook's vectors.
     """
 
     nets: tuple[str, ...]
@@ -38,6 +41,8 @@ class Encode:
     channels: int = 3
     radius: tuple[int, int] | None = None
     kind: str = "photo"
+    vectors: Callable[[Nets], jax.Array] | None = None
+    paint: Callable[[Nets, jax.Array], jax.Array] | None = None
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
