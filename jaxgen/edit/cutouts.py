@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxgen.edit import augment
 from jaxgen.edit.clamp import clamp_with_gradient
@@ -51,6 +53,7 @@ def features(
     judge: Callable[[jax.Array], jax.Array],
     x: jax.Array,
     key: jax.Array,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Features of a picture's views; its gradient computes each chunk again.
 
@@ -58,9 +61,32 @@ def features(
       judge: pictures (b, size, size, c) about [-1, 1] -> (b, d).
       x: (h, w, c) in [0, 1].
       key: all randomness comes from it, that of view i whatever count and chunk are.
+      mesh: of one axis, "batch": each of its devices sees its share of the views.
 
     Returns: (count, d).
     """
+    if mesh is None or mesh.size == 1:
+        return _features(cutouts, judge, x, key, jnp.arange(cutouts.count))
+    # As many for each device; those beyond the count are left out again.
+    indices = jnp.arange(-(-cutouts.count // mesh.size) * mesh.size)
+
+    def share(x: jax.Array, key: jax.Array, indices: jax.Array) -> jax.Array:
+        return _features(cutouts, judge, x, key, indices)
+
+    split = jax.shard_map(
+        share, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=P("batch"), check_vma=False
+    )
+    return split(x, key, indices)[: cutouts.count]
+
+
+def _features(
+    cutouts: Cutouts,
+    judge: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    key: jax.Array,
+    indices: jax.Array,
+) -> jax.Array:
+    """Features of the views of these numbers."""
     shared, own = jax.random.split(key)
     order, rectangle = jax.random.split(shared)
     base = pooled(x, cutouts.size) if cutouts.style == "pooled" else x
@@ -84,12 +110,13 @@ def features(
     def judged(indices: jax.Array) -> jax.Array:
         return judge(jax.vmap(view)(indices) * 2 - 1)
 
-    chunk = min(cutouts.chunk, cutouts.count)
-    whole = cutouts.count // chunk * chunk
-    found = jax.lax.map(judged, jnp.arange(whole).reshape(-1, chunk))
+    count = len(indices)
+    chunk = min(cutouts.chunk, count)
+    whole = count // chunk * chunk
+    found = jax.lax.map(judged, indices[:whole].reshape(-1, chunk))
     found = found.reshape(whole, found.shape[-1])
-    if whole < cutouts.count:
-        found = jnp.concatenate([found, judged(jnp.arange(whole, cutouts.count))])
+    if whole < count:
+        found = jnp.concatenate([found, judged(indices[whole:])])
     return found
 
 

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxgen.edit.clamp import clamp_with_gradient
 from jaxgen.edit.cutouts import Cutouts, features
 from jaxgen.task import Nets
 
 ANCHORS = ("start", "zero")
+START, VIEWS, LOOK = range(3)  # what a row draws: its start, each step's views, those of prompts
 
 
 class Prompts(NamedTuple):
@@ -41,7 +43,7 @@ class Prompts(NamedTuple):
 class State(NamedTuple):
     """All that a run goes on from.
 
-    step: () int32, iterations done. seeds: (b,) uint32.
+    step: () int32, iterations done. seeds: (b, 3) uint32, any three numbers for each row.
     z: (b, h, w, d), what is optimised. start: its first value.
     adam: the optimizer's. average: running mean of z from zero, not yet corrected for that.
     """
@@ -83,21 +85,22 @@ class VQGANCLIP:
     vectors: nets -> the codebook (codes, d) float32.
     paint: (nets, z (b, h, w, d)) -> pictures (b, h * f, w * f, 3), about [-1, 1].
     judge: (nets, pictures (b, size, size, 3) about [-1, 1]) -> features (b, width).
+    mesh: of one axis, "batch", over whose devices each picture's views are spread; None: one.
     """
 
     vectors: Callable[[Nets], jax.Array]
     paint: Callable[[Nets, jax.Array], jax.Array]
     judge: Callable[[Nets, jax.Array], jax.Array]
     settings: Settings
+    mesh: Mesh | None = None
 
     def random(self, nets: Nets, seeds: jax.Array, height: int, width: int) -> State:
-        """A start from a random code per cell: seeds (b,) -> rows of height x width cells."""
+        """A start from a random code per cell: seeds (b, 3) -> rows of height x width cells."""
         seeds = jnp.asarray(seeds, jnp.uint32)
         count = self.vectors(nets).shape[0]
 
         def one(seed: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.key(seed), 0)
-            return jax.random.randint(key, (height, width), 0, count)
+            return jax.random.randint(row_key(seed, START), (height, width), 0, count)
 
         return self.start(nets, seeds, jax.vmap(one)(seeds))
 
@@ -121,6 +124,14 @@ class VQGANCLIP:
 
         return _each(one, (self._shown(state),), state.step)
 
+    def look(self, nets: Nets, picture: jax.Array, seed: jax.Array, number: int) -> jax.Array:
+        """A picture (h, w, 3) in [0, 1] as a prompt: its views' features (n, width).
+
+        Args: seed: (3,) of the row. number: of the picture among those of the prompt.
+        """
+        key = jax.random.fold_in(row_key(seed, LOOK), number)
+        return features(self.settings.cutouts, functools.partial(self.judge, nets), picture, key)
+
     def advance(
         self, nets: Nets, state: State, prompts: Prompts, iterations: jax.Array | int
     ) -> tuple[State, jax.Array]:
@@ -141,7 +152,7 @@ class VQGANCLIP:
             return state, total + found
 
         # A scan of a single step would be compiled as part of what is around it, rounded otherwise.
-        total = jnp.zeros(state.seeds.shape)
+        total = jnp.zeros(len(state.seeds))
         state, total = jax.lax.fori_loop(0, iterations, step, (state, total))
         return state, total / iterations
 
@@ -151,6 +162,16 @@ class VQGANCLIP:
     ) -> Callable[[Nets, State, Prompts, jax.Array | int], tuple[State, jax.Array]]:
         """`advance`, jitted: one program whatever the number of iterations."""
         return jax.jit(self.advance)
+
+    @functools.cached_property
+    def pictures_program(self) -> Callable[[Nets, State], jax.Array]:
+        """`pictures`, jitted."""
+        return jax.jit(self.pictures)
+
+    @functools.cached_property
+    def look_program(self) -> Callable[[Nets, jax.Array, jax.Array, int], jax.Array]:
+        """`look`, jitted."""
+        return jax.jit(self.look)
 
     def _loss(
         self,
@@ -163,10 +184,11 @@ class VQGANCLIP:
         prompts: Prompts,
     ) -> tuple[jax.Array, jax.Array]:
         """(what one row's z descends, the prompts' part of it)."""
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), step)
+        key = jax.random.fold_in(row_key(seed, VIEWS), step)
         painted = self.paint(nets, quantise(z, vectors)[None])[0]
         picture = clamp_with_gradient((painted + 1) / 2)
-        seen = features(self.settings.cutouts, functools.partial(self.judge, nets), picture, key)
+        judge = functools.partial(self.judge, nets)
+        seen = features(self.settings.cutouts, judge, picture, key, self.mesh)
         found = prompt_loss(seen, *prompts)
         return found + self._anchor(z, start, step), found
 
@@ -186,6 +208,14 @@ class VQGANCLIP:
             return state.z
         steps = jnp.maximum(state.step, 1)
         return jnp.where(state.step > 0, state.average / (1 - decay**steps), state.z)
+
+
+def row_key(seed: jax.Array, what: int) -> jax.Array:
+    """The key of one row's seed (3,) uint32 for `what` it draws."""
+    key = jax.random.key(seed[0])
+    for number in (seed[1], seed[2], what):
+        key = jax.random.fold_in(key, number)
+    return key
 
 
 def _each(function: Callable[..., Any], rows: tuple[Any, ...], step: jax.Array) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import devices
 from jaxgen.edit.clamp import clamp_with_gradient
 from jaxgen.edit.cutouts import Cutouts
 from jaxgen.edit.vqgan_clip import VQGANCLIP, Prompts, Settings, prompt_loss, quantise
@@ -84,6 +85,10 @@ def run():
     return nets_and_guide(SETTINGS)
 
 
+def seeds(*numbers):
+    return np.array([[number, 8, 9] for number in numbers], np.uint32)
+
+
 def wanted(seeds):
     features = jnp.stack([jax.random.normal(jax.random.key(s), (2, 16)) for s in seeds])
     weights = jnp.broadcast_to(jnp.array([[1.0, -0.3]]), (len(seeds), 2))
@@ -92,7 +97,7 @@ def wanted(seeds):
 
 def test_the_loss_falls_within_the_codebooks_range(run):
     nets, guide = run
-    state = guide.random(nets, np.arange(2), 6, 5)
+    state = guide.random(nets, seeds(0, 1), 6, 5)
     before = guide.pictures(nets, state)
     state, first = guide.advance_program(nets, state, wanted([0, 1]), 10)
     state, _ = guide.advance_program(nets, state, wanted([0, 1]), 40)
@@ -114,9 +119,9 @@ def test_the_loss_falls_within_the_codebooks_range(run):
 
 def test_a_row_is_its_seeds_alone(run):
     nets, guide = run
-    rows = guide.random(nets, np.array([5, 7, 5]), 6, 5)
+    rows = guide.random(nets, seeds(5, 7, 5), 6, 5)
     rows, _ = guide.advance_program(nets, rows, wanted([5, 7, 5]), 4)
-    one = guide.random(nets, np.array([7]), 6, 5)
+    one = guide.random(nets, seeds(7), 6, 5)
     one, _ = guide.advance_program(nets, one, wanted([7]), 4)
     np.testing.assert_array_equal(rows.z[0], rows.z[2])
     np.testing.assert_array_equal(rows.z[1], one.z[0])
@@ -127,7 +132,7 @@ def test_a_row_is_its_seeds_alone(run):
 
 def test_resumed_equals_uninterrupted(run):
     nets, guide = run
-    state, prompts = guide.random(nets, np.arange(2), 6, 5), wanted([0, 1])
+    state, prompts = guide.random(nets, seeds(0, 1), 6, 5), wanted([0, 1])
     whole, _ = guide.advance_program(nets, state, prompts, 8)
     part, _ = guide.advance_program(nets, state, prompts, 7)
     part = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, part))  # as if saved
@@ -145,7 +150,19 @@ def test_anchors(anchor):
 
 def test_the_running_mean_is_corrected(run):
     nets, guide = run
-    state = guide.random(nets, np.arange(1), 6, 5)
+    state = guide.random(nets, seeds(0), 6, 5)
     np.testing.assert_array_equal(guide._shown(state), state.z)
     once, _ = guide.advance_program(nets, state, wanted([0]), 1)
     np.testing.assert_allclose(guide._shown(once), once.z, rtol=1e-5)
+
+
+def test_views_spread_over_eight_devices_are_the_same(run):
+    nets, guide = run
+    # Six views on eight devices: two of them compute views that nobody asked for.
+    spread = dataclasses.replace(guide, mesh=devices.mesh(jax.devices()))
+    state = guide.random(nets, seeds(0, 1), 6, 5)
+    one, loss = guide.advance_program(nets, state, wanted([0, 1]), 3)
+    everywhere = devices.replicate((nets, state, wanted([0, 1])), jax.devices())
+    many, same = spread.advance_program(*everywhere, 3)
+    np.testing.assert_allclose(same, loss, atol=1e-5)
+    np.testing.assert_allclose(many.z, one.z, atol=1e-4)
