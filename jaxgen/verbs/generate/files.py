@@ -19,7 +19,7 @@ from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.verbs.files import FORMATS
-from jaxgen.verbs.generate.use import Drawer, Drawing
+from jaxgen.verbs.generate.base import Drawing, TextToImage
 
 COLUMNS, MASKED_COLUMNS = 8, 2  # pictures of one text in a row of the sheet
 MOST_SHOWN = 512  # pictures in a sheet
@@ -167,7 +167,7 @@ def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
     return next(p for p in map(Path, itertools.chain([f"{name}.png"], again)) if not p.exists())
 
 
-def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
+def pictures(generate: TextToImage[Any], strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
     """Draws all cells of the rows, in their order; the rows are all ways, or none is."""
     if not any(strip.way for strip in strips):
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
@@ -194,7 +194,7 @@ def check_sheet(count: int) -> None:
 
 
 def write_sheet(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     out: Path,
     how: How,
@@ -215,7 +215,7 @@ def write_sheet(
 
 
 def write_folder(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     folder: Path,
     how: How,
