@@ -11,7 +11,6 @@ import copy
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -103,7 +102,7 @@ class Guide(TextToImage[Guided]):
         wanted = self._settings(options)
         height, width = self._rounded(size or (self.size, self.size))
         inputs = rows_of.read_inputs(wanted, (height, width))
-        rows = self._rows(jobs, seed, same_noise, (height, width), wanted, inputs, along.saved)
+        rows = self._rows(jobs, seed, same_noise, (height, width), wanted, inputs, along)
         guide = self.verb.guide(self.verb.settings(wanted), self._mesh)
         run = Run(
             self.verb, dict(self.variables), guide, inputs, (height, width),
@@ -132,15 +131,15 @@ class Guide(TextToImage[Guided]):
 
         return drawn
 
-    def about(self, text: str, number: int, how: Any) -> dict[str, str]:
-        """What a picture's file says of where it comes from.
-
-        Args: how: `files.How` that it was drawn with.
-        """
-        wanted = self._settings(how.options)
+    def about(
+        self, prompt: Prompt, number: int, seed: int, options: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """What a picture's file says of where it comes from."""
+        assert isinstance(prompt, Wishes)
+        wanted = self._settings(options)
         said = {key: one for key, one in wanted.items() if isinstance(one, str | int | float)}
         facts = {
-            "prompt": text, "seed": str(how.seed), "number": str(number), "model": self.name,
+            "prompt": prompt.said, "seed": str(seed), "number": str(number), "model": self.name,
             **{f"{part} fingerprint": mark for part, mark in self.fingerprints.items()},
             "options": json.dumps(said),
         }  # fmt: skip
@@ -204,18 +203,18 @@ class Guide(TextToImage[Guided]):
         size: tuple[int, int],
         wanted: Mapping[str, Any],
         inputs: Inputs,
-        saved: Path | None,
+        along: Along,
     ) -> list[Row]:
         """The pictures, each with what a stopped run left of it."""
         used = [x for x, _ in inputs.images]
         used += [inputs.start] if isinstance(inputs.start, np.ndarray) else []
         common = {
-            "models": self.fingerprints if saved else {},
+            "models": self.fingerprints if along.saved else {},
             "size": size,
             "options": {key: value for key, value in wanted.items() if key not in _FREE},
             "start": inputs.start if isinstance(inputs.start, str) else "",
             "images": [(wish.weight, wish.stop) for _, wish in inputs.images],
-            "begin": fingerprint(self.begin.variables) if self.begin and saved else "",
+            "begin": fingerprint(self.begin.variables) if self.begin and along.saved else "",
         }
         mark = rows_of.key_of(common, used)
         rows = []
@@ -224,11 +223,8 @@ class Guide(TextToImage[Guided]):
             one = draw.Draw(seed, 0 if same_noise else draw.text_number(prompt), number)
             asked = [(wish.text, wish.weight, wish.stop) for wish in prompt.wishes]
             rows.append(Row(prompt, one, rows_of.key_of([mark, asked, one]), {}))
-        before = {
-            key: row
-            for key, row in rows_of.read_saved(saved, [row.key for row in rows]).items()
-            if row["step"] <= wanted["iterations"]
-        }
+        kept = rows_of.read_saved(along.saved, [row.key for row in rows], along.anew)
+        before = {key: row for key, row in kept.items() if row["step"] <= wanted["iterations"]}
         return [row._replace(saved=before.get(row.key, {})) for row in rows]
 
 

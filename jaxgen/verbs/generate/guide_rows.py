@@ -21,8 +21,6 @@ from jaxgen.errors import UserError
 from jaxgen.verbs.generate.draw import Draw
 from jaxgen.verbs.generate.guided import NOISE, RANDOM, Wishes
 
-SAVED = ".state.safetensors"
-
 
 class Row(NamedTuple):
     """One picture.
@@ -169,8 +167,12 @@ def write_saved(path: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> Non
     weights.write_safetensors(path, {key: dict(row) for key, row in rows.items()})
 
 
-def read_saved(path: Path | None, keys: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+def read_saved(
+    path: Path | None, keys: Sequence[str], anew: bool
+) -> dict[str, dict[str, np.ndarray]]:
     """Rows of these keys that a run before left; {} where it left no file.
+
+    Args: anew: a file of other pictures is not minded.
 
     Raises:
       UserError: the file is damaged, or of other pictures.
@@ -179,7 +181,7 @@ def read_saved(path: Path | None, keys: Sequence[str]) -> dict[str, dict[str, np
         return {}
     found = weights.read_tree(path)
     known = {key: found[key] for key in keys if key in found}
-    if not known:
+    if not known and not anew:
         raise UserError(
             f"{path} holds pictures of other prompts, settings or models: delete it, or give "
             "--overwrite to begin anew"

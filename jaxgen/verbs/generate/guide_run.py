@@ -29,12 +29,14 @@ class Along(NamedTuple):
     """What is done while pictures come about.
 
     saved: the file that a stopped run goes on from; None: none. Whoever asked removes it.
+    anew: if it is of other pictures, it is replaced; otherwise that is an error.
     frames: called as frames(number of the job, number of the frame, picture uint8 (h, w, 3)) at the
       start and after every `every` iterations.
     moved: called as moved(iterations of pictures that are done since the last call).
     """
 
     saved: Path | None = None
+    anew: bool = False
     frames: Callable[[int, int, np.ndarray], None] | None = None
     every: int = 10
     moved: Callable[[int], None] = lambda count: None

@@ -65,8 +65,12 @@ class Asked(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Wishes(Prompt):
-    """`text:weight:stop|...` read; words and what is unknown are those of all texts."""
+    """`text:weight:stop|...` read; words and what is unknown are those of all texts.
 
+    said: as the user wrote it.
+    """
+
+    said: str = ""
     wishes: tuple[Asked, ...] = ()
 
 
@@ -127,6 +131,7 @@ class Guided:
             words=tuple(word for prompt in prompts for word in prompt.words),
             unknown=unknown,
             cut=tuple(word for prompt in prompts for word in prompt.cut),
+            said=text,
             wishes=wishes,
         )
 
