@@ -13,8 +13,12 @@ from jaxgen.runs.model import Model
 
 
 def tiny_vqgan(**changes):
-    """`configs/vqgan.py:tiny`: 8 x 8 codes of 16 for a picture of 16 pixels."""
-    config = configs.load(f"{REPOSITORY}/configs/vqgan.py:tiny", changes)
+    """`configs/vqgan.py:tiny`: 8 x 8 codes of 16 for a picture of 16 pixels.
+
+    Without normalisation and attention, which take long to compile.
+    """
+    plain = {"model.autoencoder.groups": 0, "model.autoencoder.middle_attention": False}
+    config = configs.load(f"{REPOSITORY}/configs/vqgan.py:tiny", {**plain, **changes})
     net = vqgan.make_autoencoder(config)
     rngs = {"params": jax.random.key(0), "quantize": jax.random.key(0)}
     picture = jax.ShapeDtypeStruct((1, 16, 16, config.model.channels), "float32")
