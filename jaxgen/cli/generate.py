@@ -161,6 +161,8 @@ def generate(
     for given, name in ((start_from, "--start-from"), (frames, "--frames")):
         if given is not None and not guided:
             raise UserError(f"{name} is of --model vqgan-clip:VQGAN,CLIP alone")
+    if guided and interpolate is not None:
+        raise UserError(f"{model} has no way between two pictures: leave --interpolate out")
     side = None if size is None else files.read_size(size)
     one = guided or upscale is not None or interpolate is not None
     count = n if n is not None else (1 if one else 8)
