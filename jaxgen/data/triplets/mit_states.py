@@ -22,7 +22,14 @@ from jaxgen.errors import UserError
 
 EXAMPLE = "rusty"
 SPLITS = ("train", "test")
-TEST_NOUNS = ["armor", "bracelet", "bush", "camera", "candy", "castle", "ceramic", "cheese", "clock", "clothes", "coffee", "fan", "fig", "fish", "foam", "forest", "fruit", "furniture", "garden", "gate", "glass", "horse", "island", "laptop", "lead", "lightning", "mirror", "orange", "paint", "persimmon", "plastic", "plate", "potato", "road", "rubber", "sand", "shell", "sky", "smoke", "steel", "stream", "table", "tea", "tomato", "vacuum", "wax", "wheel", "window", "wool"]  # fmt: skip
+TEST_NOUNS = (
+    "armor", "bracelet", "bush", "camera", "candy", "castle", "ceramic", "cheese", "clock",
+    "clothes", "coffee", "fan", "fig", "fish", "foam", "forest", "fruit", "furniture",
+    "garden", "gate", "glass", "horse", "island", "laptop", "lead", "lightning", "mirror",
+    "orange", "paint", "persimmon", "plastic", "plate", "potato", "road", "rubber", "sand",
+    "shell", "sky", "smoke", "steel", "stream", "table", "tea", "tomato", "vacuum", "wax",
+    "wheel", "window", "wool",
+)  # fmt: skip
 
 
 def open_split(data: ConfigDict, split: str) -> MITStates:

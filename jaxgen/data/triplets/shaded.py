@@ -57,7 +57,7 @@ def _rays(eye: np.ndarray, size: int) -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def _shadow(ground: np.ndarray, centre: np.ndarray, radius: float, depth: np.ndarray) -> np.ndarray:
+def _shadow(ground: np.ndarray, centre: np.ndarray, radius: float, depth: np.ndarray):
     """(n, n) in [0, 1]: how much of the light a body takes from the bare ground around it."""
     away = np.hypot(
         ground[..., 0] - centre[0] - 0.4 * radius, ground[..., 1] - centre[1] - 0.4 * radius
