@@ -35,10 +35,11 @@ def get_config(arg=""):
         )
     }  # fmt: skip
     config.train.update(
-        steps=3000, batch_size=32, log_every=100, eval_every=1000, checkpoint_every=1000
+        steps=1500, batch_size=32, log_every=100, eval_every=500, checkpoint_every=500
     )
     config.train.init_from = {"g": ""}
     config.eval = keys.defaults(EVAL)
+    config.eval.queries = 4000
     VARIANTS[variant](config)
     return config
 

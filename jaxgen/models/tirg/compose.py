@@ -107,7 +107,7 @@ class TIRGLastConv(nn.Module):
         return view.head(a[0] * nn.sigmoid(gate) * view.map + a[1] * rest)
 
     def _branch(self, x: jax.Array, channels: int, name: str, train: bool) -> jax.Array:
-        y = nn.relu(_norm(train, self.dtype, f"{name}_norm")(x))
+        y = _norm(train, self.dtype, f"{name}_norm")(x)
         y = nn.relu(Conv(x.shape[-1], 3, dtype=self.dtype, name=f"{name}_hidden")(y))
         return Conv(channels, 3, dtype=self.dtype, name=f"{name}_out")(y)
 
@@ -239,9 +239,15 @@ FORMS: dict[str, type[nn.Module]] = {
 
 def _norm(train: bool, dtype: Any, name: str, affine: bool = True) -> nn.BatchNorm:
     return nn.BatchNorm(
-        not train, momentum=0.9, epsilon=1e-5, dtype=dtype, use_bias=affine, use_scale=affine,
+        not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        use_bias=affine,
+        use_scale=affine,
+        use_fast_variance=False,  # of few rows the fast form loses digits
         name=name,
-    )  # fmt: skip
+    )
 
 
 def _weights(rng: jax.Array) -> jax.Array:

@@ -64,7 +64,8 @@ class GridTower(nn.Module):
             for i, c in enumerate(self.channels)
         ]
         self.norms = [
-            nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype) for _ in self.channels
+            nn.BatchNorm(momentum=0.9, epsilon=1e-5, use_fast_variance=False, dtype=self.dtype)
+            for _ in self.channels
         ]
         self.fc = nn.Dense(self.embed, dtype=self.dtype)
 
