@@ -10,6 +10,18 @@ trains a small one on CSS's scenes at 64 px, within 10 minutes on 2 CPU cores. T
 Watch "recall_at_1" beside "ceiling_at_1", what an oracle reaches (a text such as "add object" has
 many right answers), and "held_out_at_1": targets that show pairs of colour and shape which were
 never trained on.
+
+Variants (`--config=configs/tirg.py:NAME`):
+  tiny         seconds; what the tests run.
+  image, text, concat, tirg_lastconv, film, mrn, relationship
+               the default with another composition.
+  shaded       pictures shaded and seen from above, each from a camera of its own.
+  2d_to_shaded the same, asked for with flat drawings.
+  css3d        the published set at its own size: --config.data.path=FOLDER with the .npy file and
+               images/. ResNet-18, soft triplets, SGD: 15,928,389 parameters and its words'. Begin
+               with ImageNet's weights: --config.train.init_from.g=FILE. A GPU.
+  fashion200k, mit_states, fashion_iq, cirr
+               the same networks on these sets at 224 px: --config.data.path=FOLDER.
 """
 
 from jaxgen import config as configs
@@ -59,4 +71,84 @@ def _tiny(config):
     config.eval.update(pictures=2)
 
 
-VARIANTS = {"": _default, "tiny": _tiny}
+def _composition(form):
+    def change(config):
+        config.model.compose = {"form": form}
+
+    return change
+
+
+def _shaded(config):
+    config.data.render = "shaded"
+    config.data.workers = 2
+    config.train.steps = 6000
+
+
+def _2d_to_shaded(config):
+    _shaded(config)
+    config.data.render = "2d_to_shaded"
+
+
+def _published(config):
+    """The paper's: ResNet-18, LSTM of 512, SGD with the trunk at a tenth."""
+    config.model.embed = 512
+    config.model.text.update(vector=512, hidden=512)
+    config.model.image = {"form": "resnet", "arch": "resnet18"}
+    config.data.update(size=224, per_source=1, length=32, workers=8)
+    config.optimizer.g = configs.optimizer(
+        1e-2, name="sgd", weight_decay=1e-6, schedule="multistep", milestones=(50_000,), gamma=0.1,
+        factors=(("image/trunk", 0.1),),
+    )  # fmt: skip
+    config.train.update(
+        steps=160_000, batch_size=32, log_every=500, eval_every=10_000, checkpoint_every=5000
+    )
+    config.eval.queries = 0
+
+
+def _css3d(config):
+    _published(config)
+    config.data.update(render="files", size=120, per_source=2)
+    config.model.loss.kind = "soft_triplet"
+    config.optimizer.g.update(schedule="constant", factors=())
+    config.train.batch_size = 16
+
+
+def _fashion200k(config):
+    _published(config)
+    config.data.source = "fashion200k"
+
+
+def _mit_states(config):
+    _published(config)
+    config.data.update(source="mit_states", per_source=2)
+    config.model.loss.kind = "soft_triplet"
+    config.optimizer.g.weight_decay = 5e-5
+    config.train.batch_size = 16
+
+
+def _fashion_iq(config):
+    _published(config)
+    config.data.update(source="fashion_iq", length=48)
+    config.eval.ks = (10, 50)
+
+
+def _cirr(config):
+    _published(config)
+    config.data.update(source="cirr", length=48)
+
+
+VARIANTS = {
+    "": _default,
+    "tiny": _tiny,
+    **{
+        form: _composition(form)
+        for form in ("image", "text", "concat", "tirg_lastconv", "film", "mrn", "relationship")
+    },
+    "shaded": _shaded,
+    "2d_to_shaded": _2d_to_shaded,
+    "css3d": _css3d,
+    "fashion200k": _fashion200k,
+    "mit_states": _mit_states,
+    "fashion_iq": _fashion_iq,
+    "cirr": _cirr,
+}
