@@ -107,7 +107,9 @@ OPTIMIZER: Table = {
     "b1": Key(0.9, "decay of the mean of gradients", least=0, below=1),
     "b2": Key(0.999, "decay of the mean of their squares", least=0, below=1),
     "eps": Key(1e-8, "added to the root of that mean", above=0, most=1),
-    "weight_decay": weight(0.0, "of adamw", most=1000),
+    "weight_decay": weight(
+        0.0, "of adamw; of sgd it is added to the gradient, as PyTorch does", most=1000
+    ),
     "decays": Key(
         "all",
         "adamw: what decays, all parameters or the kernels of layers alone: no biases, norms or "
@@ -127,6 +129,12 @@ OPTIMIZER: Table = {
         (), "multistep: updates at which lr is multiplied by gamma", each=whole(1), rising=True
     ),
     "gamma": Key(0.5, "multistep: the factor", above=0, most=1000),
+    "factors": Key(
+        (),
+        "((regex, factor), ...) of lr for parameters whose path holds it; first match wins",
+        each=Key((), items=(Key("", "regex"), weight(1.0, most=1000))),
+        needed=False,
+    ),
 }
 
 # The sections of one form whatever the family.

@@ -64,6 +64,7 @@ LIGHT = {
     "import jaxgen.tasks.sr.config": "import jaxgen.tasks.sr.config",
     "import jaxgen.tasks.t2i.config": "import jaxgen.tasks.t2i.config",
     "import jaxgen.tasks.autoencoder.config": "import jaxgen.tasks.autoencoder.config",
+    "import jaxgen.tasks.tirg.config": "import jaxgen.tasks.tirg.config",
     "every config": """
 import importlib.util
 from pathlib import Path
