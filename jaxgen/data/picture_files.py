@@ -12,13 +12,13 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from jaxgen.errors import UserError
 
@@ -175,6 +175,7 @@ def write_image(
     alpha: np.ndarray | None = None,
     gray: bool = False,
     quality: int = 95,
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """Writes PNG, JPEG or WebP, by the path's ending; all or nothing.
 
@@ -187,6 +188,7 @@ def write_image(
       alpha: uint8 (h, w) or None.
       gray: store one channel (BT.601 luma of `rgb`) where the format can.
       quality: 1..100, of JPEG and WebP.
+      about: texts by name that a PNG keeps (iTXt); other formats don't.
 
     Raises:
       UserError: unknown ending, no permission, disk full, too large for the format.
@@ -211,6 +213,10 @@ def write_image(
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "method": 4},
     }[kind]
+    if about and kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for name, text in about.items():
+            options["pnginfo"].add_itxt(name, text)
     # Not longer than the target's name may be: that one may fill what the file system allows.
     mark = zlib.crc32(path.name.encode(errors="surrogatepass"))
     part = path.with_name(f".{mark:08x}.{os.getpid()}.part")

@@ -15,11 +15,13 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.data.picture_files import read_image, write_image
+from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.verbs.files import FORMATS
-from jaxgen.verbs.generate.use import Drawer, Drawing
+from jaxgen.verbs.generate.base import Drawing, TextToImage
+from jaxgen.verbs.generate.guide_run import Along
 
 COLUMNS, MASKED_COLUMNS = 8, 2  # pictures of one text in a row of the sheet
 MOST_SHOWN = 512  # pictures in a sheet
@@ -30,7 +32,8 @@ GAP = 2  # pixels between a picture and its masks
 
 class How(NamedTuple):
     """How pictures are drawn; see `Drawer`. options: the model's own, such as truncation. size:
-    (height, width) of pictures of another size than the training's.
+    (height, width) of pictures of another size than the training's. along: what is done meanwhile,
+    of a model whose pictures come about step by step.
     """
 
     seed: int = 0
@@ -39,6 +42,7 @@ class How(NamedTuple):
     batch: int | None = None
     options: Mapping[str, Any] = MappingProxyType({})
     size: tuple[int, int] | None = None
+    along: Along | None = None
 
 
 class Cell(NamedTuple):
@@ -72,12 +76,7 @@ def read_prompts(path: Path) -> list[str]:
     Raises:
       UserError: no such file, not UTF-8, or no text in it.
     """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file in UTF-8") from None
+    lines = unicode.read_text(path.expanduser()).splitlines()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError(f"{path} holds no text: write one prompt a line")
@@ -146,7 +145,7 @@ def plan_ways(
 
 def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
     """A file name's beginning for each text: its words; with a number where two would be alike."""
-    whole = ["_".join(re.findall(r"\w+", text.lower())) or "empty" for text in texts]
+    whole = ["_".join(_words(text)) or "empty" for text in texts]
     count = Counter(name[:length] for name in whole)
     return [
         name
@@ -154,6 +153,12 @@ def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
         else f"{name[:length]}_{zlib.crc32(text.encode()):08x}"
         for text, name in zip(texts, whole, strict=True)
     ]
+
+
+def _words(text: str) -> list[str]:
+    """What of a text a file's name can hold: its words, and emoji."""
+    letters = r"\w+" if text.isascii() else rf"{unicode.emoji()}|(?:\w[{unicode.marks()}]*)+"
+    return re.findall(letters, unicode.lower(text))
 
 
 def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
@@ -167,13 +172,14 @@ def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
     return next(p for p in map(Path, itertools.chain([f"{name}.png"], again)) if not p.exists())
 
 
-def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
+def pictures(generate: TextToImage[Any], strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
     """Draws all cells of the rows, in their order; the rows are all ways, or none is."""
     if not any(strip.way for strip in strips):
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
+        more: dict[str, Any] = {} if how.along is None else {"along": how.along}
         yield from generate.each(
             jobs, seed=how.seed, same_noise=how.same_noise, size=how.size, batch=how.batch,
-            **how.options,
+            **more, **how.options,
         )  # fmt: skip
         return
     for strip in strips:
@@ -194,7 +200,7 @@ def check_sheet(count: int) -> None:
 
 
 def write_sheet(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     out: Path,
     how: How,
@@ -215,7 +221,7 @@ def write_sheet(
 
 
 def write_folder(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     folder: Path,
     how: How,
@@ -229,12 +235,24 @@ def write_folder(
       masks: also write NAME_masks.png: the picture with its masks.
       moved: called after each picture.
     """
-    names = [cell.name for strip in strips for cell in strip.cells]
-    for name, (picture, levels) in zip(names, pictures(generate, strips, how), strict=True):
+    cells = [
+        (cell.name, about(generate, how, strip, i))
+        for strip in strips
+        for i, cell in enumerate(strip.cells)
+    ]
+    drawn = pictures(generate, strips, how)
+    for (name, facts), (picture, levels) in zip(cells, drawn, strict=True):
         if masks:
             write_image(folder / f"{name}_masks.png", beside(picture, levels))
-        write_image(folder / f"{name}.png", picture)  # last: with it the work is done
+        write_image(folder / f"{name}.png", picture, about=facts)  # last: with it the work is done
         moved()
+
+
+def about(generate: TextToImage[Any], how: How, strip: Strip, i: int) -> dict[str, str]:
+    """What the file of a row's i-th picture says of it; nothing of those on a way."""
+    if strip.way:
+        return {}
+    return generate.about(strip.prompts[0], strip.numbers[i], how.seed, how.options)
 
 
 def missing(strips: Sequence[Strip], folder: Path, masks: bool = False) -> list[Strip]:
