@@ -244,7 +244,7 @@ def generate(
                 f"{model} has other weights than what drew {from_png} ({noted['weights']}); give "
                 "--model where those are"
             )
-    draw.check(options, side, *pictures)
+    draw.check(options, side, pictures[0], pictures[1])
     if show_masks:
         draw.check_masks()
     if show_steps is not None and draw.verb.stepwise is None:
@@ -259,7 +259,9 @@ def generate(
         "options": settings(draw.verb.options, options, model),
         "init": note.of_file(init), "mask": note.of_file(mask),
     }  # fmt: skip
-    how = files.How(seed, first, same_noise, batch, options, side, *pictures)
+    how = files.How(
+        seed, first, same_noise, batch, options, side, init=pictures[0], mask=pictures[1]
+    )
     if interpolate is None:
         how = how._replace(about=about)
         strips = files.plan(texts, read, count, how, show_masks)

@@ -191,7 +191,8 @@ def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Dr
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
         yield from generate.each(
             jobs, seed=how.seed, same_noise=how.same_noise, size=how.size, init=how.init,
-            mask=how.mask, batch=how.batch, watch=how.film and how.film.watch, **how.options,
+            mask=how.mask, batch=how.batch, watch=None if how.film is None else how.film.watch,
+            **how.options,
         )  # fmt: skip
         return
     for strip in strips:
