@@ -31,7 +31,8 @@ def verbs_of(config: ConfigDict) -> dict[str, Verb]:
     if origin is not None and origin.net != "g":
         return {}
     module = _family(config)
-    if origin is not None and hasattr(module, "resolve") and not hasattr(module, "WHOLE"):
+    whole = hasattr(module, "WHOLE") or config.get("parts")
+    if origin is not None and hasattr(module, "resolve") and not whole:
         return {}  # a text-to-image generator alone, without what reads the text
     return dict(module.verbs(_for_this_machine(config)))
 

@@ -108,12 +108,13 @@ class TimedResnetBlock(nn.Module):
 class Attention(nn.Module):
     """Attention of x (b, n, c) to itself or to a context (b, m, d), heads side by side.
 
-    Attributes: heads: c is a multiple of them. bias: of q, k and v. dtype: of the computation; the
-      softmax is float32.
+    Attributes: heads: c is a multiple of them. bias: of q, k and v. zero: the result begins as
+      zeros. dtype: of the computation; the softmax is float32.
     """
 
     heads: int
     bias: bool = False
+    zero: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -135,7 +136,8 @@ class Attention(nn.Module):
 
         q, k, v = split(x, "to_q"), split(source, "to_k"), split(source, "to_v")
         y = attend(self, control, layer, q, k, v, mask).reshape(x.shape)
-        return nn.Dense(width, dtype=self.dtype, name="to_out")(y)
+        init = ZEROS if self.zero else nn.initializers.lecun_normal()
+        return nn.Dense(width, dtype=self.dtype, kernel_init=init, name="to_out")(y)
 
 
 class TransformerBlock(nn.Module):

@@ -15,6 +15,7 @@ from jaxgen.data.captioned import tokenizers
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import only_start
 from jaxgen.errors import UserError
+from jaxgen.models.ldm import clip_text
 from jaxgen.tasks.t2i.task import make_text_encoder
 
 TEXT = "text"  # the net, and the part that fixes it
@@ -106,6 +107,10 @@ def make_condition(config: ConfigDict) -> Condition:
     given = config.get("parts", {}).get(TEXT)
     fixed = isinstance(given, ConfigDict)
     source = given if fixed else config
+    if source.family == "clip":
+        encoder = clip_text.make_clip_text(source)
+        nothing, read = clip_text.empty(source), clip_text.reader(source)
+        return Condition(kind, nothing, read, encoder, encoder.width, fixed)
     encoder = make_text_encoder(source)
     tokenizer = tokenizers.make_tokenizer(source.data)
     return Condition(

@@ -9,13 +9,14 @@ from ml_collections import ConfigDict
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.targets import check_target
 from jaxgen.keys import Key, Table
-from jaxgen.models.ldm import unet
+from jaxgen.models.ldm import dit, unet
 from jaxgen.models.ldm.condition import Condition
+from jaxgen.models.ldm.dit import DiT
 from jaxgen.models.ldm.space import Space
 from jaxgen.models.ldm.unet import UNet
 from jaxgen.tasks.common import make_module, module_keys, module_of
 
-FORMS: dict[str, Any] = {"unet": UNet}
+FORMS: dict[str, Any] = {"unet": UNet, "dit": DiT}
 _GIVEN = ("out", "context", "classes", "pooled")  # follow from the rest of the config
 
 
@@ -52,8 +53,8 @@ def make_denoiser(config: ConfigDict, space: Space, condition: Condition) -> Any
         context=condition.width,
         classes=config.model.classes if condition.kind == "class" else 0,
     )
-    if isinstance(net, UNet):
-        unet.check(net, "model.denoiser")
+    form = dit if isinstance(net, DiT) else unet
+    form.check(net, "model.denoiser")
     return net
 
 

@@ -53,6 +53,10 @@ def _fits(config: ConfigDict | None) -> None:
 def _reads_alike(config: ConfigDict, encoder: ConfigDict | None) -> None:
     if encoder is None:
         raise UserError("parts.text must be a run or an exported model: a lone file has no config")
+    if encoder.family == "clip":  # Stable Diffusion's tower, which has a tokenizer of its own
+        if "image" in encoder.model:
+            raise UserError("parts.text must be a text tower alone, and this is a whole CLIP")
+        return
     same_tokenizer(config, encoder)
 
 

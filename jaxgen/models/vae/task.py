@@ -31,7 +31,7 @@ def keys(config: ConfigDict) -> Table:
     )
     return with_own(
         defaults.KEYS,
-        autoencoder=settings | {"latent": whole(4, "channels of the latents", most=4096)},
+        autoencoder={**settings, "latent": whole(4, "channels of the latents", most=4096)},
         scaling=Key(
             0.0,
             "what a diffusion model's latents are multiplied by; 0: the inverse of their deviation "
