@@ -65,6 +65,11 @@ TRAIN: Table = {
     "checkpoint_every": whole(500, "steps per checkpoint"),
     "keep": whole(3, "newest checkpoints kept"),
     "keep_every": whole(0, "and every multiple of this, forever; 0: none", 0),
+    "power_ema": Key(
+        False,
+        "two averages more of the averaged nets, from which any length is made afterwards",
+        needed=False,
+    ),
     "digests": Key(True, "checkpoints with a digest of each file, checked on resume", needed=False),
     "best_metric": Key("", "and the best by this metric of the evaluations"),
     "best_mode": Key("max", "whether more or less of it is better", choices=("max", "min")),

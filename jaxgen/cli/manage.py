@@ -190,6 +190,13 @@ def export(
         int | None, typer.Option(min=0, help="Which checkpoint [default: the newest].")
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint.")] = False,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="Width of the average over the run's steps, as a share of them, where "
+            "train.power_ema kept it [default: the average that was evaluated]."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a model exported there.")] = False,
 ) -> None:
     """Write a run's model as a folder to keep or to share: config, weights, model card."""
@@ -197,6 +204,6 @@ def export(
 
     if step is not None and best:
         raise UserError("--step and --best exclude each other; give one")
-    model = load(run, step=step, best=best)
+    model = load(run, step=step, best=best, width=width)
     folder = model.export(out, overwrite=overwrite)
     print(f"{folder}  step {model.step}  {model.parameters:,} parameters")

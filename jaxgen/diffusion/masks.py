@@ -20,11 +20,10 @@ def read_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
             f"the mask is {mask.shape[1]}x{mask.shape[0]}, the picture {width}x{height}: "
             "make them the same size"
         )
-    bright = np.asarray(mask if mask.dtype == bool else mask > 127)
-    bright = bright.reshape(height, width, -1).any(axis=-1)
+    bright = mask.reshape(height, width, -1) > (0 if mask.dtype == bool else 127)
     if not bright.any():
         raise UserError("the mask selects nothing: paint white what is to be drawn anew")
-    return bright
+    return np.asarray(bright.any(axis=-1))
 
 
 def coarse(mask: np.ndarray, factor: int) -> np.ndarray:

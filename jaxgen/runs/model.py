@@ -156,7 +156,12 @@ def _others(verb: str) -> str:
     return f"; bundled models that do: {', '.join(able)}" if able else ""
 
 
-def load(name_or_path: str | Path, step: int | None = None, best: bool = False) -> Model:
+def load(
+    name_or_path: str | Path,
+    step: int | None = None,
+    best: bool = False,
+    width: float | None = None,
+) -> Model:
     """Opens a run directory, an exported folder, or a bundled model by its name.
 
     A path that exists comes before a bundled name.
@@ -164,6 +169,8 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     Args:
       step: which checkpoint of a run; None: the newest.
       best: the run's best evaluated checkpoint instead of the newest.
+      width: of the average over a run's steps, where `train.power_ema` kept it (see
+        docs/configs.md); None: the average that the run was evaluated with.
 
     Raises:
       UserError: nothing of that name, no checkpoint yet, damaged, or not made for this config.
@@ -174,6 +181,6 @@ def load(name_or_path: str | Path, step: int | None = None, best: bool = False) 
     offered = verbs_of(parts.filled(config, made_of))
     given = parts.named(parts.arrays(made_of))
     own = tuple(net for net in nets_of(offered) if net not in given)
-    opened = open_nets(folder, own or None, step, best)
+    opened = open_nets(folder, own or None, step, best, width)
     check_fit(folder, offered, {**opened.nets, **given})
     return Model(folder.name, config, opened.nets, opened.step, opened.metrics, offered, made_of)

@@ -168,3 +168,8 @@ def test_zero_snr_equals_float64(fixtures_dir, case):
     truth = np.stack([*states, x])
     _, ours = trajectory(fixtures_dir, case)
     assert np.abs(ours - truth).max() < 1e-6 * np.abs(truth).max()
+
+
+def test_every_golden_trajectory_is_compared(fixtures_dir):
+    names = {case.split("|")[0] for case in cases(golden(fixtures_dir))}
+    assert names == set(NAMES)

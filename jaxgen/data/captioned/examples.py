@@ -18,6 +18,7 @@ from jaxgen.data.captioned.records import center, open_records
 from jaxgen.data.captioned.section import check
 from jaxgen.data.captioned.source import Records, find_source
 from jaxgen.data.captioned.tokenizers import make_tokenizer, report
+from jaxgen.data.noise import salt_and_pepper
 from jaxgen.data.text.tokens import Tokenizer, fill
 from jaxgen.errors import UserError
 
@@ -39,13 +40,14 @@ class ReadTokens:
 class MakePicture:
     """One record -> {"image": (n, n, c)}, its picture alone.
 
-    A class because Grain pickles it into its workers. Draws, in this order, the crop's place and
-    the flip.
+    A class because Grain pickles it into its workers. Draws, in this order, the crop's place, the
+    flip and the noise.
     """
 
     def __init__(self, data: ConfigDict):
         check(data, captioned=False)
         self.size, self.crop, self.flip = data.size, data.crop, data.flip
+        self.salt_pepper = data.get("salt_pepper", 0.0)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         image = record["image"]
@@ -58,6 +60,8 @@ class MakePicture:
             image = image[top : top + self.size, left : left + self.size]
         if self.flip and rng.random() < 0.5:
             image = image[:, ::-1]
+        if self.salt_pepper and rng.random() < 0.5:
+            image = salt_and_pepper(image, self.salt_pepper, rng)
         return {"image": np.ascontiguousarray(image)}
 
 
