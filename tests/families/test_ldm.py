@@ -4,61 +4,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from support.tiny_ldm import tiny_drawer, tiny_latent_config, tiny_ldm_config, tiny_nets
 
-from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.models.ldm.losses import LDMLosses
-from jaxgen.models.ldm.sampler import Sampler
 from jaxgen.models.ldm.task import make_task, parts
 from jaxgen.verbs.generate.stepwise import Watch
-from jaxgen.verbs.generate.use import Drawer
 
 TEXTS = ["a large red circle", "a small blue square"]
 
 
-def make_config(variant="tiny", **changes):
-    """One level and no attention but the middle's: seconds less to compile."""
-    config = configs.load(f"{REPOSITORY}/configs/ldm.py:{variant}")
-    config.model.denoiser.channels = (8,)
-    for key, value in changes.items():
-        configs.set_key(config, key.replace("__", "."), value)
-    return config
-
-
-def shaken(nets):
-    """Numbers in place of the zeros that a fresh net ends in, so that all of it has an effect."""
-    leaves, tree = jax.tree.flatten(nets)
-    rng = np.random.default_rng(0)
-    return tree.unflatten([rng.normal(0, 0.2, x.shape).astype(np.float32) for x in leaves])
-
-
-def make_drawer(config, first_stage=None):
-    losses = LDMLosses(config)
-    params, _ = jax.eval_shape(losses.init, jax.random.key(0), {})
-    nets = {name: {"params": tree} for name, tree in shaken(params).items()}
-    if first_stage is not None:
-        nets["first_stage/g"] = first_stage
-    return Drawer(Sampler(losses, config).generate(), nets, "ldm")
-
-
 @pytest.fixture(scope="module")
 def drawer():
-    return make_drawer(make_config())
+    return tiny_drawer(tiny_ldm_config())
 
 
 @pytest.fixture(scope="module")
 def latent_drawer():
     """Among latents of 2 pixels on a side."""
-    from jaxgen.models.vae.task import make_vae
-
-    vae = configs.load(f"{REPOSITORY}/configs/vae.py:tiny")
-    config = make_config(model__denoiser__patch=1)
-    with config.unlocked():
-        config.parts = {"first_stage": vae, "text": ""}
-    x = jnp.zeros((1, 16, 16, 3))
-    rngs = {"params": jax.random.key(0), "quantize": jax.random.key(1)}
-    return make_drawer(config, jax.jit(make_vae(vae).init)(rngs, x))
+    return tiny_drawer(tiny_latent_config())
 
 
 def programs(drawer):
@@ -73,24 +37,30 @@ def photo():
 # --------------------------------------------------------------------------------- what is learned
 
 
+class Silent:
+    """A denoiser that says zero of everything."""
+
+    def apply(self, variables, x, t, **asked):
+        return jnp.zeros_like(x)
+
+
 @pytest.mark.parametrize(
     ("target", "schedule"),
     [("flow", "flow"), ("eps", "scaled-linear"), ("v", "cosine"), ("x0", "linear")],
 )
-def test_the_error_of_a_fresh_net_is_the_targets_square(target, schedule):
-    """It says zero of everything."""
-    config = make_config(model__target=target, model__schedule__kind=schedule)
+def test_the_error_of_a_net_that_says_nothing_is_the_targets_square(target, schedule):
+    config = tiny_ldm_config(model__target=target, model__schedule__kind=schedule)
     losses = LDMLosses(config)
     batch = {
         "image": np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8),
         "tokens": np.zeros((2, 12), np.int32),
         "mask": np.ones((2, 12), bool),
     }
-    params, _ = jax.jit(losses.init)(jax.random.key(0), batch)
-    nets = {name: {"params": tree} for name, tree in params.items()}
+    losses.net = Silent()
+    nets = {"g": {}, "text": jax.tree.map(jnp.zeros_like, tiny_nets(config)["text"])}
     t = jnp.array([100.0, 700.0])
     key = jax.random.key(3)
-    found = jax.jit(losses.errors)(nets, {}, batch, key, t)
+    found = losses.errors(nets, {}, batch, key, t)
 
     noise = np.asarray(jax.random.normal(jax.random.split(key)[1], (2, 16, 16, 3)))
     x = batch["image"] / 127.5 - 1.0
@@ -100,7 +70,7 @@ def test_the_error_of_a_fresh_net_is_the_targets_square(target, schedule):
 
 
 def test_dropped_conditions_ask_for_nothing():
-    condition = LDMLosses(make_config()).condition
+    condition = LDMLosses(tiny_ldm_config()).condition
     prompt = condition.read(TEXTS[0])
     tokens, mask = (np.stack([a] * 400) for a in (prompt.tokens, prompt.mask))
     dropped = condition.dropped(jax.random.key(0), tokens, mask, 0.25)
@@ -124,16 +94,17 @@ def test_dropped_conditions_ask_for_nothing():
         ({"model__condition": "class"}, "needs model.classes"),
         ({"model__denoiser__patch": 3}, "patch=3 does not divide the 16 places"),
         ({"model__denoiser__groups": 3}, "no multiple of model.denoiser.groups=3"),
-        ({"data__embeddings": "x"}, "set data.embeddings to ''"),
+        ({"data__embeddings": "x"}, "leaves no text encoder to train"),
+        ({"model__latents": "x"}, "needs the autoencoder that made them"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together(changes, message):
     with pytest.raises(UserError, match=message):
-        make_task(make_config(**changes))
+        make_task(tiny_ldm_config(**changes))
 
 
 def test_parts_that_there_is_no_use_for():
-    config = make_config(model__condition="none", model__drop_condition=0.0, parts__text="x")
+    config = tiny_ldm_config(model__condition="none", model__drop_condition=0.0, parts__text="x")
     with pytest.raises(UserError, match=r"parts\.text is of model\.condition=text"):
         parts(config)
 
@@ -243,24 +214,24 @@ def test_mistakes_are_one_line(drawer, options, message):
 
 
 def test_classes_and_nothing_at_all():
-    config = make_config(model__condition="class", model__classes=3)
-    verb = make_drawer(config)
+    config = tiny_ldm_config(model__condition="class", model__classes=3)
+    verb = tiny_drawer(config)
     drawn = verb(["0", "2", ""], batch=1, guidance=3.0)
     assert (drawn[0] != drawn[1]).any()
     with pytest.raises(UserError, match="from 0 to 2, not '3'"):
         verb("3")
-    config = make_config(model__condition="none", model__drop_condition=0.0)
-    free = make_drawer(config)
+    config = tiny_ldm_config(model__condition="none", model__drop_condition=0.0)
+    free = tiny_drawer(config)
     assert free("", 2, batch=2).shape == (2, 16, 16, 3)
     assert "guidance" not in free.verb.options
 
 
 def test_betas_have_their_own_samplers():
-    config = make_config(
+    config = tiny_ldm_config(
         model__target="v", model__schedule__kind="scaled-linear", model__schedule__zero_snr=True,
         model__sampling__sampler="ddim",
     )  # fmt: skip
-    verb = make_drawer(config)
+    verb = tiny_drawer(config)
     drawn = verb(TEXTS[0], batch=1, eta=1.0)
     assert (drawn != verb(TEXTS[0], batch=1)).any()
     with pytest.raises(UserError, match="eta is DDIM's"):
