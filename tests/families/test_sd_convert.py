@@ -115,6 +115,13 @@ def test_it_draws_what_was_asked(folder, data_dir, tmp_path):
     home = tmp_path / "sd"
     shutil.copytree(folder, home)
     (home / "tokenizer").mkdir()
+    small = UNet(channels=(32,), blocks=1, attention=(0,), context=32)  # a quick one
+    tree = jax.tree.map(
+        lambda leaf: 0.1 * np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32),
+        shapes_of(small),
+    )
+    tensors = weights.to_torch(tree, DIFFUSERS.rules({"linear": False}))
+    weights.write_tensors(home / "unet" / "diffusion_pytorch_model.safetensors", tensors)
     name = "bpe_simple_vocab_16e6.txt.gz"
     shutil.copy(data_dir / "weights" / name, home / "tokenizer" / name)
     convert.write_own(home, tmp_path / "own")
@@ -195,19 +202,22 @@ def sizes_of_sd1():
     }  # fmt: skip
 
 
-def test_other_forms_of_a_unet(nets):
+def shapes_of(net):
+    return jax.eval_shape(
+        net.init, jax.random.key(0), np.zeros((1, 8, 8, 4), np.float32),
+        np.zeros(1, np.float32), np.zeros((1, 2, net.context), np.float32),
+    )  # fmt: skip
+
+
+def test_other_forms_of_a_unet():
     """One level, one block: names count differently."""
     for net in (
         UNet(channels=(32, 32, 64), blocks=1, attention=(1,), context=8),
         UNet(channels=(32,), blocks=2, attention=(), context=8),
         UNet(channels=(32, 64), blocks=3, attention=(0,), middle_attention=False, context=8),
     ):
-        shapes = jax.eval_shape(
-            net.init, jax.random.key(0), np.zeros((1, 8, 8, 4), np.float32),
-            np.zeros(1, np.float32), np.zeros((1, 2, 8), np.float32),
-        )  # fmt: skip
         rules = DIFFUSERS.rules({"linear": False})
-        tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+        tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes_of(net))
         tensors = weights.to_torch(tree, rules)
         again = to_diffusers(to_compvis(tensors))
         assert again.keys() == tensors.keys()
