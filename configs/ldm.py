@@ -91,7 +91,7 @@ def _pixels(config):
 def _tiny(config):
     _pixels(config)
     config.data.update(size=16, count=64)
-    config.model.denoiser.update(channels=(8, 16), heads=2, groups=4)
+    config.model.denoiser.update(channels=(8, 16), attention=(), heads=2, groups=4)
     config.model.text.update(width=8, layers=1, heads=2)
     config.model.sampling.steps = 3
     config.model.ema = 0.9

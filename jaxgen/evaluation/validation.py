@@ -37,7 +37,7 @@ def batches(config: ConfigDict, captioned: bool) -> Iterator[tuple[dict[str, np.
     """
     records = validation_data(config.data, captioned=captioned)
     data = config.data.copy_and_resolve_references()
-    data.flip = False
+    data.update(flip=False, embeddings="", captions_per_example=1)
     make = (MakeExample if captioned else MakePicture)(data)
     chosen = range(
         jax.process_index(), min(config.eval.captions, len(records)), jax.process_count()

@@ -55,6 +55,23 @@ def codes_of(config: ConfigDict | None, what: str) -> Encode:
     return verb
 
 
+def latents_of(config: ConfigDict | None, what: str) -> Encode:
+    """The verb `encode` of an autoencoder of photos whose latents are drawn at random.
+
+    Args: config: of the model; None: of a file that stood alone. what: names it in the message.
+
+    Raises:
+      UserError: it is another model.
+    """
+    verb = verbs_of(config).get("encode") if config else None
+    if not isinstance(verb, Encode) or verb.moments is None or verb.channels != 3:
+        raise UserError(
+            f"{what} must be an autoencoder that encodes photos as latents, such as a run of "
+            "configs/vae.py"
+        )
+    return verb
+
+
 def wanted_parts(config: ConfigDict) -> dict[str, Wanted]:
     """What trained models a config's family is made of, by name; {} for most families.
 

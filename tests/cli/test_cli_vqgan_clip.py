@@ -9,6 +9,7 @@ from support.tiny_model import tiny_model
 
 from jaxgen.data import picture_files
 from jaxgen.runs.compose import compose
+from jaxgen.verbs.generate import note
 
 __all__ = ["daubs_family"]
 pytestmark = pytest.mark.usefixtures("daubs_family")
@@ -29,7 +30,8 @@ def call(jaxgen_command, tmp_path):
     daubs().export(tmp_path / "daubs")
 
     def generate(*args, model="vqgan-clip:vq,judge"):
-        return jaxgen_command("generate", *args, "--model", model)
+        named = () if model is None else ("--model", model)
+        return jaxgen_command("generate", *args, *named)
 
     return generate
 
@@ -54,13 +56,16 @@ def test_the_chain(call, model, tmp_path):
     assert [path.name for path in frames] == ["00000.png", "00001.png", "00002.png"]
     np.testing.assert_array_equal(read(frames[2]), picture)
     assert (read(frames[0]) != picture).any()
-    said = Image.open(tmp_path / "o_x4.png").text
-    assert (said["prompt"], said["seed"], said["number"]) == ("a red circle", "3", "0")
-    assert said["model"] == "vqgan-clip:vq,judge"
-    assert said["enlarged by"] == "sr"
-    assert len({said["vqgan fingerprint"], said["clip fingerprint"]}) == 2
-    assert '"iterations": 4' in Image.open(tmp_path / "o.png").text["options"]
+    said = note.read(tmp_path / "o_x4.png")
+    assert (said["prompts"], said["seed"], said["first"]) == (["a red circle"], 3, 0)
+    assert (said["model"], said["upscale"]) == ("vqgan-clip:vq,judge", "sr")
+    assert said["options"]["iterations"] == FEW["iterations"]
+    assert said == note.read(tmp_path / "o.png")
     assert not list(tmp_path.glob("*.state.safetensors"))
+    code, _, err = call("--from-png", "o.png", "-o", "again.png", model=None)
+    assert code == 0, err
+    np.testing.assert_array_equal(read(tmp_path / "again.png"), picture)
+    np.testing.assert_array_equal(read(tmp_path / "again_x4.png"), large)
 
 
 def test_a_folder_stopped_and_gone_on_with(call, model, tmp_path, monkeypatch):
@@ -116,7 +121,7 @@ def test_a_start_from_another_model(call, model, tmp_path):
     start = daubs().generate("a red circle")[0]
     again = tiny_vqgan().encode.reconstruct(start)
     np.testing.assert_array_equal(read(tmp_path / "o.png"), again)
-    assert Image.open(tmp_path / "o.png").text["started from"] == "daubs"
+    assert note.read(tmp_path / "o.png")["start_from"] == "daubs"
 
 
 @pytest.mark.parametrize(

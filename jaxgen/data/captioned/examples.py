@@ -38,6 +38,17 @@ class ReadTokens:
         return {"tokens": tokens, "mask": mask}
 
 
+def caption_reader(
+    data: ConfigDict,
+) -> Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]:
+    """What draws one of a record's captions: its tokens, or with `data.embeddings` its features."""
+    if not data.embeddings:
+        return ReadTokens(make_tokenizer(data))
+    from jaxgen.data.text.features import ReadFeatures
+
+    return ReadFeatures(data.embeddings, data.length, data.captions_per_example)
+
+
 class MakePicture:
     """One record -> {"image": (n, n, c)}, its picture alone.
 
@@ -78,13 +89,7 @@ class MakeExample(MakePicture):
     def __init__(self, data: ConfigDict):
         check(data)
         super().__init__(data)
-        self.read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
-        if data.embeddings:
-            from jaxgen.data.text.features import ReadFeatures
-
-            self.read = ReadFeatures(data.embeddings, data.length, data.captions_per_example)
-        else:
-            self.read = ReadTokens(make_tokenizer(data))
+        self.read = caption_reader(data)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         text = self.read(record["_captions"], rng)

@@ -1,7 +1,8 @@
 """Training: pictures with noise of a random time, and the denoiser's error (Ho et al. 2020).
 
 A batch holds image (b, n, n, 3) uint8, or moments (b, h, w, 2 c) that were computed beforehand
-(`model.latents`), and of texts and classes tokens, mask and meaning.
+(`model.latents`), and of texts and classes tokens, mask and meaning; with `data.embeddings` the
+words and their mask that `parts.text` would make of a caption.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxgen.diffusion.times import draw_times
 from jaxgen.losses.denoising import denoising_loss, min_snr_weight
 from jaxgen.models.ldm.condition import TEXT, make_condition
 from jaxgen.models.ldm.networks import make_denoiser, make_schedule
-from jaxgen.models.ldm.space import FIRST, make_space
+from jaxgen.models.ldm.space import FIRST, make_space, sample
 from jaxgen.tasks.common import to_float
 
 
@@ -81,18 +82,25 @@ class LDMLosses:
 
     def clean(self, frozen, batch, rng) -> jax.Array:
         """x of a batch without noise: pixels, or latents drawn as the autoencoder does."""
-        pictures = to_float(batch["image"])
-        shape = self.space.shape(*pictures.shape[1:3])
-        noise = jax.random.normal(rng, (len(pictures), *shape))
-        return self.space.drawn(frozen.get(FIRST), pictures, noise)
+        if "moments" in batch:
+            return sample(batch["moments"], rng)
+        return self.space.drawn(frozen.get(FIRST), to_float(batch["image"]), rng)
 
     def asked(self, nets, batch, count, drop_rng=None, text_rng=None) -> dict[str, jax.Array]:
         """What the denoiser takes beside x and time; with `drop_rng` some rows ask for nothing."""
-        tokens, mask = self.condition.of_batch(batch, count)
+        condition, share = self.condition, self.config.model.drop_condition
+        text = nets.get(TEXT)
+        if "words" in batch:  # features that were computed beforehand
+            asked = {"context": batch["words"], "mask": batch["mask"]}
+            if drop_rng is None or not share:
+                return asked
+            nothing = condition.embed(text, *condition.empty(1))
+            drop = jax.random.bernoulli(drop_rng, share, (count,))
+            return jax.tree.map(lambda a, b: jnp.where(per_sample(drop, a), b, a), asked, nothing)
+        tokens, mask = condition.of_batch(batch, count)
         if drop_rng is not None:
-            share = self.config.model.drop_condition
-            tokens, mask = self.condition.dropped(drop_rng, tokens, mask, share)
-        return self.condition.embed(nets.get(TEXT), tokens, mask, text_rng)
+            tokens, mask = condition.dropped(drop_rng, tokens, mask, share)
+        return condition.embed(text, tokens, mask, text_rng)
 
     def said(self, nets, x, noise, t, asked, rng=None):
         """(what the net says of x with noise at times t, what it should, (alpha, sigma))."""

@@ -128,7 +128,7 @@ class Sampler:
         return given | {
             "guidance": np.float32(settings["guidance"]),
             "rescale": np.float32(settings["rescale"]),
-            "interval": np.array([low, high], np.float32) * np.float32(self.schedule.steps),
+            "interval": np.array([low, high], np.float32) * self.schedule.steps,
             "negative": (negative.tokens, negative.mask),
         }
 

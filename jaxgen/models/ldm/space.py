@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.verbs.encode.contract import Encode
-from jaxgen.verbs.offered import verbs_of
+from jaxgen.verbs.offered import latents_of
 
 FIRST = "first_stage"  # the part
 
@@ -45,16 +45,15 @@ class Space:
         """Of one picture's x."""
         return height // self.factor, width // self.factor, self.channels
 
-    def drawn(self, stage: Any, pictures: jax.Array, noise: jax.Array) -> jax.Array:
-        """x of pictures (b, h, w, 3) in [-1, 1], as training has it.
+    def drawn(self, stage: Any, pictures: jax.Array, rng: jax.Array) -> jax.Array:
+        """x of pictures (b, h, w, 3) in [-1, 1], as training has it: latents are drawn.
 
-        Args: stage: the part's nets by their own names. noise: standard normal, shaped as x.
+        Args: stage: the part's nets by their own names.
         """
         if self.verb is None:
             return pictures
-        if self.verb.moments is None:
-            return self.verb.encode(stage, pictures)
-        return sample(self.verb.moments(stage, pictures), noise)
+        assert self.verb.moments is not None  # as `latents_of` made sure
+        return sample(self.verb.moments(stage, pictures), rng)
 
     def usual(self, nets: Mapping[str, Any], pictures: jax.Array) -> jax.Array:
         """x of pictures without chance; `nets` by a verb's names."""
@@ -80,7 +79,7 @@ def make_space(config: ConfigDict) -> Space:
     given = config.get("parts", {}).get(FIRST)
     if not isinstance(given, ConfigDict):
         return Space()
-    verb = latents_of(given)
+    verb = latents_of(given, f"parts.{FIRST}")
     if config.data.size % verb.factor:
         raise UserError(
             f"data.size={config.data.size} must be a multiple of {verb.factor}, the pixels of a "
@@ -89,22 +88,7 @@ def make_space(config: ConfigDict) -> Space:
     return Space(verb, verb.width)
 
 
-def latents_of(config: ConfigDict | None, what: str = f"parts.{FIRST}") -> Encode:
-    """The verb of an autoencoder of latents; `config`: its own, None of a file that stood alone.
-
-    Raises:
-      UserError: it gives no latents of photos.
-    """
-    verb = verbs_of(config).get("encode") if config else None
-    if not isinstance(verb, Encode) or not verb.width or verb.channels != 3:
-        raise UserError(
-            f"{what} must be an autoencoder that encodes photos as latents, such as a run of "
-            "configs/vae.py"
-        )
-    return verb
-
-
-def sample(moments: jax.Array, noise: jax.Array) -> jax.Array:
-    """Latents of moments (..., 2 d), mean and log of the variance, and normal noise (..., d)."""
+def sample(moments: jax.Array, rng: jax.Array) -> jax.Array:
+    """Latents of moments (..., 2 d): mean and log of the variance."""
     mean, logvar = jnp.split(moments, 2, axis=-1)
-    return mean + jnp.exp(0.5 * logvar) * noise
+    return mean + jnp.exp(0.5 * logvar) * jax.random.normal(rng, mean.shape)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxgen.data import cached
 from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.errors import UserError
 from jaxgen.keys import Table
@@ -14,11 +15,12 @@ from jaxgen.models.ldm.evaluate import Evaluator
 from jaxgen.models.ldm.losses import LDMLosses
 from jaxgen.models.ldm.networks import denoiser_keys
 from jaxgen.models.ldm.sampler import Sampler
-from jaxgen.models.ldm.space import FIRST, latents_of
+from jaxgen.models.ldm.space import FIRST
 from jaxgen.task import Phase, Task
 from jaxgen.tasks.ldm.config import EVAL, MODEL
 from jaxgen.tasks.t2i.text_part import same_tokenizer
-from jaxgen.weights.parts import Wanted
+from jaxgen.verbs.offered import latents_of
+from jaxgen.weights.parts import Part, Wanted
 
 
 def keys(config: ConfigDict) -> Table:
@@ -36,7 +38,10 @@ def parts(config: ConfigDict) -> dict[str, Wanted]:
     Raises:
       UserError: a part that the condition has no use for.
     """
-    wanted = {FIRST: Wanted(nets=("g",), needed=False, fits=lambda given: _fits(given))}
+    first = Wanted(
+        nets=("g",), needed=False, fits=_fits, trains=lambda taken: _check_latents(config, taken)
+    )
+    wanted = {FIRST: first}
     if config.model.get("condition") == "text":
         wanted[TEXT] = Wanted(
             nets=("text",), needed=False, fits=lambda given: _reads_alike(config, given)
@@ -47,7 +52,13 @@ def parts(config: ConfigDict) -> dict[str, Wanted]:
 
 
 def _fits(config: ConfigDict | None) -> None:
-    latents_of(config)
+    latents_of(config, f"parts.{FIRST}")
+
+
+def _check_latents(config: ConfigDict, taken: Part) -> None:
+    """Refuses latents of another autoencoder than the run's."""
+    if config.model.latents:
+        cached.Latents(config.model.latents).check_first_stage(taken.fingerprint)
 
 
 def _reads_alike(config: ConfigDict, encoder: ConfigDict | None) -> None:
@@ -78,12 +89,8 @@ def make_task(config: ConfigDict) -> Task:
     """
     model = config.model
     section.check(config.data, captioned=model.condition != "none")
-    if config.data.embeddings:
-        raise UserError(
-            "a diffusion model reads captions itself: set data.embeddings to '', and give "
-            "parts.text a run whose text encoder is to read them"
-        )
     losses = LDMLosses(config)
+    _check_made(config, losses)
     _check_size(config, losses)
     evaluator = Evaluator(config, losses)
     trained = ("g", TEXT) if model.condition == "text" and not losses.condition.fixed else ("g",)
@@ -97,6 +104,25 @@ def make_task(config: ConfigDict) -> Task:
     )
 
 
+def _check_made(config: ConfigDict, losses: LDMLosses) -> None:
+    """Refuses what latents and features computed beforehand cannot give."""
+    if config.data.embeddings and not losses.condition.fixed:
+        raise UserError(
+            "data.embeddings leaves no text encoder to train: give parts.text the run whose "
+            "encoder made the file"
+        )
+    if not config.model.latents:
+        return
+    if losses.space.verb is None:
+        raise UserError("model.latents needs the autoencoder that made them: parts.first_stage")
+    for wanted, name in (
+        (config.data.flip, "data.flip"),
+        (config.data.crop != "center", f"data.crop={config.data.crop}"),
+    ):
+        if wanted:
+            raise UserError(f"{name} needs the pictures in each step: set model.latents to ''")
+
+
 def _check_size(config: ConfigDict, losses: LDMLosses) -> None:
     patch, size = config.model.denoiser.patch, losses.space.shape(*[config.data.size] * 2)[0]
     if size % patch:
@@ -107,11 +133,18 @@ def _check_size(config: ConfigDict, losses: LDMLosses) -> None:
 
 
 def _train_data(config: ConfigDict) -> Any:
-    """Pictures, with their captions or classes where these are asked for."""
-    condition = config.model.condition
-    if condition == "none":
+    """Pictures or their latents, with their captions or classes where these are asked for."""
+    condition, latents = config.model.condition, config.model.latents
+    records: Any
+    if latents:
+        reads = condition != "none"
+        records, transform = cached.train_data(config.data, latents, reads, cached.Latents)
+    elif condition == "none":
         return examples.train_pictures(config.data)
-    records, transform = examples.train_data(config.data)
+    else:
+        records, transform = examples.train_data(config.data)
+    if condition == "none":
+        return records, transform
     if condition == "text":
         return records, transform
     return records, lambda dataset: transform(dataset).map(

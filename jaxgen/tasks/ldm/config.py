@@ -53,6 +53,9 @@ MODEL: Table = {
     "times": TIMES,
     "min_snr": weight(0.0, "weights of min-SNR with this gamma (5 published); 0: none"),
     "offset_noise": share(0.0, "noise shifted for whole channels; published 0.05 to 0.1"),
+    "latents": Key(
+        "", 'file of latents (jaxgen prepare latents); "": pictures are encoded in each step'
+    ),
     "drop_condition": Key(
         0.1, "share of the examples without their condition, for guidance", least=0, below=1
     ),

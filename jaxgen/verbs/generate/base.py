@@ -63,13 +63,6 @@ class TextToImage(Use[V], abc.ABC):
     def check_size(self, size: tuple[int, int]) -> None:
         """Raises UserError for a (height, width) that the model does not draw."""
 
-    def about(
-        self, prompt: Prompt, number: int, seed: int, options: Mapping[str, Any]
-    ) -> dict[str, str]:
-        """What a picture's file says of where it comes from; {} for most models."""
-        del prompt, number, seed, options
-        return {}
-
     def __call__(
         self,
         prompts: str | Prompt | Sequence[str | Prompt],

@@ -134,8 +134,8 @@ def draw(
         features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
         try:
             noises = np.stack([z for _, z in filled])
-            told, z = devices.split((features, noises), used)
-            pictures, masks = _pictures(verb, nets, told, z, given, _of(watch, len(part)))
+            placed, z = devices.split((features, noises), used)
+            pictures, masks = _pictures(verb, nets, placed, z, given, _of(watch, len(part)))
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
                 raise

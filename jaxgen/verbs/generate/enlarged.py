@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from jaxgen.data.picture_files import read_image, write_image
 from jaxgen.errors import UserError
 from jaxgen.verbs.files import FORMATS
 from jaxgen.verbs.generate.base import TextToImage
-from jaxgen.verbs.generate.files import How, Strip, about, pictures
+from jaxgen.verbs.generate.files import How, Strip, noted, pictures
 from jaxgen.verbs.upscale.use import Upscaler
-from jaxgen.weights.digests import fingerprint
 
 
 def place(path: Path, scale: int) -> Path:
@@ -46,14 +45,13 @@ def write_alone(
     """
     ((picture, _),) = pictures(generate, [strip], how)
     moved()
-    facts = about(generate, how, strip, 0)
+    note = noted(how, strip, 0)
     if upscale is not None:
-        _write(upscale, picture, place(out, upscale.scale), facts, moved)
-    write_image(out, picture, about=facts)  # last: with it the work is done
+        _write(upscale, picture, place(out, upscale.scale), note, moved)
+    write_image(out, picture, note=note)  # last: with it the work is done
 
 
 def write_folder(
-    generate: TextToImage[Any],
     strips: Sequence[Strip],
     folder: Path,
     how: How,
@@ -68,8 +66,7 @@ def write_folder(
             source = folder / f"{cell.name}.png"
             target = place(source, upscale.scale)
             if overwrite or not target.exists():
-                facts = about(generate, how, strip, i)
-                _write(upscale, read_image(source), target, facts, moved)
+                _write(upscale, read_image(source), target, noted(how, strip, i), moved)
                 count += 1
     return count
 
@@ -78,9 +75,8 @@ def _write(
     upscale: Upscaler,
     picture: np.ndarray,
     path: Path,
-    facts: Mapping[str, str],
+    note: str,
     moved: Callable[[], None],
 ) -> None:
     large = upscale(picture, progress=lambda done, count: moved())
-    by = {"enlarged by": upscale.name, "enlarger fingerprint": fingerprint(upscale.variables)}
-    write_image(path, large, about={**facts, **by} if facts else None)
+    write_image(path, large, note=note)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -130,20 +129,6 @@ class Guide(TextToImage[Guided]):
             return [picture for picture, _ in found]
 
         return drawn
-
-    def about(
-        self, prompt: Prompt, number: int, seed: int, options: Mapping[str, Any]
-    ) -> dict[str, str]:
-        """What a picture's file says of where it comes from."""
-        assert isinstance(prompt, Wishes)
-        wanted = self._settings(options)
-        said = {key: one for key, one in wanted.items() if isinstance(one, str | int | float)}
-        facts = {
-            "prompt": prompt.said, "seed": str(seed), "number": str(number), "model": self.name,
-            **{f"{part} fingerprint": mark for part, mark in self.fingerprints.items()},
-            "options": json.dumps(said),
-        }  # fmt: skip
-        return facts if self.begin is None else {**facts, "started from": self.begin.name}
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
