@@ -137,21 +137,29 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 
 def _read_safetensors(path: Path) -> Tensors:
+    """Views of the file's bytes, which are in memory once."""
     try:
         data = path.read_bytes()
         digests.check_signed(path, data)
-        entries = safetensors.deserialize(data)
-    except (safetensors.SafetensorError, OSError) as error:
+        with safetensors.safe_open(path, framework="np"):
+            pass  # the header is whole, and its places lie side by side within the file
+        start = 8 + int.from_bytes(data[:8], "little")
+        entries = json.loads(data[8:start])
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    entries.pop("__metadata__", None)
     tensors = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
         dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
         if dtype is None:
             raise UserError(
                 f"{path}: tensor {name} has dtype {entry['dtype']}, which jaxgen does not read; "
                 "save it as float32, float16 or bfloat16"
             )
-        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        first, last = entry["data_offsets"]
+        size = (last - first) // dtype.itemsize
+        array = np.frombuffer(data, dtype, size, start + first) if size else np.empty(0, dtype)
+        tensors[name] = array.reshape(entry["shape"])
     return tensors
 
 
