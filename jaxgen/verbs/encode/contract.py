@@ -28,6 +28,9 @@ class Encode:
       follows; None: attention or normalisation looks at the whole picture, which must be computed
       at once.
     kind: of the pictures, as of `jaxgen.data.captioned.source.Source`: photo, segmentation, depth.
+    width: d, numbers of a cell; 0: latents are codes.
+    moments: (nets, x) -> (b, h/factor, w/factor, 2 d) float32, mean and log of the variance of the
+      latents, where those are drawn at random: `encode` gives the mean. None: there is no chance.
     """
 
     nets: tuple[str, ...]
@@ -38,6 +41,8 @@ class Encode:
     channels: int = 3
     radius: tuple[int, int] | None = None
     kind: str = "photo"
+    width: int = 0
+    moments: Callable[[Nets, jax.Array], jax.Array] | None = None
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -67,6 +72,12 @@ class Encode:
     def encode_program(self) -> Callable[[Nets, Any], jax.Array]:
         """`encode`, jitted."""
         return jax.jit(self.encode)
+
+    @functools.cached_property
+    def moments_program(self) -> Callable[[Nets, Any], jax.Array]:
+        """`moments`, jitted."""
+        assert self.moments is not None
+        return jax.jit(self.moments)
 
     @functools.cached_property
     def decode_program(self) -> Callable[[Nets, Any], jax.Array]:

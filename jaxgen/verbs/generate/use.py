@@ -13,6 +13,7 @@ from jaxgen.task import Nets
 from jaxgen.verbs import settings
 from jaxgen.verbs.generate import draw
 from jaxgen.verbs.generate.contract import Generate
+from jaxgen.verbs.generate.stepwise import Watch
 from jaxgen.verbs.prompts import read_aloud
 from jaxgen.verbs.use import Use
 
@@ -40,8 +41,11 @@ class Drawer(Use[Generate]):
         first: int = 0,
         same_noise: bool = False,
         size: tuple[int, int] | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         batch: int | None = None,
         progress: draw.Progress | None = None,
+        watch: Watch | None = None,
         **options: Any,
     ) -> np.ndarray:
         """Draws `n` pictures of each text.
@@ -57,8 +61,13 @@ class Drawer(Use[Generate]):
           same_noise: picture i has the same noise whatever the text, to compare texts.
           size: (height, width) in pixels, of a model that draws other sizes, too; rounded down to
             those that it has, with a warning.
+          init: a picture to begin with, uint8 (h, w, 3), of a model that can (family ldm); the
+            option "strength" says how far to go from it. It is fitted to the size that is drawn.
+          mask: (h, w) bool or uint8 of the same size, bright where to draw anew; elsewhere the
+            picture stays as it is.
           batch: pictures per device at a time; None: as suits their size.
           progress: called as progress(pictures done, pictures in all).
+          watch: who looks on while a picture is made, of a model that makes it in steps.
           options: of the model, see `verb.options`; such as `truncation` of a GAN: 1: noise as in
             training; less: nearer to the mean, more usual and less varied.
 
@@ -68,8 +77,8 @@ class Drawer(Use[Generate]):
           UserError: no texts, or a setting out of range.
         """
         return self.with_masks(
-            prompts, n, seed=seed, first=first, same_noise=same_noise, size=size, batch=batch,
-            progress=progress, **options,
+            prompts, n, seed=seed, first=first, same_noise=same_noise, size=size, init=init,
+            mask=mask, batch=batch, progress=progress, watch=watch, **options,
         )[0]  # fmt: skip
 
     def with_masks(
@@ -107,8 +116,11 @@ class Drawer(Use[Generate]):
         seed: int = 0,
         same_noise: bool = False,
         size: tuple[int, int] | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         batch: int | None = None,
         progress: draw.Progress | None = None,
+        watch: Watch | None = None,
         **options: Any,
     ) -> Iterator[Drawing]:
         """Draws any pictures, one after the other, for more of them than memory holds.
@@ -118,8 +130,10 @@ class Drawer(Use[Generate]):
 
         Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
         """
-        truncation, given = self._settings(options)
         verb = self.verb if size is None else self._sized(*size)
+        truncation, given = self._settings(options, verb, init, mask)
+        if watch is not None and verb.stepwise is None:
+            raise UserError(f"{self.name} draws a picture at once: there are no steps to see")
 
         def rows() -> Iterator[tuple[draw.Features, np.ndarray]]:
             last = None
@@ -129,7 +143,7 @@ class Drawer(Use[Generate]):
                 text = 0 if same_noise else draw.text_number(prompt)
                 yield features, draw.noise(verb, draw.Draw(seed, text, number), truncation)
 
-        yield from draw.draw(verb, self.variables, rows(), len(jobs), given, batch, progress)
+        yield from draw.draw(verb, self.variables, rows(), len(jobs), given, batch, progress, watch)
 
     def between(
         self,
@@ -175,9 +189,15 @@ class Drawer(Use[Generate]):
         """The text as the model reads it: its words, and which of them it does not know."""
         return self.verb.read(text)
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        """Raises UserError for an option that the model does not take, or a value out of range."""
-        self._settings(options)
+    def check(
+        self,
+        options: Mapping[str, Any],
+        size: tuple[int, int] | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        """Raises UserError for what the model does not take, or options that do not go together."""
+        self._settings(options, self.verb if size is None else self._sized(*size), init, mask)
 
     def check_masks(self) -> None:
         """Raises UserError if the model gives no masks beside its pictures."""
@@ -196,10 +216,23 @@ class Drawer(Use[Generate]):
             self._sizes[height, width] = self.verb.sized(height, width)
         return self._sizes[height, width]
 
-    def _settings(self, options: Mapping[str, Any]) -> tuple[float, Any]:
+    def _settings(
+        self,
+        options: Mapping[str, Any],
+        verb: Generate | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> tuple[float, Any]:
         """(truncation of the noise, what the verb is given)."""
-        wanted = settings(self.verb.options, options, self.name)
-        given = self.verb.give(wanted) if self.verb.give is not None else None
+        verb = verb or self.verb
+        wanted = settings(verb.options, options, self.name)
+        if init is not None:
+            if verb.begin is None:
+                raise UserError(f"{self.name} draws from noise alone: it begins with no picture")
+            return 1.0, verb.begin(wanted, init, mask)
+        if mask is not None:
+            raise UserError("a mask needs the picture that it is of: give init")
+        given = verb.give(wanted) if verb.give is not None else None
         return wanted.get("truncation", 1.0), given
 
 
