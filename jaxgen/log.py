@@ -39,10 +39,10 @@ def plain_warnings() -> None:
     if logging.lastResort is not None:  # what writes where nobody has set up a log
         logging.lastResort.setFormatter(_Line("%(message)s"))
 
-    def show(message: Warning | str, *where: object) -> None:
+    def show(message: Warning | str, *where: object, **more: object) -> None:
         log.warning("%s", " ".join(str(message).split()))
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def setup() -> None:

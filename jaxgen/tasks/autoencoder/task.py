@@ -15,6 +15,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import examples, section
+from jaxgen.data.captioned.records import count_validation
 from jaxgen.evaluation import reconstruction
 from jaxgen.task import Phase, Task
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses, load_perceptual
@@ -48,4 +49,5 @@ def make_task(config: ConfigDict, losses: AutoencoderLosses, verb: Encode) -> Ta
         ema={"g": ema} if ema else {},
         evaluate=partial(reconstruction.evaluate, config, verb),
         eval_nets=verb.nets,
+        validates=partial(count_validation, config.data, config.eval.images, captioned=False),
     )
