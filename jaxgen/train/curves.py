@@ -14,7 +14,7 @@ HELD_OUT = "held_out_"  # prefix of what is drawn in the panel of the same of th
 COLUMNS = 4
 # Of a panel and its margins, in inches: a layout that measures every label takes half of the
 # drawing's time.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, TITLE = 3.6, 2.4, 0.7, 0.15, 0.3, 0.45, 0.35
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, TITLE = 3.6, 2.4, 0.8, 0.1, 0.3, 0.45, 0.35
 _UNITS = {"psnr": "dB", "gain": "dB", "gap": "dB"}
 # (name, steps, values) of a line in a panel.
 Line = tuple[str, list[int], list[float]]
