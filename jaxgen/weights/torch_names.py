@@ -172,13 +172,12 @@ class _NumPyKind(Stateful):
         known = {f"{kind}{size}" for kind in "iufc" for size in (1, 2, 4, 8, 16)} | {"b1"}
         if name not in known:
             raise UnsafePickleError("NumPy arrays of other things than numbers")
-        self.dtype = np.dtype(name)
+        self.dtype = np.dtype(f"<{name}")
 
     def set_state(self, state: Any) -> None:
         order = state[1]
-        if order not in ("<", ">", "|", "="):
-            raise ValueError("a byte order that is none")
-        self.dtype = self.dtype.newbyteorder(order)
+        if order not in ("<", "|"):
+            raise ValueError("its numbers are big-endian")
 
 
 class NumPyArray(Stateful):
@@ -193,8 +192,7 @@ class NumPyArray(Stateful):
     def set_state(self, state: Any) -> None:
         _, shape, kind, fortran, data = state
         numbers = np.frombuffer(_bytes(data), _dtype(kind))
-        value = numbers.reshape(shape, order="F" if fortran else "C")
-        self._value = value.astype(value.dtype.newbyteorder("="))
+        self._value = numbers.reshape(shape, order="F" if fortran else "C")
 
 
 def _bytes(data: Any) -> bytes:
