@@ -135,7 +135,7 @@ def test_names_are_unique():
         convert.find_layout("leftthomas SRGN")
 
 
-# Which of these a file is, its keys do not tell.
+# Which of these a file is, its keys do not tell: tests/families/test_esrgan_forms.py.
 ALIKE = [f"Real-ESRGAN SRVGGNetCompact with {name}" for name in ("ReLU", "LeakyReLU")]
 
 
@@ -155,21 +155,6 @@ def test_every_layout_is_recognised_and_goes_back(name):
     tree = weights.convert(tensors, found.rules(sizes), found.expected(config))
     assert_same_bits(weights.to_torch(tree, found.rules(sizes)), tensors)
     assert convert.recognise({**tensors, "step": np.zeros(1)})[1].name == name
-
-
-@pytest.mark.parametrize("name", ALIKE)
-def test_what_keys_do_not_tell_is_asked_for(jaxgen_command, tmp_path, name):
-    layout, tensors = published(name)
-    weights.write_tensors(tmp_path / "w.safetensors", tensors)
-    code, _, err = jaxgen_command("convert", "w.safetensors", "--to", "model")
-    assert code == 2
-    assert f"{ALIKE[0]} and {ALIKE[1]} alike; say which it is with --layout" in err
-    assert jaxgen_command("convert", "w.safetensors", "--to", "model", "--layout", name)[0] == 0
-    found, back = convert.to_torch(tmp_path / "model")
-    assert found is layout
-    assert_same_bits(back, tensors)
-    kind = "relu" if name == ALIKE[0] else "leaky_relu"
-    assert run.load(tmp_path / "model").config.model.generator.activation == kind
 
 
 def test_what_is_not_published_weights_is_explained(tmp_path):
