@@ -174,6 +174,8 @@ def _read_old(file: IO[bytes], size: int) -> Any:
     content = pickles.load(file, size, find, storage)
     at = None
     for key in pickles.load(file, size, find):
+        if not isinstance(key, str):
+            raise ValueError("a storage whose name is no text")
         at = file.tell() if at is None else at
         places[key] = at
         at += 8 + storages[key].size * storages[key].dtype.itemsize

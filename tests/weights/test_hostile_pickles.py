@@ -56,6 +56,8 @@ CODE = {
     "an extension": Raw(b"\x82\x01"),
     "the old INST": Raw(b"(ios\nsystem\n"),
     "the old OBJ": Raw(b"(" + pickled(Named("collections", "OrderedDict")) + b"o"),
+    "a callback's class that is called": called(("pytorch_lightning.callbacks.x", "Y"), "a"),
+    "settings of another kind": Raw(pickled(Named("argparse", "ArgumentParser")) + b")\x81"),
     "a state for a function": Raw(pickled(Named("collections", "OrderedDict")) + b"}b"),
     "attributes of a function": Raw(pickled(Named("torch", "Size")) + b"N}\x86b"),
     "a name that is made": Raw(b"X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93"),
@@ -85,6 +87,8 @@ VIEWS = {
     "negative sizes": (0, (-1, -9), (1, 1), 8),
     "one stride too few": (0, (2, 2), (1,), 8),
     "huge": (0, (1 << 62, 1 << 62), (1 << 40, 1), 8),
+    "larger than any": (1 << 9999, (1 << 9999,), (1,), 8),
+    "of very many dimensions": (0, (1,) * 9999, (1,) * 9999, 8),
     "huge without strides": (0, (1 << 40,), (0,), 8),
     "overlapping": (0, (4, 4), (1, 1), 8),
     "a size that lies": (0, (8,), (1,), 16),
@@ -117,6 +121,16 @@ LARGE = {
     "a number of many digits": Raw(b"L" + b"9" * 1_000_000 + b"L\n"),
     "a key deep down": Raw(b"}" + DEEP + b"Ns"),
     "a member deep down": Raw(b"\x8f(" + DEEP + b"\x90"),
+    "a pair deep down": Raw(
+        pickled(Named("collections", "OrderedDict")) + b"]]" + DEEP + b"aNaa\x85R"
+    ),
+    "a dtype deep down": Raw(pickled(Named("numpy", "dtype")) + b"(" + DEEP + b"tR"),
+    "numbers deep down": Raw(
+        pickled(called(("numpy", "dtype"), "f8", False, True))
+        + b"q\x000"
+        + pickled(called(("numpy.core.multiarray", "_reconstruct"), Named("numpy", "ndarray")))
+        + b"(K\x01" + DEEP + b"h\x00\x89" + pickled("a" * 8) + b"tb"
+    ),
     "unhashable keys": Raw(b"}]Ns"),
     "a list in itself as a key": Raw(b"]q\x00h\x00a}h\x00Ns"),
     "no mark": Raw(b"Nt"),

@@ -1,5 +1,7 @@
 """PyTorch's files are read without PyTorch: the same numbers, and nothing that a file asks for."""
 
+import argparse
+import collections
 import itertools
 import pickle
 import sys
@@ -78,6 +80,8 @@ def test_what_else_lies_in_checkpoints(torch, tmp_path):
         "device": torch.device("cpu"),
         "set": {1, "a"},
         "big": 1 << 80,
+        "settings": argparse.Namespace(lr=0.1),
+        "milestones": collections.Counter([3, 5]),
         "path": b"bytes",
     }
     for protocol, zipped in itertools.product((2, 3, 4), (True, False)):
@@ -101,6 +105,14 @@ def test_plain_pickles_of_arrays(tmp_path, protocol):
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name], array)
         assert read[name].dtype.isnative
+
+
+def test_callbacks_of_lightning(tmp_path):
+    """Before 1.5 their classes were keys: names only, nothing that is called."""
+    callbacks = Raw(b"}cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n}s")
+    content = {"callbacks": callbacks, "state_dict": {"w": whole("0", NUMBERS)}}
+    path = torch_file(tmp_path / "w.ckpt", content, {"0": NUMBERS})
+    assert weights.read_tensors(path).keys() == {"w"}
 
 
 # -------------------------------------------------------------------------------- hostile archives
@@ -165,6 +177,7 @@ def test_the_older_format(tmp_path):
         "another count": old_file(count=4),
         "a negative count": old_file(count=-8),
         "the keys are no list": old_file(keys=(3,)),
+        "a key that is a list": old_file(keys=([],)),
         "cut": old_file()[:-8],
         "no content": old_file()[:60],
         "code": old_file(content={"w": Call(Named("os", "system"), ("true",))}),
