@@ -87,7 +87,9 @@ def _convert(path: Path, tensors: Tensors, layout: str | None, scale: int | None
     try:
         family, found, sizes, tensors = _recognise_within(path, tensors, layout)
         sizes = found.beside(path, sizes)
-        if scale is not None and sizes.get("scale", scale) != scale:
+        if scale is not None:
+            if "scale" not in sizes:
+                raise UserError(f"{found.name} enlarges nothing: leave out the scale")
             sizes = {**sizes, "scale": scale}
         config = found.config(sizes)
         joined = found.join(tensors)
@@ -214,7 +216,7 @@ def write_own(
 
     path = Path(source).expanduser()
     tensors = weights.read_tensors(path)
-    own = encoders.to_own(tensors) if layout is None else None
+    own = encoders.to_own(tensors) if layout is None and scale is None else None
     if own is None:
         converted = _convert(path, tensors, layout, scale)
         one, folder = converted.layout, ""
@@ -251,7 +253,7 @@ def write_torch(source: str | Path, target: Path, layout: str | None = None) -> 
     from jaxgen.encoders import convert as encoders
 
     path = Path(source).expanduser()
-    own = weights.read_tensors(path) if path.is_file() else {}
+    own = weights.read_tensors(path) if path.is_file() and is_safetensors(path) else {}
     found = encoders.to_published(own)
     if found is not None:
         name, tensors = found[0].name, found[1]

@@ -329,6 +329,7 @@ def test_mistakes_of_the_command(jaxgen_command, file, tmp_path):
         (("none.pth", "--to", "a"), "does not exist"),
         (("no_such_run", "--to-torch", "a.pth"), "no model 'no_such_run'"),
         ((file, "--to", "a", "--layout", "nobody's"), "no layout"),
+        ((file, "--to", "a", "--scale", "4"), "do not fit: 5 missing"),
     ):
         code, out, err = jaxgen_command("convert", *args)
         assert (code, out) == (2, ""), args
@@ -355,6 +356,7 @@ def test_networks_without_a_layout_say_so(jaxgen_command):
 def test_a_discriminator_is_to_train_from(jaxgen_command, tmp_path):
     _, tensors = published("Swift-SRGAN discriminator")
     weights.write_tensors(tmp_path / "d.safetensors", tensors)
+    assert "enlarges nothing" in jaxgen_command("convert", "d.safetensors", "--scale", 2)[2]
     code, out, _ = jaxgen_command("convert", "d.safetensors", "--to", "d")
     assert code == 0
     assert out.rstrip().endswith("parameters; for train.init_from.d")
