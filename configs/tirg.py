@@ -18,8 +18,8 @@ Variants (`--config=configs/tirg.py:NAME`):
   shaded       pictures shaded and seen from above, each from a camera of its own.
   2d_to_shaded the same, asked for with flat drawings.
   css3d        the published set at its own size: --config.data.path=FOLDER with the .npy file and
-               images/. ResNet-18, soft triplets, SGD: 15,928,389 parameters and its words'. Begin
-               with ImageNet's weights: --config.train.init_from.g=FILE. A GPU.
+               images/. ResNet-18, soft triplets, SGD: 15,928,389 parameters and its words'. With
+               ImageNet's weights: --config.model.image_weights=resnet18.pth. A GPU.
   fashion200k, mit_states, fashion_iq, cirr
                the same networks on these sets at 224 px: --config.data.path=FOLDER.
 """

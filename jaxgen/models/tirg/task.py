@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from jaxgen import weights
 from jaxgen.data.triplets import examples, section
+from jaxgen.encoders import resnet
 from jaxgen.errors import UserError
 from jaxgen.evaluation import retrieval
 from jaxgen.keys import Key, Table
@@ -20,6 +23,7 @@ from jaxgen.task import Nets, Phase, Task
 from jaxgen.tasks.common import module_keys, module_of, to_float
 from jaxgen.tasks.tirg.config import EVAL, MODEL
 from jaxgen.verbs.retrieve.contract import Retrieve
+from jaxgen.weights.keymap import unflatten
 
 
 def keys(config: ConfigDict) -> Table:
@@ -114,6 +118,35 @@ def _inputs(batch) -> tuple[jax.Array, ...]:
     return *pictures, batch["tokens"], batch["mask"]
 
 
+def with_trunk(file: str, nets: Nets) -> Nets:
+    """{"g": variables} whose image encoder's trunk is that of a ResNet's weights file.
+
+    Args: file: torchvision's state dict, with or without its classifier, or one that
+      `jaxgen convert` made of it.
+
+    Raises:
+      UserError: unreadable, or of another ResNet than the config's.
+    """
+    tensors = weights.read_tensors(Path(file).expanduser())
+    if not all("/" in key for key in tensors):
+        found = weights.flatten(resnet.from_torch(tensors))
+    else:
+        found = {key.partition("/")[2]: value for key, value in tensors.items()}
+    own = weights.flatten(nets["g"])
+    for path in own:
+        kind, _, rest = path.partition("/")
+        if not rest.startswith("image/trunk/"):
+            continue
+        value = found.get(f"{kind}/{rest.removeprefix('image/trunk/')}")
+        if value is None or value.shape != own[path].shape:
+            raise UserError(
+                f"model.image_weights={file} is of another network than model.image: it lacks "
+                f"{path} as {own[path].shape}"
+            )
+        own[path] = value
+    return {"g": unflatten(own)}
+
+
 def make_task(config: ConfigDict) -> Task:
     """The Task of this config; see `jaxgen.task`.
 
@@ -123,6 +156,8 @@ def make_task(config: ConfigDict) -> Task:
     section.check(config.data)
     if config.train.batch_size * config.data.per_source < 2:
         raise UserError("composed retrieval needs two queries a batch: raise train.batch_size")
+    if config.model.image_weights and config.model.image.form != "resnet":
+        raise UserError("model.image_weights is for model.image.form=resnet")
     losses = RetrievalLosses(config)
     ema = config.model.ema
     return Task(
@@ -132,4 +167,5 @@ def make_task(config: ConfigDict) -> Task:
         ema={"g": ema} if ema else {},
         evaluate=functools.partial(retrieval.evaluate, config, retrieve_verb(config)),
         eval_nets=("g",),
+        begin=functools.partial(with_trunk, file) if (file := config.model.image_weights) else None,
     )
