@@ -29,7 +29,7 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 # What training scripts wrap a state dict in, the best first: an average beats the raw weights.
 _WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
 # Nested dicts are also named like this; in flat files it is the name of a layer (ESRGAN's model.0).
-_NESTED_WRAPPERS = (*_WRAPPERS, "model")
+_NESTED_WRAPPERS = (*_WRAPPERS, "model", "model_state_dict", "Combiner")
 # Left in the keys by DataParallel and torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # safetensors' NumPy reader knows no bfloat16.
@@ -52,9 +52,9 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
 
     `.safetensors`, `.npz` and TorchScript archives need NumPy only; other `.pth`, `.pt`, `.bin` and
     `.ckpt` need torch and are read with `weights_only=True`: no file can run code. Wrapping dicts
-    (the first that is there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and
-    the prefixes `module.` and `_orig_mod.` are taken off. Of several networks side by side the keys
-    begin with the network's: "netG.fc.weight".
+    (the first that is there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`,
+    `model_state_dict`, `Combiner`) and the prefixes `module.` and `_orig_mod.` are taken off. Of
+    several networks side by side the keys begin with the network's: "netG.fc.weight".
 
     Raises:
       UserError: no such file, unknown suffix, damaged file, a pickle with code in it, torch
