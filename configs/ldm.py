@@ -172,3 +172,16 @@ VARIANTS = {
     "emoji": _emoji,
     "shapes64": _shapes64,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "8 minutes of 2 CPU cores",
+    "pixels": "8 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "uncond": "8 minutes of 2 CPU cores",
+    "class": "a GPU",
+    "eps": "8 minutes of 2 CPU cores",
+    "folder": "a GPU",
+    "coco": "a GPU",
+    "emoji": "an hour of 2 CPU cores",
+    "shapes64": "an hour of 2 CPU cores",
+}
