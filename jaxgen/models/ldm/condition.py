@@ -32,6 +32,7 @@ class Condition:
       encoder: module of texts; None but of those.
       width: of the vectors that are attended to; 0: there are none.
       fixed: whether `parts.text` has trained the encoder.
+      pooled: width of a text's one vector, which stands beside the time; 0: it is left out.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Condition:
     encoder: Any = None
     width: int = 0
     fixed: bool = False
+    pooled: int = 0
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
         """{net: variables} of what this needs."""
@@ -73,7 +75,8 @@ class Condition:
     def embed(
         self, text: Any, tokens: jax.Array, mask: jax.Array, rng: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        """What a denoiser takes beside x and time: {"context", "mask"}, {"label"} or {}.
+        """What a denoiser takes beside x and time: {"context", "mask"} and perhaps
+        "label" of texts, {"label"} of classes, or {}.
 
         Args: text: variables of that net, where there is one. rng: of dropout, in training.
         """
@@ -83,7 +86,8 @@ class Condition:
             return {"label": tokens[:, 0]}
         more = {} if rng is None or self.fixed else {"train": True, "rngs": {"dropout": rng}}
         read = self.encoder.apply(text, tokens, mask, **more)
-        return {"context": read.words, "mask": read.mask}
+        asked = {"context": read.words, "mask": read.mask}
+        return {**asked, "label": read.sentence} if self.pooled else asked
 
 
 def make_condition(config: ConfigDict) -> Condition:
@@ -110,7 +114,8 @@ def make_condition(config: ConfigDict) -> Condition:
     if source.family == "clip":
         encoder = clip_text.make_clip_text(source)
         nothing, read = clip_text.empty(source), clip_text.reader(source)
-        return Condition(kind, nothing, read, encoder, encoder.width, fixed)
+        pooled = encoder.width if model.get("sentence", False) else 0
+        return Condition(kind, nothing, read, encoder, encoder.width, fixed, pooled)
     encoder = make_text_encoder(source)
     tokenizer = tokenizers.make_tokenizer(source.data)
     return Condition(
@@ -120,6 +125,7 @@ def make_condition(config: ConfigDict) -> Condition:
         encoder,
         encoder.width,
         fixed,
+        encoder.width if model.get("sentence", False) else 0,
     )
 
 
