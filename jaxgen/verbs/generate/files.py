@@ -211,7 +211,7 @@ def write_sheet(
     for picture, levels in pictures(generate, strips, how):
         drawn.append(beside(picture, levels if masks else ()))
         moved()
-    write_image(out, sheet(strips, drawn))
+    write_image(out, sheet(strips, drawn), mark="sheet")
 
 
 def write_folder(
@@ -232,7 +232,7 @@ def write_folder(
     names = [cell.name for strip in strips for cell in strip.cells]
     for name, (picture, levels) in zip(names, pictures(generate, strips, how), strict=True):
         if masks:
-            write_image(folder / f"{name}_masks.png", beside(picture, levels))
+            write_image(folder / f"{name}_masks.png", beside(picture, levels), mark="masks")
         write_image(folder / f"{name}.png", picture)  # last: with it the work is done
         moved()
 
@@ -266,7 +266,7 @@ def write_folder_sheet(strips: Sequence[Strip], folder: Path, masks: bool = Fals
     ending = "_masks.png" if masks else ".png"
     drawn = [read_image(folder / f"{c.name}{ending}") for strip in shown for c in strip.cells]
     path = folder / SHEET
-    write_image(path, sheet(shown, drawn))
+    write_image(path, sheet(shown, drawn), mark="sheet")
     return path
 
 
