@@ -1,11 +1,11 @@
-"""Writing pictures of 16 bits a channel, which Pillow does not: PNG and TIFF."""
+"""Writing what Pillow does not: PNG of 16 bits a channel, TIFF of 8 or 16 with all it can say."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from jaxgen.data.picture_about import About, options
 
 _BAND = 64  # rows that are filtered together
+_BIG = 4_000_000_000  # bytes from which a TIFF needs offsets of 64 bits
 _TEXT_TAGS = (270, 271, 272, 306, 315, 33432)
 
 
@@ -66,8 +67,13 @@ def _deflated(pixels: np.ndarray) -> Iterator[bytes]:
     yield press.flush()
 
 
-def write_tiff16(file: IO[bytes], pages: Iterator[np.ndarray], said: About) -> None:
-    """Writes uint16 (h, w, c) pages, deflated: profile, resolution and EXIF's texts are kept."""
+def write_tiff(file: IO[bytes], pages: Iterable[np.ndarray], said: About, size: int) -> None:
+    """Writes (h, w, c) pages of 8 or 16 bits, deflated.
+
+    Profile, resolution and the texts of EXIF's first part are kept.
+
+    Args: size: bytes of all pages.
+    """
     import tifffile
 
     tags = Image.Exif()
@@ -77,7 +83,7 @@ def write_tiff16(file: IO[bytes], pages: Iterator[np.ndarray], said: About) -> N
     resolution: dict[str, Any] = {}
     if said.dpi:
         resolution = {"resolution": said.dpi, "resolutionunit": 2}
-    with tifffile.TiffWriter(file) as writer:
+    with tifffile.TiffWriter(file, bigtiff=size >= _BIG) as writer:
         for pixels in pages:
             channels = pixels.shape[2]
             writer.write(

@@ -22,7 +22,7 @@ from PIL import Image, ImageCms
 
 from jaxgen.data import picture_values
 from jaxgen.data.picture_about import NOTHING, About, about, is_marked, options, space
-from jaxgen.data.picture_deep import write_png16, write_tiff16
+from jaxgen.data.picture_deep import write_png16, write_tiff
 from jaxgen.data.picture_open import (
     DAMAGED,
     Source,
@@ -33,7 +33,7 @@ from jaxgen.data.picture_open import (
     open_picture,
     unsupported,
 )
-from jaxgen.data.picture_tiff import read_tiff, tiff_size
+from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_size
 from jaxgen.errors import UserError
 
 # Bytes from which a PNG is deflated in the quickest way.
@@ -44,7 +44,6 @@ FORMATS = {
 }  # fmt: skip
 # Files of a folder whose first bytes are looked at in threads.
 _MANY = 64
-_BIG_TIFF = 4_000_000_000  # bytes from which a TIFF needs offsets of 64 bits
 _NAMED = 5  # at most so many files that are left out are listed one by one
 
 
@@ -72,6 +71,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         return tiff_size(path)
     with image:
         width, height = image.size
+        if image.format == "TIFF":  # of which Pillow has turned the size already
+            return height, width
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF: turned by 90 degrees
         except DAMAGED:
@@ -94,17 +95,20 @@ def read_picture(source: Source, deep: bool = False) -> Picture:
     except UserError:
         if not is_tiff(head(source)):
             raise
-        return Picture(*read_tiff(source, dtype=dtype))
+        return Picture(*read_tiff(source, dtype=dtype), tiff_about(source))
     with opened:
         made = picture_values.origin(opened)
         image = _loaded(opened, source)
         said = about(opened, image)
         if made.unsigned_32:
             return Picture(*read_tiff(source, dtype=dtype), said)
-        found = picture_values.deep_values(image, source, made) if deep else None
-        if picture_values.becomes_srgb(image):
-            logging.info("%s: %s, converted to sRGB", name_of(source), image.mode)
-        return Picture(*(found or picture_values.values(image, name_of(source), made)), said)
+        found = picture_values.deep_values(image, source, made)
+        if found is None:
+            if picture_values.becomes_srgb(image):
+                logging.info("%s: %s, converted to sRGB", name_of(source), image.mode)
+            found = picture_values.values(image, name_of(source))
+    picture = Picture(*found, said)
+    return picture if deep else shallow(picture)
 
 
 def _loaded(opened: Image.Image, source: Source) -> Image.Image:
@@ -141,6 +145,12 @@ def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def eight_bits(x: np.ndarray) -> np.ndarray:
     """uint16 to uint8, rounded; uint8 as it is."""
     return x if x.dtype == np.uint8 else ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def shallow(picture: Picture) -> Picture:
+    """In 8 bits."""
+    alpha = None if picture.alpha is None else eight_bits(picture.alpha)
+    return picture._replace(rgb=eight_bits(picture.rgb), alpha=alpha)
 
 
 def to_pillow(picture: Picture, kind: str) -> tuple[Image.Image, About, bool]:
@@ -217,8 +227,8 @@ def write_image(
         raise ValueError(
             f"write_image needs uint8 or uint16 (h, w, 3), not {rgb.dtype} {rgb.shape}"
         )
-    if rgb.dtype == np.uint16 and kind in ("PNG", "TIFF"):
-        _write_deep(path, kind, Picture(rgb, alpha, gray, about))
+    if kind == "TIFF" or (kind == "PNG" and rgb.dtype == np.uint16):
+        _write_channels(path, kind, Picture(rgb, alpha, gray, about))
         return
     alpha = None if alpha is None else eight_bits(alpha)
     image, about, flattened = to_pillow(Picture(eight_bits(rgb), alpha, gray, about), kind)
@@ -237,27 +247,35 @@ def save_options(kind: str, size: int, quality: int = 95) -> dict[str, Any]:
         "PNG": quick if size >= LARGE else {},
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "method": 4},
-        "TIFF": {"compression": "tiff_deflate", "big_tiff": size >= _BIG_TIFF},
         "GIF": {},
     }[kind]
     return found
 
 
-def deep_pixels(picture: Picture) -> np.ndarray:
-    """uint16 (h, w, 1..4): gray or colour, with alpha where there is some."""
-    color = picture.rgb[..., :1] if picture.gray else picture.rgb
+def channels(picture: Picture) -> np.ndarray:
+    """(h, w, 1..4) of the picture's type: gray or colour, with alpha where there is some."""
+    if not picture.gray:
+        color = picture.rgb
+    elif np.array_equal(picture.rgb[..., 0], picture.rgb[..., 1]):
+        color = picture.rgb[..., :1]
+    else:
+        luma = picture.rgb @ np.array([0.299, 0.587, 0.114])  # BT.601
+        color = np.floor(luma + 0.5).astype(picture.rgb.dtype)[..., None]
     return color if picture.alpha is None else np.dstack([color, picture.alpha])
 
 
-def _write_deep(path: Path, kind: str, picture: Picture) -> None:
-    said, fits = picture.about, "GRAY" if picture.gray else "RGB"
-    if said.icc and space(said.icc) != fits:
-        said = said._replace(icc=None)
-    pixels = deep_pixels(picture)
+def fitting(said: About, gray: bool) -> About:
+    """Without a profile of other colours than the picture's."""
+    fits = not said.icc or space(said.icc) == ("GRAY" if gray else "RGB")
+    return said if fits else said._replace(icc=None)
+
+
+def _write_channels(path: Path, kind: str, picture: Picture) -> None:
+    said, pixels = fitting(picture.about, picture.gray), channels(picture)
     if kind == "PNG":
         replace_file(path, kind, lambda file: write_png16(file, pixels, said))
     else:
-        replace_file(path, kind, lambda file: write_tiff16(file, iter([pixels]), said))
+        replace_file(path, kind, lambda file: write_tiff(file, [pixels], said, pixels.nbytes))
 
 
 def replace_file(path: Path, kind: str, write: Callable[[IO[bytes]], Any]) -> None:

@@ -12,25 +12,25 @@ from PIL import Image
 
 from jaxgen.data import picture_values
 from jaxgen.data.picture_about import about, options
-from jaxgen.data.picture_deep import write_tiff16
+from jaxgen.data.picture_deep import write_tiff
 from jaxgen.data.picture_files import (
     FORMATS,
     Picture,
-    deep_pixels,
-    eight_bits,
+    channels,
+    fitting,
     read_picture,
     replace_file,
     save_options,
+    shallow,
     to_pillow,
 )
 from jaxgen.data.picture_open import DAMAGED, head, is_tiff, name_of, open_picture
-from jaxgen.data.picture_tiff import read_tiff, tiff_pages
+from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_pages
 from jaxgen.errors import UserError
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF", "FLI")
 # Endings whose files may hold several frames, and keep their format if nobody names another.
 KEPT = {".gif": ".gif", ".webp": ".webp", ".tif": ".tif", ".tiff": ".tif"}
-_SUBFILE = 254  # of TIFF: bit 0 a reduced copy, bit 2 a mask
 _OPAQUE = 128  # GIF: a pixel is seen or not
 
 
@@ -77,10 +77,10 @@ def frames_of(source: str | os.PathLike) -> Frames | None:
         try:
             if not getattr(image, "is_animated", False):
                 return None
-            count = int(getattr(image, "n_frames", 1))
             if image.format == "TIFF":
-                at = tuple(i for i in range(count) if _is_page(image, i))
-                return Frames(at, True) if len(at) > 1 else None
+                pages = tiff_pages(source)
+                return Frames(pages, True) if len(pages) > 1 else None
+            count = int(getattr(image, "n_frames", 1))
         except DAMAGED as error:
             raise UserError(f"{name_of(source)}: damaged or cut short ({error})") from None
         if image.format not in ANIMATED:
@@ -98,11 +98,6 @@ def beside(source: str | os.PathLike) -> int:
         return int(getattr(image, "n_frames", 1)) - 1
 
 
-def _is_page(image: Image.Image, index: int) -> bool:
-    image.seek(index)
-    return not int(getattr(image, "tag_v2", {}).get(_SUBFILE, 0)) & 0b101
-
-
 def _plays(image: Image.Image) -> int:
     loop = image.info.get("loop")
     if image.format == "GIF":  # says how often it is shown again
@@ -118,31 +113,38 @@ def read_frames(source: str | os.PathLike, frames: Frames, deep: bool = False) -
     Raises:
       UserError: a damaged frame.
     """
-    name = name_of(source)
+    dtype = np.uint16 if deep else np.uint8
     try:
         image = open_picture(source)
     except UserError:
-        dtype = np.uint16 if deep else np.uint8
         for page in frames.at:
-            yield Frame(Picture(*read_tiff(source, page, dtype)))
+            yield Frame(Picture(*read_tiff(source, page, dtype), tiff_about(source, page)))
         return
     with image:
         for index in frames.at:
             try:
-                image.seek(index)
-                image.load()
-                whole = picture_values.upright(image)
+                picture = _frame(image, source, index)
             except DAMAGED as error:
-                raise UserError(f"{name}: frame {index + 1} is damaged ({error})") from None
-            made = picture_values.origin(image)
-            said = about(image, whole)
-            if made.unsigned_32:
-                found = read_tiff(source, index, np.uint16 if deep else np.uint8)
-            else:
-                found = (
-                    picture_values.deep_values(whole, source, made, index) if deep else None
-                ) or picture_values.values(whole, name, made)
-            yield Frame(Picture(*found, said), float(image.info.get("duration", 0) or 0))
+                if not frames.pages:
+                    raise UserError(
+                        f"{name_of(source)}: frame {index + 1} is damaged ({error})"
+                    ) from None
+                # A kind that Pillow doesn't know.
+                picture = Picture(*read_tiff(source, index, dtype), tiff_about(source, index))
+            milliseconds = float(image.info.get("duration", 0) or 0)
+            yield Frame(picture if deep else shallow(picture), milliseconds)
+
+
+def _frame(image: Image.Image, source: str | os.PathLike, index: int) -> Picture:
+    image.seek(index)
+    made = picture_values.origin(image)
+    image.load()
+    whole = picture_values.upright(image)
+    said = about(image, whole)
+    if made.unsigned_32:
+        return Picture(*read_tiff(source, index), said)
+    found = picture_values.deep_values(whole, source, made, index)
+    return Picture(*(found or picture_values.values(whole, name_of(source))), said)
 
 
 def read_single(source: str | os.PathLike) -> Picture:
@@ -178,28 +180,33 @@ def write_frames(path: str | os.PathLike, shown: Sequence[Frame], frames: Frames
     path = Path(path)
     kind = FORMATS[path.suffix.lower()]
     pictures = [frame.picture for frame in shown]
-    if kind == "TIFF" and any(picture.rgb.dtype == np.uint16 for picture in pictures):
-        pages = (deep_pixels(_sixteen(picture)) for picture in pictures)
-        replace_file(path, kind, lambda file: write_tiff16(file, pages, pictures[0].about))
+    if kind == "TIFF":
+        if any(picture.rgb.dtype == np.uint16 for picture in pictures):
+            pictures = [_sixteen(picture) for picture in pictures]
+        said, size = (
+            fitting(pictures[0].about, pictures[0].gray),
+            sum(p.rgb.nbytes for p in pictures),
+        )
+        pages = map(channels, pictures)
+        replace_file(path, kind, lambda file: write_tiff(file, pages, said, size))
         return
     images = []
     see_through = any(picture.alpha is not None for picture in pictures)
     for picture in pictures:
         image, said, _ = to_pillow(_eight(picture, kind), kind)
-        if kind != "TIFF" and not all(p.gray for p in pictures):
+        if not all(p.gray for p in pictures):
             image = image.convert("RGBA" if see_through else "RGB")
         images.append(image)
     said = to_pillow(_eight(pictures[0], kind), kind)[1]
     how: dict[str, Any] = save_options(kind, sum(p.rgb.nbytes for p in pictures))
     how |= options(kind, said) | {"save_all": True, "append_images": images[1:]}
-    if kind != "TIFF":
-        how["duration"] = [_duration(frame.milliseconds, kind) for frame in shown]
+    how["duration"] = [_duration(frame.milliseconds, kind) for frame in shown]
     if kind == "GIF":
         if see_through:
             how["disposal"] = 2  # each frame is whole: nothing of the one before shines through
         if frames.plays != 1:
             how["loop"] = max(frames.plays - 1, 0)
-    elif kind in ("PNG", "WEBP"):
+    else:
         how["loop"] = frames.plays
     replace_file(path, kind, lambda file: images[0].save(file, format=kind, **how))
 
@@ -209,12 +216,10 @@ def _duration(milliseconds: float, kind: str) -> float:
 
 
 def _eight(picture: Picture, kind: str) -> Picture:
-    alpha = picture.alpha
-    if alpha is not None:
-        alpha = eight_bits(alpha)
-        if kind == "GIF":
-            alpha = np.where(alpha >= _OPAQUE, 255, 0).astype(np.uint8)
-    return picture._replace(rgb=eight_bits(picture.rgb), alpha=alpha)
+    picture = shallow(picture)
+    if picture.alpha is None or kind != "GIF":
+        return picture
+    return picture._replace(alpha=np.where(picture.alpha >= _OPAQUE, 255, 0).astype(np.uint8))
 
 
 def _sixteen(picture: Picture) -> Picture:

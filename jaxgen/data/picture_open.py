@@ -23,6 +23,7 @@ DAMAGED = (
     EOFError,
     IndexError,
     TypeError,
+    RuntimeError,  # of plug-ins
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.data.picture_about import NOTHING, About
 from jaxgen.data.picture_open import Source, name_of
 from jaxgen.data.picture_values import Values, quantised, to_unit
 from jaxgen.errors import UserError
@@ -103,6 +104,21 @@ def tiff_size(path: Any, page: int = 0) -> tuple[int, int]:
     except Exception as error:  # see above
         raise UserError(f"{path}: damaged, or no TIFF that can be read ({error})") from None
     return size[::-1] if turned else size
+
+
+def tiff_about(source: Source, page: int = 0) -> About:
+    """Profile and resolution; NOTHING where they can't be read."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            tags = file.pages[page].tags
+            icc, per = tags.valueof(34675), {2: 1.0, 3: 2.54}.get(int(tags.valueof(296, 1)))
+            across, down = (tags.valueof(tag, (0, 1)) for tag in (282, 283))
+            dpi = (per * across[0] / across[1], per * down[0] / down[1]) if per else None
+            return About(icc=icc, dpi=dpi if dpi and min(dpi) > 1 else None)
+    except Exception:  # see above; the pixels are what counts
+        return NOTHING
 
 
 def tiff_pages(path: Any) -> tuple[int, ...]:

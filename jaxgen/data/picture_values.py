@@ -26,24 +26,32 @@ class Origin(NamedTuple):
     """What a file says of its numbers, which a turned or copied picture no longer does.
 
     format: Pillow's name. bits: a channel, of a TIFF. white_is_zero: of a gray TIFF.
-    unsigned_32: a TIFF of numbers that Pillow would read with a sign.
+    unsigned_32: a TIFF of numbers that Pillow would read with a sign. raw: how its pixels lie.
     """
 
     format: str
     bits: int = 8
     white_is_zero: bool = False
     unsigned_32: bool = False
+    raw: frozenset[Any] = frozenset()
 
 
 def origin(image: Image.Image) -> Origin:
-    """Of a picture as it was opened."""
+    """Of a picture as it was opened, before it is loaded."""
     tags = getattr(image, "tag_v2", None)
+    raw = frozenset(_raw(tile) for tile in getattr(image, "tile", ()))
     if image.format != "TIFF" or tags is None:
-        return Origin(image.format or "")
+        return Origin(image.format or "", raw=raw)
     bits = tags.get(_BITS, (1,))[0]
     signed = _SIGNED in tags.get(_SAMPLE_FORMAT, (1,))
     unsigned = image.mode == "I" and bits == 32 and not signed
-    return Origin("TIFF", bits, tags.get(_PHOTOMETRIC) == 0, unsigned)
+    return Origin("TIFF", bits, tags.get(_PHOTOMETRIC) == 0, unsigned, raw)
+
+
+def _raw(tile: Any) -> Any:
+    if isinstance(tile.args, tuple):
+        return tile.args[0] if tile.args else None
+    return tile.args
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -59,11 +67,10 @@ def is_gray(image: Image.Image) -> bool:
     return image.mode in _GRAY or image.mode.startswith("I;")
 
 
-def values(image: Image.Image, name: str, made: Origin) -> Values:
+def values(image: Image.Image, name: str) -> Values:
     """A loaded, upright picture as (rgb uint8 (h, w, 3), alpha uint8 (h, w) or None, was gray).
 
-    Args:
-      name: for messages. made: of the file.
+    Of modes up to 8 bits a channel; those of more are `deep_values`'.
 
     CMYK with a colour profile and CIE Lab come as sRGB.
 
@@ -78,9 +85,6 @@ def values(image: Image.Image, name: str, made: Origin) -> Values:
     if image.mode in ("LA", "RGBA"):
         alpha = np.array(image.getchannel("A"))
         alpha = None if np.all(alpha == 255) else alpha
-    if is_deep_gray(image):
-        gray = quantised(deep_gray(image, made), np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2), alpha, True
     try:
         rgb = np.array(_rgb(image, name))
     except DAMAGED as error:
@@ -162,28 +166,25 @@ def quantised(unit: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def deep_values(image: Image.Image, source: Source, made: Origin, frame: int = 0) -> Values | None:
-    """As `values` in uint16, of a picture that has more than 8 bits; None: it has not, or they are
-    out of Pillow's reach.
+    """As `values` in uint16, of a picture that has more than 8 bits; None: it has not, or Pillow
+    has no way to all of them.
 
     `image` is loaded; `source` is opened again for the low bytes, which Pillow drops of colours.
     """
     if is_deep_gray(image):
         gray = quantised(deep_gray(image, made), np.uint16)
         return np.repeat(gray[..., None], 3, axis=2), None, True
+    if made.raw != {"LA;16B"} and not (made.raw and made.raw <= _LOW.keys()):
+        return None
     with open_picture(source) as again:
         if frame:
             again.seek(frame)
-        modes = {tile.args if isinstance(tile.args, str) else tile.args[0] for tile in again.tile}
-        if not modes or not all(isinstance(mode, str) for mode in modes):
-            return None
-        if modes == {"LA;16B"}:
+        if made.raw == {"LA;16B"}:
             # The four bytes of a pixel as they lie.
             again.tile = [tile._replace(args="RGBA") for tile in again.tile]
             pixels = np.asarray(upright(again)).astype(np.uint16)
             gray, alpha = pixels[..., 0] << 8 | pixels[..., 1], pixels[..., 2] << 8 | pixels[..., 3]
             return np.repeat(gray[..., None], 3, axis=2), _or_none(alpha), True
-        if not modes <= _LOW.keys() or image.mode not in ("RGB", "RGBA"):
-            return None
         again.tile = [
             tile._replace(
                 args=_LOW[tile.args] if isinstance(tile.args, str)

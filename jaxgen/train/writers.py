@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
+from jaxgen.data.picture_about import MARK
+from jaxgen.data.picture_files import write_image
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid
 from jaxgen.log import log
@@ -139,7 +142,8 @@ def save_samples(folder: Path, step: int, result: Evaluation) -> Path | None:
         return None
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step:08d}.png"
-    captioned_grid(result.pictures, titles=result.titles).save(path)
+    sheet = np.asarray(captioned_grid(result.pictures, titles=result.titles))
+    write_image(path, sheet, mark="sheet")
     return path
 
 
@@ -216,7 +220,7 @@ def draw_curves(workdir: str | Path) -> None:
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
     partial = Path(workdir) / "curves.tmp.png"
-    figure.savefig(partial, dpi=90)
+    figure.savefig(partial, dpi=90, metadata={MARK: "curves"})
     plt.close(figure)
     partial.replace(Path(workdir) / "curves.png")
 
