@@ -43,7 +43,7 @@ NOTHING = About()
 
 def about(opened: Image.Image, upright: Image.Image) -> About:
     """Of a loaded file and its upright picture; what is damaged of it is left out."""
-    info: dict[str, Any] = upright.info
+    info: Any = upright.info
     icc = info.get("icc_profile") if not becomes_srgb(upright) else None
     dpi = info.get("dpi")
     try:

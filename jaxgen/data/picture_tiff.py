@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,10 @@ def _values(page: Any, name: str, dtype: Any) -> Values:
 def _unpacked(page: Any, name: str, kind: str) -> np.ndarray:
     """Numbers of a width between those of types, high bits first, rows from whole bytes on."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
-    inflate = {1: bytes, 8: zlib.decompress, 32946: zlib.decompress}.get(int(page.compression))
+    inflates: dict[int, Callable[[bytes], bytes]] = {
+        1: bytes, 8: zlib.decompress, 32946: zlib.decompress,
+    }  # fmt: skip
+    inflate = inflates.get(int(page.compression))
     if inflate is None or page.planarconfig != 1 or page.is_tiled or page.predictor != 1:
         raise UserError(
             f"{name}: a TIFF of {kind}, packed so, is not supported; save it as 16 bits"
@@ -98,7 +102,7 @@ def tiff_size(path: Any, page: int = 0) -> tuple[int, int]:
 
     try:
         with tifffile.TiffFile(path) as file:
-            found = file.pages[page]
+            found: Any = file.pages[page]
             turned = found.tags.valueof(274, 1) in (5, 6, 7, 8)
             size = int(found.imagelength), int(found.imagewidth)
     except Exception as error:  # see above
@@ -112,7 +116,8 @@ def tiff_about(source: Source, page: int = 0) -> About:
 
     try:
         with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            tags = file.pages[page].tags
+            first: Any = file.pages[page]
+            tags = first.tags
             icc, per = tags.valueof(34675), {2: 1.0, 3: 2.54}.get(int(tags.valueof(296, 1)))
             across, down = (tags.valueof(tag, (0, 1)) for tag in (282, 283))
             dpi = (per * across[0] / across[1], per * down[0] / down[1]) if per else None
@@ -127,7 +132,8 @@ def tiff_pages(path: Any) -> tuple[int, ...]:
 
     try:
         with tifffile.TiffFile(path) as file:
-            kinds = [int(page.tags.valueof(254, 0)) for page in file.pages]
+            pages: Any = file.pages
+            kinds = [int(page.tags.valueof(254, 0)) for page in pages]
     except Exception as error:  # see above
         raise UserError(f"{path}: damaged, or no TIFF that can be read ({error})") from None
     return tuple(index for index, kind in enumerate(kinds) if not kind & 0b101)

@@ -176,7 +176,8 @@ def deep_values(image: Image.Image, source: Source, made: Origin, frame: int = 0
         return np.repeat(gray[..., None], 3, axis=2), None, True
     if made.raw != {"LA;16B"} and not (made.raw and made.raw <= _LOW.keys()):
         return None
-    with open_picture(source) as again:
+    with open_picture(source) as opened:
+        again: Any = opened  # that it has tiles is known to files alone
         if frame:
             again.seek(frame)
         if made.raw == {"LA;16B"}:

@@ -185,7 +185,8 @@ def _without_results(files: list[Path], base: Path, out: Path) -> list[Path]:
     base, out = base.resolve(), out.resolve()
     if base == out or not out.is_relative_to(base) or not base.is_dir():
         return files
-    kept, below = [], []
+    kept: list[Path] = []
+    below: list[Path] = []
     for file in files:
         place = file.resolve()
         (below if place.is_relative_to(out) else kept).append(file)

@@ -263,7 +263,7 @@ def _frames(
     began = time.monotonic()
     (source, target), frames = several
     deep = frames.pages and how.depth != 8 and holds_16_bits(target)
-    shown = []
+    shown: list[Frame] = []
     times: list[float] = []
 
     def pictures() -> Iterator[Picture]:
