@@ -36,7 +36,7 @@ class Depth(enum.StrEnum):
 def upscale(
     photos: Annotated[
         list[Path],
-        typer.Argument(metavar="PHOTO", help="Pictures, or folders of pictures or frames."),
+        typer.Argument(metavar="PHOTO", help="Pictures, folders of pictures or frames, videos."),
     ],
     out: Annotated[
         Path | None,
@@ -127,11 +127,13 @@ def upscale(
         bool, typer.Option(help="Replace pictures that are there; otherwise they are left out.")
     ] = False,
 ) -> None:
-    """Enlarge photos, or the frames of a video.
+    """Enlarge photos, and videos.
 
     Gray stays gray, transparency is kept (PNG, WebP, TIFF), EXIF rotation is applied. Colour
     profile, resolution, EXIF and texts are kept as far as the format holds them. Animations and
     TIFF pages are done frame by frame.
+
+    Videos keep their sound and the times of their frames; PyAV (pip install av) or ffmpeg does it.
 
     With --shard every share writes its own pictures into the same OUT.
 
@@ -141,7 +143,8 @@ def upscale(
     from jaxgen.data.picture_open import allow_any_size
     from jaxgen.data.shard import read_shard
     from jaxgen.verbs.files import check_writable, fatal, naming, plan_outputs
-    from jaxgen.verbs.upscale.files import How, upscale_files
+    from jaxgen.verbs.upscale.files import How
+    from jaxgen.verbs.upscale.videos import is_video, plan_videos, upscale_all
 
     if scale is not None and math.isnan(scale):
         raise UserError("--scale must be a number")
@@ -152,12 +155,16 @@ def upscale(
         allow_any_size()
     out = out.expanduser() if out else None
     opened = functools.cache(lambda: _open(model))
-    jobs = plan_outputs(
-        photos,
-        out,
-        format.value if format else None,
-        suffix=lambda: f"_x{scale or opened().scale:g}",
-    )
+
+    def suffix() -> str:
+        return f"_x{scale or opened().scale:g}"
+
+    videos = [photo for photo in photos if is_video(photo)]
+    pictures = [photo for photo in photos if not is_video(photo)]
+    if videos and pictures and out and out.suffix and not out.is_dir():
+        raise UserError(f"{out}: pictures and videos need a folder to write to")
+    jobs = plan_outputs(pictures, out, format.value if format else None, suffix=suffix)
+    jobs += plan_videos(videos, out, suffix)
     single = len(jobs) == 1
     if not overwrite and single and not share and is_there(jobs[0][1]):
         raise UserError(f"{jobs[0][1]} exists; give --overwrite to replace it")
@@ -200,13 +207,13 @@ def upscale(
                 print(text, file=file, flush=True)
 
         how = How(tile, batch, scale, int(depth.value) if depth else None)
-        work = upscale_files(enlarge, todo, moved, how)
+        work = upscale_all(enlarge, todo, moved, how, f"{prompt} {strength}")
         with contextlib.closing(work) as outcomes:
             for source, target, size, took, error, remark in outcomes:
                 if size:
                     more = f"  {remark}" if remark else ""
                     say(f"{target}  {size[1]}x{size[0]}  {took:.1f} s{more}", sys.stdout)
-                    if show_attention:
+                    if show_attention and not is_video(source):
                         say(f"{_write_attention(enlarge, source, target)}", sys.stdout)
                 elif error and fatal(error):
                     left = len(todo) - finished

@@ -102,6 +102,8 @@ def plan_outputs(
     found = list({(one.source, one.place): one for one in found}.values())
 
     one_file = len(photos) == 1 and not photos[0].expanduser().is_dir()
+    if not found:
+        return []
     if out is not None and one_file and out.suffix and not out.is_dir():
         allowed = FORMATS if ending is None else (ending,)
         if out.suffix.lower() not in allowed:

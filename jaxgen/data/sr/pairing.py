@@ -2,8 +2,8 @@
 
 Benchmark sets come in many layouts: HR/ beside LR/, DIV2K_valid_HR/0801.png beside
 DIV2K_valid_LR_bicubic/X4/0801x4.png, image_SRF_4/img_001_SRF_4_HR.png beside .._LR.png, original/
-or GTmod12/ beside LRbicx4/. Names of folders and files say what a picture is (its role and scale) and,
-without these words, which others show the same.
+or GTmod12/ beside LRbicx4/. Names of folders and files say what a picture is (its role and scale)
+and, without these words, which others show the same.
 """
 
 from __future__ import annotations
