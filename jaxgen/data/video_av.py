@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from jaxgen.data.video import QUALITY, Clip, Shown
@@ -20,7 +19,7 @@ _TICK = Fraction(1, 90_000)  # where a source's own is coarser, or none
 
 
 class PyAV:
-    """Reads and writes in this process."""
+    """Reads and writes in this process; `video.engine` gives it where the package is there."""
 
     def about(self, path: Path) -> Clip:
         """See `Engine`."""
@@ -31,6 +30,8 @@ class PyAV:
 
     def frames(self, path: Path) -> Iterator[Shown]:
         """See `Engine`."""
+        import av
+
         with _opened(path) as (container, stream):
             stream.thread_type = "AUTO"
             try:
@@ -47,6 +48,8 @@ class PyAV:
 
     def write_part(self, path: Path, shown: Iterable[Shown]) -> None:
         """See `Engine`."""
+        import av
+
         shown = iter(shown)
         first = next(shown)
         try:
@@ -76,6 +79,8 @@ class PyAV:
         self, parts: Sequence[Path], times: Sequence[Fraction], source: Path, out: Path
     ) -> None:
         """See `Engine`."""
+        import av
+
         try:
             with contextlib.ExitStack() as stack:
                 old = stack.enter_context(av.open(str(source)))
@@ -101,6 +106,8 @@ class PyAV:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    import av
+
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -113,6 +120,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def _moved(parts: Sequence[Path], times: Sequence[Fraction], video: Any) -> Iterator[Any]:
     """The parts' packets at their places in the whole."""
+    import av
+
     for path, time in zip(parts, times, strict=True):
         with av.open(str(path)) as part:
             for packet in part.demux(video=0):
