@@ -65,6 +65,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     stripped = {wrappers.strip(key): value for key, value in tensors.items()}
     if len(stripped) != len(tensors):
         raise UserError(f"{path}: keys collide once 'module.' and '_orig_mod.' are taken off")
+    if unshown := [key for key in stripped if not key.isprintable()]:
+        raise UserError(f"{path} is no weight file: a tensor's name is {ascii(unshown[0])[:40]}")
     # PyTorch's averaged models count their averages.
     stripped.pop("n_averaged", None)
     return stripped
@@ -132,7 +134,7 @@ def _check_is_file(path: Path) -> None:
 def _damaged(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.strerror:  # permissions, a failing disk: no damage
         return UserError(f"cannot read {path}: {error.strerror}; nothing was changed")
-    reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+    reason = _shown(" ".join(f"{type(error).__name__} {error}"[:1000].split()))
     return UserError(f"cannot read weights from {path}: {reason}; fetch or export the file again")
 
 
@@ -195,9 +197,14 @@ def _read_torch(path: Path) -> Tensors:
             raise UserError(f"{path} holds a {what}, not a dict of tensors")
         tensors = wrappers.unwrap(path, content, torch_names.leaf)
         if not tensors:
-            keys = ", ".join(str(key) for key in list(content)[:8])
+            keys = ", ".join(_shown(str(key)) for key in list(content)[:8])
             raise UserError(f"{path} has no tensors, only: {keys or 'nothing'}")
         return {key: tensor.read() for key, tensor in tensors.items()}
+
+
+def _shown(text: str) -> str:
+    """A text of a file, which may hold anything, to be printed within a line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 @contextlib.contextmanager
@@ -209,8 +216,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except pickles.UnsafePickleError as error:
         raise UserError(
-            f"{path} asks for {error}, which is no part of weights: it holds code, which jaxgen "
-            "never runs, or is damaged; where you trust it, save only its weights: "
+            f"{path} asks for {_shown(str(error))}, which is no part of weights: it holds code, "
+            "which jaxgen never runs, or is damaged; where you trust it, save only its weights: "
             "torch.save(model.state_dict(), PATH)"
         ) from error
     except Exception as error:  # zip, zlib, pickle and shape errors share no base class

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.triplets.examples import square
 from jaxgen.errors import UserError
 from jaxgen.verbs.prompts import read_aloud
 from jaxgen.verbs.retrieve.contract import Retrieve
@@ -84,7 +83,7 @@ class Retriever(Use[Retrieve]):
             raise UserError(
                 f"retrieve takes pictures as uint8 (h, w, 3), not {picture.dtype} {picture.shape}"
             )
-        return square(picture, self.verb.size)
+        return self.verb.fit(picture, self.verb.size)
 
 
 bind = Retriever
