@@ -65,8 +65,9 @@ def serve_jax(case: Case, folder: Path) -> None:
     from jaxgen.models.clip.layout import openai_rules
     from jaxgen.models.vqgan import networks, quantize
     from jaxgen.models.vqgan.convert import autoencoder_rules
+    from jaxgen.nn.autoencoder import Decoder, Encoder
 
-    halves = [form(**case.net, attention=(2,)) for form in (networks.Encoder, networks.Decoder)]
+    halves = [form(**case.net, attention=(2,)) for form in (Encoder, Decoder)]
     stage = networks.Autoencoder(*halves, quantize.make("vq", codes=CODES, width=WIDTH), WIDTH)
     eye = VisionTransformer(EMBED, case.size, PATCH, case.width, LAYERS, case.width // 64)
     g = jax.jit(stage.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
