@@ -195,3 +195,21 @@ VARIANTS = {
     "emoji32": _emoji32,
     "folder": _folder,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "10 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "rdb": "15 minutes of 2 CPU cores",
+    "unet": "15 minutes of 2 CPU cores",
+    "2020": "10 minutes of 2 CPU cores",
+    "bf16": "15 minutes of 2 CPU cores",
+    "hour": "24 minutes of 2 CPU cores",
+    "shapes64": "a GPU",
+    "paper": "a GPU with 12 GB",
+    "cub": "a GPU",
+    "coco": "a GPU with 12 GB",
+    "emoji": "a GPU",
+    "emoji_rdb": "a GPU",
+    "emoji32": "an hour of 2 CPU cores",
+    "folder": "a GPU",
+}

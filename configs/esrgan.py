@@ -143,3 +143,13 @@ VARIANTS = {
     "anime": _anime,
     "compact": _compact,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "9 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "paper": "a GPU with 16 GB",
+    "realesrgan": "4 GPUs",
+    "x2": "4 GPUs",
+    "anime": "4 GPUs",
+    "compact": "4 GPUs",
+}

@@ -144,3 +144,17 @@ VARIANTS = {
     "cub": _cub,
     "coco": _coco,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "10 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "gan": "10 minutes of 2 CPU cores",
+    "cls": "10 minutes of 2 CPU cores",
+    "int": "10 minutes of 2 CPU cores",
+    "int_cls": "10 minutes of 2 CPU cores",
+    "unet": "15 minutes of 2 CPU cores",
+    "emoji": "a GPU",
+    "folder": "a GPU",
+    "cub": "a GPU",
+    "coco": "a GPU",
+}

@@ -147,3 +147,16 @@ VARIANTS = {
     "drin": _drin,
     "cin": _cin,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "6 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "uncond": "6 minutes of 2 CPU cores",
+    "class": "a GPU",
+    "maskgit": "6 minutes of 2 CPU cores",
+    "image": "10 minutes of 2 CPU cores",
+    "shapes64": "half an hour of 2 CPU cores",
+    "emoji": "20 minutes of 2 CPU cores",
+    "drin": "a GPU with 24 GB",
+    "cin": "several GPUs or TPUs",
+}

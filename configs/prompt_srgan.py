@@ -115,3 +115,10 @@ def _paper(config):
 
 
 VARIANTS = {"": _default, "tiny": _tiny, "film": _film, "paper": _paper}
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "5 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "film": "5 minutes of 2 CPU cores",
+    "paper": "a GPU",
+}

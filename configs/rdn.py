@@ -94,3 +94,11 @@ VARIANTS = {
     "c3d10": _c3d10,
     "c6d20": _c6d20,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "5 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "paper": "a GPU",
+    "c3d10": "a GPU",
+    "c6d20": "a GPU",
+}

@@ -188,3 +188,14 @@ VARIANTS = {
     "t291_hour": _t291_hour,
     "celeba": _celeba,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "6 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "paper": "a GPU",
+    "seed004": "a GPU with 16 GB",
+    "inception": "a GPU with 16 GB",
+    "t291": "a GPU",
+    "t291_hour": "10 minutes of 2 CPU cores",
+    "celeba": "a GPU",
+}

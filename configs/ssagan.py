@@ -126,3 +126,14 @@ VARIANTS = {
     "emoji": _emoji,
     "folder": _folder,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "10 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "unet": "15 minutes of 2 CPU cores",
+    "paper": "2 GPUs",
+    "cub": "2 GPUs",
+    "coco": "2 GPUs",
+    "emoji": "a GPU",
+    "folder": "a GPU",
+}

@@ -179,3 +179,14 @@ VARIANTS = {
     "cub": _cub,
     "coco": _coco,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "10 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "stage1": "4 minutes of 2 CPU cores",
+    "unet": "15 minutes of 2 CPU cores",
+    "emoji": "a GPU",
+    "folder": "2 GPUs",
+    "cub": "2 GPUs",
+    "coco": "2 GPUs",
+}

@@ -76,3 +76,9 @@ def _paper(config):
 
 
 VARIANTS = {"": _default, "tiny": _tiny, "paper": _paper}
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "11 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "paper": "a GPU",
+}

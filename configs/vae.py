@@ -132,3 +132,13 @@ VARIANTS = {
     "folder": _folder,
     "sd": _sd,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "4 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "f8": "10 minutes of 2 CPU cores",
+    "shapes64": "15 minutes of 2 CPU cores",
+    "emoji": "15 minutes of 2 CPU cores",
+    "folder": "a GPU",
+    "sd": "a GPU",
+}

@@ -208,3 +208,21 @@ VARIANTS = {
     "segmentation": _segmentation,
     "depth": _depth,
 }
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "8 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "vqvae": "8 minutes of 2 CPU cores",
+    "gumbel": "8 minutes of 2 CPU cores",
+    "fsq": "8 minutes of 2 CPU cores",
+    "lfq": "8 minutes of 2 CPU cores",
+    "vq": "8 minutes of 2 CPU cores",
+    "cosine": "8 minutes of 2 CPU cores",
+    "shapes64": "half an hour of 2 CPU cores",
+    "emoji": "40 minutes of 2 CPU cores",
+    "folder": "a GPU",
+    "f16": "a GPU with 24 GB",
+    "f8": "a GPU with 24 GB",
+    "segmentation": "a GPU",
+    "depth": "a GPU",
+}

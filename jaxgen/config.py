@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen import keys
+from jaxgen import keys, shipped
 from jaxgen.errors import NO_JSON, UserError, near, one_line, shown
 from jaxgen.keys import Key, Named, Table, share, weight, whole
 
@@ -107,7 +107,9 @@ OPTIMIZER: Table = {
     "b1": Key(0.9, "decay of the mean of gradients", least=0, below=1),
     "b2": Key(0.999, "decay of the mean of their squares", least=0, below=1),
     "eps": Key(1e-8, "added to the root of that mean", above=0, most=1),
-    "weight_decay": weight(0.0, "of adamw", most=1000),
+    "weight_decay": weight(
+        0.0, "of adamw; of sgd it is added to the gradient, as PyTorch does", most=1000
+    ),
     "decays": Key(
         "all",
         "adamw: what decays, all parameters or the kernels of layers alone: no biases, norms or "
@@ -127,6 +129,12 @@ OPTIMIZER: Table = {
         (), "multistep: updates at which lr is multiplied by gamma", each=whole(1), rising=True
     ),
     "gamma": Key(0.5, "multistep: the factor", above=0, most=1000),
+    "factors": Key(
+        (),
+        "((regex, factor), ...) of lr for parameters whose path holds it; first match wins",
+        each=Key((), items=(Key("", "regex"), weight(1.0, most=1000))),
+        needed=False,
+    ),
 }
 
 # The sections of one form whatever the family.
@@ -193,11 +201,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
 
 
 def split_name(path: str | Path) -> tuple[str, str]:
-    """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for configs/NAME.py."""
+    """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for a config of this name."""
     file, _, arg = str(path).partition(":")
-    if file.isidentifier() and not Path(file).exists():
-        file = f"configs/{file}.py"
-    return file, arg
+    return shipped.find(file), arg
 
 
 def run_file(file: str | Path, kind: str) -> dict[str, Any]:
@@ -211,17 +217,14 @@ def run_file(file: str | Path, kind: str) -> dict[str, Any]:
     """
     path = Path(file)
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path("configs")
-        hint = near(path.name, [p.name for p in folder.glob("*.py")])
-        raise UserError(f"no {kind} file at {file}{hint or _WHERE[kind]}")
+        hint = near(path.name, [p.name for p in path.parent.glob("*.py")])
+        raise UserError(f"no {kind} file at {file}{hint or _where(kind, path)}")
     with _explained(file):
         return runpy.run_path(str(path), run_name=f"jaxgen_{kind}_{path.stem}")
 
 
-_WHERE = {
-    "config": "; configs/ in the repository has the shipped ones",
-    "space": "; docs/sweep.md shows one",
-}
+def _where(kind: str, path: Path) -> str:
+    return shipped.near(path.name) if kind == "config" else "; docs/sweep.md shows one"
 
 
 def _is(filename: str, file: str | Path) -> bool:

@@ -28,7 +28,7 @@ class UserError(Exception):
 def mendable(error: BaseException) -> str:
     """One line for an error that the user or the machine's owner can mend; "": the program's fault.
 
-    These are mistakes, files that the system refuses, and memory that does not suffice.
+    These are mistakes, files that the system refuses, devices and memory that are not there.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -36,6 +36,11 @@ def mendable(error: BaseException) -> str:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "the memory does not suffice; take smaller pictures, tiles, batches or networks"
+    if found := re.search(r"(?:Unable to initialize|Unknown) backend '?(\w+)", str(error)):
+        # Jax says so of what --device or JAX_PLATFORMS names.
+        extra = {"cuda": "cuda", "tpu": "tpu"}.get(found[1], "")
+        more = f", or install what it needs: {pip_install(extra)}" if extra else ""
+        return f"JAX finds no {found[1]} here: leave --device (or JAX_PLATFORMS) away{more}"
     return ""
 
 

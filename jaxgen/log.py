@@ -1,4 +1,4 @@
-"""The program's own log lines: `HH:MM:SS text` on stderr, from process 0 only.
+"""The program's own log lines: `HH:MM:SS text` on stderr, from process 0 only; warnings say so.
 
 The libraries below log much at the INFO level; theirs is left at WARNING.
 """
@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from types import FrameType
+from typing import Any
 
 from absl import logging as absl_logging
 
@@ -18,14 +20,43 @@ log = logging.getLogger("jaxgen")
 _coming: list[threading.Timer] = []  # Ctrl-C that a finalizer dropped
 
 
+class _Line(logging.Formatter):
+    """`warning: text` on one line; the first word of what is worse or none of what is not."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno < logging.WARNING:
+            return text
+        word = "warning" if record.levelno < logging.ERROR else "error"
+        start = len(text) - len(record.message)
+        return text if record.exc_info else f"{text[:start]}{word}: {text[start:]}"
+
+
+def plain_warnings() -> None:
+    """Warnings of all kinds as one line each, of Python's `warnings` and of absl's, too.
+
+    Called by the commands, not on import.
+    """
+    if logging.lastResort is not None:  # what writes where nobody has set up a log
+        logging.lastResort.setFormatter(_Line("%(message)s"))
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        log.warning("%s", " ".join(str(message).split()))
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
 def setup() -> None:
     """Shows the log on stderr; called by the commands, not on import."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax, TFDS, Grain; absl's `app` says INFO
     _hush_failing_saves()
+    plain_warnings()
+    line = _Line("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    absl_logging.get_absl_handler().setFormatter(line)
     if log.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(line)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

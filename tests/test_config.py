@@ -195,9 +195,10 @@ def test_overrides_that_cannot_be_name_key_and_values(flag, message):
 def overridden(*flags):
     """The tiny config with flags of the command line, checked."""
     from jaxgen import main
+    from jaxgen.train import command
 
     main._parse(["main", f"--config={TINY}", *flags])
-    config = main._load(TINY, main._overrides)
+    config = command.load(TINY, main._overrides)
     configs.check(config)
     family.check(config)
     return config
@@ -278,7 +279,7 @@ def test_every_key_says_what_it_does():
 
 
 def test_default_workdir():
-    from jaxgen.main import default_workdir
+    from jaxgen.train.command import default_workdir
 
     assert default_workdir("configs/srgan.py") == "runs/srgan"
     assert default_workdir(str(Path("a") / "dfgan.py:cub")) == "runs/dfgan-cub"

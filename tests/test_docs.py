@@ -12,7 +12,7 @@ from jaxgen import config as configs
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tpu_scripts/*.md")])
-MAIN_FLAGS = {"config", "workdir", "mode", "debug", "distributed"}
+MAIN_FLAGS = {"config", "workdir", "mode", "debug", "distributed", "device"}
 
 
 # The package's own pages, and its modules: docstrings name others.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
+import inspect
 import io
 import signal
 import sys
@@ -14,6 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxgen import shipped
+from jaxgen.backend import CHOICES, choose
 from jaxgen.errors import UserError
 from jaxgen.log import forget_interrupts, interrupt
 from jaxgen.verbs import Option
@@ -86,6 +90,45 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+def with_device(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with --device, which is heeded before JAX is imported."""
+
+    @functools.wraps(command)
+    def run(*args: Any, device: str | None = None, **given: Any) -> None:
+        if device is not None:
+            choose(device)
+        command(*args, **given)
+
+    signature = inspect.signature(command, eval_str=True)
+    says = f"Use this device alone: {CHOICES}. Default: JAX's choice."
+    option = Annotated[str | None, typer.Option("--device", metavar="NAME", help=says)]
+    one = inspect.Parameter(
+        "device", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
+    )
+    parameters = [*signature.parameters.values(), one]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def complete_config(incomplete: str) -> list[str]:
+    """What the shell offers for the beginning of a config's name."""
+    name, colon, _ = incomplete.partition(":")
+    if colon and name in shipped.names():
+        return [f"{name}:{variant}" for variant in shipped.variants(name) if variant]
+    return [known for known in shipped.names() if known.startswith(incomplete)]
+
+
+ConfigName = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG[:VARIANT]",
+        help="A config file, or the name of a shipped one (`jaxgen configs`), such as srgan.",
+        autocompletion=complete_config,
+    ),
+]
 
 
 def pair(text: str) -> tuple[str, Any]:

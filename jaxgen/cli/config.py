@@ -1,4 +1,4 @@
-"""`jaxgen config`."""
+"""`jaxgen config` and `jaxgen configs`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import console, pair
+from jaxgen.cli.common import ConfigName, console, pair
 
 
 def config(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE[:VARIANT]",
-            help="A config file; in a checkout also the name of one in configs/, such as srgan.",
-        ),
-    ],
+    file: ConfigName,
     keys: Annotated[
         bool, typer.Option("--keys", help="List each key with what it may be and what it does.")
     ] = False,
@@ -36,6 +30,42 @@ def config(
         print(configs.to_json(loaded), end="")
         return
     _print_keys(loaded, {**family.own_keys(loaded), **configs.SHARED})
+
+
+def configs() -> None:
+    """List the configs that come with jaxgen: data, steps, and what a run of each takes.
+
+    `jaxgen train NAME` or `jaxgen train NAME:VARIANT` trains one.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from jaxgen import config as loading
+    from jaxgen import shipped
+
+    print(f"from {shipped.folder()}")
+    for name in shipped.names():
+        table = Table("config", "data", "steps", "takes", box=None, padding=(0, 2, 0, 0))
+        for variant, cost in shipped.variants(name).items():
+            loaded = loading.load(f"{shipped.folder() / name}.py:{variant}")
+            row = (
+                f"{name}:{variant}" if variant else name,
+                _data(loaded),
+                f"{loaded.train.steps:,}",
+                cost,
+            )
+            table.add_row(*(Text(cell) for cell in row))
+        console().print(Text(f"\n{shipped.headline(name)}", style="bold"))
+        console().print(table)
+
+
+def _data(loaded: Any) -> str:
+    """The data of a config: their source, and the pictures' side in pixels."""
+    data = loaded.data
+    side = data.get("size", data.get("hr_size"))
+    source = data.get("source", "drawn")
+    name = data.get("name", "") if source == "tfds" else ""
+    return f"{name or source}, {side} px" if side else name or source
 
 
 def _print_keys(loaded: Any, tables: Any) -> None:

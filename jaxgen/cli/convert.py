@@ -23,8 +23,9 @@ def convert(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="A published weight file, or a folder of diffusers; with --to-torch and --lora "
-            "also a run, an exported folder or a bundled model."
+            help="A published weight file, a folder of diffusers, or hf:OWNER/NAME[:FILE], which "
+            "is downloaded from the Hugging Face hub; with --to-torch and --lora also a run, an "
+            "exported folder or a bundled model."
         ),
     ] = None,
     to: Annotated[
@@ -39,12 +40,12 @@ def convert(
     to_torch: Annotated[
         Path | None,
         typer.Option(
-            help="Write PyTorch's keys: .safetensors, or .pth (needs PyTorch); of Stable Diffusion "
-            "also a new folder, as diffusers has it."
+            help="Write PyTorch's keys: .safetensors or .pth; of Stable Diffusion also a new "
+            "folder, as diffusers has it."
         ),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Name of the published layout [default: recognised].")
+        str | None, typer.Option(help="Name of the published layout. Default: recognised.")
     ] = None,
     prediction: Annotated[
         Prediction | None,
@@ -56,6 +57,10 @@ def convert(
             metavar="FILE[:SCALE]",
             help="Add the changes of a LoRA (kohya's or diffusers' names); may be given again.",
         ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, help="By how much it enlarges, where the keys leave it open (x3)."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the known layouts.")] = False,
@@ -74,14 +79,17 @@ def convert(
     if lora and to is None:
         raise UserError("--lora changes a model: say with --to where it goes")
     from jaxgen.runs import convert as conversion
+    from jaxgen.weights import hub
 
+    if hub.is_named(source):
+        source = str(hub.fetch(source))
     said = prediction.value if prediction else ""
     if to_torch is not None:
         _check_free(to_torch, overwrite)
         print(f"{to_torch}  {conversion.write_torch(source, to_torch, layout, said)}")
         return
     loras = [_lora(text) for text in lora or ()]
-    print(conversion.write_own(source, to, layout, overwrite, said, loras))
+    print(conversion.write_own(source, to, layout, overwrite, scale, said, loras))
 
 
 def _lora(text: str) -> tuple[Path, float]:

@@ -192,7 +192,7 @@ def export(
     run: Annotated[str, typer.Argument(help="A run's folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new folder.")],
     step: Annotated[
-        int | None, typer.Option(min=0, help="Which checkpoint [default: the newest].")
+        int | None, typer.Option(min=0, help="Which checkpoint. Default: the newest.")
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint.")] = False,
     width: Annotated[

@@ -7,14 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import console, interruptible, pair
+from jaxgen.cli.common import complete_config, console, interruptible, pair
 from jaxgen.errors import UserError
 
 SHOWN = 10  # rows of the table at the end
 
 
 def sweep(
-    config: Annotated[str, typer.Option(help="Config file, with `:variant` if wanted.")],
+    config: Annotated[
+        str,
+        typer.Option(
+            help="Config file or name, with `:variant` if wanted.", autocompletion=complete_config
+        ),
+    ],
     space: Annotated[
         Path, typer.Option(help="Python file with SPACE = {config key: {kind: values}}.")
     ],
@@ -25,7 +30,7 @@ def sweep(
     mode: Annotated[str, typer.Option(help="max or min; default: the config's best_mode.")] = "",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The sweep's folder [default: runs/sweep-CONFIG]."),
+        typer.Option("--out", "-o", help="The sweep's folder. Default: runs/sweep-CONFIG."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -82,7 +87,7 @@ def sweep(
     if best is None:
         raise UserError("no trial was finished")
     flags = " ".join(f"--config.{key}={value}" for key, value in best["overrides"].items())
-    print(f"best: python -m jaxgen.main --config={config} {flags}")
+    print(f"best: jaxgen train {config} {flags}")
     print(f"its run: {wanted.folder / best['folder']}; all: {wanted.folder / results.TABLE}")
 
 

@@ -46,8 +46,11 @@ def report(
     if ours.features is not None and reference.features is not None:
         a, b = ours.features, reference.features
         kernel = _name(net, "kid", "kd")
-        scores[kernel], scores[f"{kernel}_std"] = kid.kernel_distance_of_subsets(a, b)
-        scores[f"{kernel}_all"] = kid.kernel_distance(a, b)
+        mean, scores[f"{kernel}_std"] = kid.kernel_distance_of_subsets(a, b)
+        for name, value in ((kernel, mean), (f"{kernel}_all", kid.kernel_distance(a, b))):
+            scores[name] = max(0.0, value)
+            if value < 0:
+                remarks.append(f"{name}: the unbiased estimate is {value:.3g}, below 0 by chance")
         settings["kernel_subsets"] = kid.SUBSETS
         settings["kernel_subset_size"] = min(kid.SUBSET_SIZE, len(a), len(b))
         settings["kernel_seed"] = kid.SEED

@@ -5,7 +5,8 @@ only where the features are Inception's (`jaxgen.encoders.inception`).
 
 The usual code takes the square root of S1 S2, which is not symmetric, by a Schur decomposition and
 drops imaginary parts. Here the trace is that of a symmetric matrix's root, or a nuclear norm where
-there are fewer pictures than dimensions and the covariances are singular.
+there are fewer pictures than dimensions and the covariances are singular. A distance is never below
+zero.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxgen.metrics.statistics import Statistics
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """Distance of two sets: by their features where one has few of them, else by their moments.
+    """Distance of two sets, 0 or more: by their features where these are few, else by moments.
 
     Raises:
       UserError: features of different lengths.
@@ -31,21 +32,30 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 def frechet_of_moments(
     mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
 ) -> float:
-    """By the eigenvalues of S1^(1/2) S2 S1^(1/2), which has those of S1 S2 and is symmetric.
+    """By the eigenvalues of R^T S2 R, where S1 = R R^T: those of S1 S2, of a symmetric matrix.
 
-    Rounding makes some eigenvalues of a singular matrix negative: they count as zero.
+    R has a column for each eigenvalue of S1 that is more than rounding, S1 being the covariance of
+    the lower rank: the roots of a singular matrix's rounding errors would add up to more than they.
 
     Args: means (d,) and covariances (d, d).
     """
     _check(len(mean_a), len(mean_b))
     first, second = (np.asarray(c, np.float64) for c in (covariance_a, covariance_b))
-    values, vectors = np.linalg.eigh(first)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    product = root @ second @ root
+    root, other = _root(first), _root(second)
+    product = root.T @ second @ root
+    if other.shape[1] < root.shape[1]:
+        product = other.T @ first @ other
     values = np.linalg.eigvalsh((product + product.T) / 2)
     cross = np.sqrt(np.maximum(values, 0.0)).sum()
     apart = np.square(np.subtract(mean_a, mean_b, dtype=np.float64)).sum()
-    return float(apart + np.trace(first) + np.trace(second) - 2.0 * cross)
+    return max(0.0, float(apart + np.trace(first) + np.trace(second) - 2.0 * cross))
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """(d, rank): its product with its transpose is the covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
@@ -62,7 +72,7 @@ def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
     scale = np.sqrt((len(a) - 1.0) * (len(b) - 1.0))
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum() / scale
     spread = np.square(a).sum() / (len(a) - 1) + np.square(b).sum() / (len(b) - 1)
-    return float(np.square(means[0] - means[1]).sum() + spread - 2.0 * cross)
+    return max(0.0, float(np.square(means[0] - means[1]).sum() + spread - 2.0 * cross))
 
 
 def _check(one: int, other: int) -> None:

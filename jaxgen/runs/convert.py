@@ -26,7 +26,8 @@ from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.runs.card import sizes_text
 from jaxgen.verbs.offered import verbs_of, wanted_parts
-from jaxgen.weights import Tree, parts, places
+from jaxgen.weights import Tree, parts, places, wrappers
+from jaxgen.weights.files import is_safetensors
 from jaxgen.weights.keymap import misfits
 from jaxgen.weights.layout import Gathered, Layout, Sizes, Tensors, Whole, fitted
 from jaxgen.weights.nets import open_nets
@@ -64,28 +65,32 @@ class Converted:
         return self.model().export(folder, overwrite)
 
 
-def convert(path: str | Path, layout: str | None = None) -> Converted:
+def convert(path: str | Path, layout: str | None = None, scale: int | None = None) -> Converted:
     """Reads and converts a published weight file.
 
     Args:
-      path: `.safetensors`, `.npz`, or a PyTorch file (needs torch; no code in it is run).
+      path: `.safetensors`, `.npz`, or a PyTorch file (no code in it is run).
       layout: name of its layout; None: the one that is recognised.
+      scale: by how much it enlarges; None: as its keys say. One of RRDBNet with one up-convolution
+        enlarges by 2, or by 3, which they do not.
 
     Raises:
       UserError: unreadable; no layout known, or several alike; or names every missing, extra and
         misshapen key.
     """
     path = Path(path).expanduser()
-    return _convert(path, weights.read_tensors(path), layout)
+    return _convert(path, weights.read_tensors(path), layout, scale)
 
 
-def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
+def _convert(path: Path, tensors: Tensors, layout: str | None, scale: int | None) -> Converted:
     _check_not_ours(path, tensors)
     try:
-        family, found, sizes = recognise(tensors, layout)
+        family, found, sizes, tensors = _recognise_within(path, tensors, layout)
+        if scale is not None and sizes.get("scale", scale) != scale:
+            sizes = {**sizes, "scale": scale}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    sizes, config, variables = fitted(found, path, tensors)
+    sizes, config, variables = fitted(found, path, tensors, sizes)
     config.origin = {
         "file": path.name,
         "layout": found.name,
@@ -93,6 +98,17 @@ def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
         "sizes": dict(sizes),
     }
     return Converted(family, found, sizes, config, variables)
+
+
+def _recognise_within(
+    path: Path, tensors: Tensors, layout: str | None
+) -> tuple[str, Layout, Sizes, Tensors]:
+    """As `recognise`, with the state dict that it is of: the file's own, or that of a net in it."""
+    for name, state in wrappers.views(tensors):
+        if any(_sizes_of(one, state) is not None for _, one in _tried(layout)):
+            wrappers.say_view(path, name, tensors)
+            return *recognise(state, layout), state
+    return *recognise(tensors, layout), tensors  # which raises
 
 
 def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout, Sizes]:
@@ -108,7 +124,7 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
     Raises:
       UserError: none fits, or two fit alike.
     """
-    tried = layouts() if layout is None else [find_layout(layout)]
+    tried = _tried(layout)
     fits = [
         (family, one, sizes)
         for family, one in tried
@@ -131,6 +147,10 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
         names = " and ".join(one.name for _, one, _ in best)
         raise UserError(f"the keys fit {names} alike; say which it is with --layout")
     return best[0]
+
+
+def _tried(layout: str | None) -> list[tuple[str, Layout]]:
+    return layouts() if layout is None else [find_layout(layout)]
 
 
 def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dict[str, Any]]:
@@ -174,6 +194,7 @@ def write_own(
     target: Path | None,
     layout: str | None = None,
     overwrite: bool = False,
+    scale: int | None = None,
     prediction: str = "",
     loras: Sequence[tuple[Path, float]] = (),
 ) -> str:
@@ -182,6 +203,7 @@ def write_own(
     Args:
       source: a file, or a folder of several nets; with `loras` also a model of ours.
       target: None: nothing is written, only looked at.
+      scale: as of `convert`.
       prediction: "eps" or "v", what a denoiser predicts where its files do not say it.
       loras: (file, scale) of changes to its nets that are added.
 
@@ -203,7 +225,7 @@ def write_own(
         raise UserError(f"{path}: a LoRA changes a model of several nets, and this is one net")
     own = encoders.to_own(tensors) if layout is None else None
     if own is None:
-        converted = _convert(path, tensors, layout)
+        converted = _convert(path, tensors, layout, scale)
         one, folder = converted.layout, ""
         if target is not None:
             folder = f"{converted.export(target, overwrite)}  "
@@ -368,7 +390,7 @@ def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
 
 
 def _check_not_ours(path: Path, tensors: Tensors) -> None:
-    if path.suffix == ".safetensors" and all("/" in key for key in tensors):
+    if is_safetensors(path) and all("/" in key for key in tensors):
         raise UserError(
             f"{path} is a file of jaxgen's own, not published weights; give its folder to the "
             "verbs, or the file itself to train.init_from"

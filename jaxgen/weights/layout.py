@@ -90,17 +90,21 @@ class Whole:
     folder: bool
 
 
-def fitted(layout: Layout, path: Path, tensors: Tensors) -> tuple[Sizes, ConfigDict, Tree]:
+def fitted(
+    layout: Layout, path: Path, tensors: Tensors, sizes: Sizes | None = None
+) -> tuple[Sizes, ConfigDict, Tree]:
     """(sizes, config, variables) of tensors that are of this layout.
 
-    Args: path: their file, beside which more may lie.
+    Args:
+      path: their file, beside which more may lie.
+      sizes: what is known of them; None: what their keys and shapes say.
 
     Raises:
       UserError: names every missing, extra and misshapen key.
     """
     joined = layout.join(tensors)
     try:
-        sizes = layout.sizes(joined)
+        sizes = layout.sizes(joined) if sizes is None else sizes
     except (LookupError, ValueError, ArithmeticError):
         sizes = None
     if sizes is None:
@@ -135,9 +139,9 @@ def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -
     return config
 
 
-def shapes_of(module: Any, side: int = 8) -> Tree:
+def shapes_of(module: Any, side: int = 8, channels: int = 3) -> Tree:
     """The variables, as shapes, of a module that takes pictures of `side` pixels."""
-    picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+    picture = jax.ShapeDtypeStruct((1, side, side, channels), "float32")
     return jax.eval_shape(module.init, jax.random.key(0), picture)
 
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.weights import averages, checkpoints
-from jaxgen.weights.files import parse_json, parse_number, read_metadata, read_tree
+from jaxgen.weights.files import is_safetensors, parse_json, parse_number, read_metadata, read_tree
 from jaxgen.weights.places import BUNDLED, CHECKPOINTS, CONFIG, WEIGHTS, bundled_names, is_export
 
 
@@ -96,7 +96,7 @@ def locate(source: str | Path) -> Path:
 
 def _read_own(file: Path) -> dict[str, Any]:
     """The nets of a weights file; published weights are named as what they are."""
-    tree = read_tree(file) if file.suffix == ".safetensors" else {}
+    tree = read_tree(file) if is_safetensors(file) else {}
     if not all(isinstance(net, dict) for net in tree.values()) or not tree:
         raise UserError(
             f"{file} is no weights file of jaxgen's own; of published weights make one first: "

@@ -162,9 +162,9 @@ def test_mistakes_are_one_line(call, tmp_path):
     (tmp_path / "file").write_text("x")
     for args, message in (
         (["-o", "o.png"], "say what to draw"),
-        (["--prompts", "nowhere.txt", "-o", "o.png"], "cannot read nowhere.txt"),
+        (["--prompts", "nowhere.txt", "-o", "o.png"], "nowhere.txt: cannot be read"),
         (["--prompts", "empty.txt", "-o", "o.png"], "holds no text"),
-        (["--prompts", "bytes.txt", "-o", "o.png"], "not a text file"),
+        (["--prompts", "bytes.txt", "-o", "o.png"], "line 1: not UTF-8"),
         (["a", "-o", "o.gif"], "cannot write .gif"),
         (["a", "-o", "file/o.png"], "cannot write to file"),
         (["a", "-o", "o.png", "-n", 600], "600 pictures are too many for one file"),

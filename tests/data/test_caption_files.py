@@ -79,6 +79,20 @@ def test_csv(pictures, mark):
     assert texts["sub/d.png"] == ("two lines",)
 
 
+def test_what_spreadsheets_leave_is_no_fault(pictures):
+    """Empty rows and columns, also before the header, a byte order mark, and long captions."""
+    long = "word " * 40_000
+    (pictures / "captions.csv").write_text(
+        f"\n,,,\nfile,caption,\na.png,one,,,\n, , ,\n,,,\nb.png,{long},\n\n",
+        encoding="utf-8-sig",
+    )
+    found = opened(pictures)
+    assert {name: texts for name, (texts, _) in found.items()} == {
+        "a.png": ("one",),
+        "b.png": (long.strip(),),
+    }
+
+
 def test_text_beside_each_picture_or_in_a_tree_of_its_own(pictures, tmp_path_factory):
     (pictures / "a.txt").write_text("one\n\n two \n")
     (pictures / "sub" / "d.txt").write_text("four")
@@ -126,6 +140,29 @@ def test_splits_that_the_rows_say(pictures):
     assert list(opened(pictures, "validation", holdout=0.9)) == ["b.png", "c.png"]
 
 
+@pytest.mark.parametrize(("first", "second"), [("a.png", "./a.png"), ("a", "sub/../a.png")])
+def test_one_picture_in_training_and_validation_is_an_error(pictures, first, second):
+    with (pictures / "captions.jsonl").open("w") as file:
+        for name, split in ((first, "train"), (second, "val")):
+            file.write(json.dumps({"file": name, "caption": "x", "split": split}) + "\n")
+    with pytest.raises(UserError, match=r"line 2: .*a\.png is of validation, and of train above"):
+        opened(pictures)
+
+
+def test_a_captions_file_in_each_folder_below(pictures):
+    """As the library `datasets` has them: train/metadata.jsonl, test/metadata.jsonl."""
+    for part, name in (("train", "e"), ("test", "f")):
+        picture(pictures / part / f"{name}.png")
+        row = {"file_name": f"{name}.png", "text": part}
+        (pictures / part / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    assert {n: texts for n, (texts, _) in opened(pictures).items()} == {"train/e.png": ("train",)}
+    held = opened(pictures, "validation")
+    assert {n: texts for n, (texts, _) in held.items()} == {"test/f.png": ("test",)}
+    # Of folders with other names each is read, and the pictures are held out as ever.
+    (pictures / "test").rename(pictures / "more")
+    assert set(opened(pictures, holdout=0.0)) == {"train/e.png", "more/f.png"}
+
+
 def test_held_out_pictures_are_stable():
     names = [f"picture {i}.png" for i in range(100)]
     held = hold_out(names, 0.2)
@@ -157,7 +194,10 @@ def test_held_out_pictures_are_stable():
         ("captions.jsonl", b'\n{"file": "a.png", "caption": "\xe9"}\n', r"line 2: not UTF-8"),
         ("captions.jsonl", b"\n", "holds no captions"),
         ("captions.csv", b"file,caption\na.png,red, round\n", r"line 2: more fields .* quotes"),
-        ("captions.csv", b'file,caption\na.png,"red\n', r"not CSV"),
+        ("captions.csv", b'file,caption\na.png,"red\n', r"line 2: not CSV"),
+        ("captions.csv", b'file,caption\na.png,"x\ny"\nb.png,"red\n\n\n', r"line 4: not CSV"),
+        ("captions.csv", b'file,caption\na.png,"x\ny"\nb.png,"x\ny",z\n', r"line 4: more fields"),
+        ("captions.csv", b"\r\rfile,caption\ra.png,red, round\r", r"line 4: more fields"),
         ("captions.csv", b"name,words\na.png,red\n", r"line 2: no 'file'"),
         ("captions.csv", b"file,caption\n", "holds no captions"),
     ],
@@ -283,6 +323,31 @@ def test_coco_mistakes(coco_data, tmp_path):
         (tmp_path / "none" / "captions_train2014.json").write_text(text)
         with pytest.raises(UserError, match="is not a COCO captions file"):
             coco.open_records(coco_data, "train")
+
+
+def test_coco_pictures_of_one_name_are_refused(coco_data, tmp_path):
+    path = tmp_path / "annotations" / "captions_train2014.json"
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 77, "file_name": content["images"][0]["file_name"]})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"pictures 9 and 77 are both called 'COCO_train2014_0+9"):
+        coco.open_records(coco_data, "train")
+
+
+def test_coco_pictures_of_both_parts_in_one_folder(coco_data, tmp_path):
+    """One picture in training and validation is an error; where each part has its folder, none."""
+    for part in ("train2014", "val2014"):
+        for path in (tmp_path / part).iterdir():
+            path.rename(tmp_path / path.name)
+        (tmp_path / part).rmdir()
+    assert len(coco.open_records(coco_data, "train")) == 3
+    path = tmp_path / "annotations" / "captions_val2014.json"
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 9, "file_name": f"COCO_train2014_{9:012d}.png"})
+    path.write_text(json.dumps(content))
+    for split in ("train", "validation"):
+        with pytest.raises(UserError, match=r"1 pictures are of .*2014 and of .*: COCO_train2014_"):
+            coco.open_records(coco_data, split)
 
 
 def test_coco_with_a_byte_order_mark(coco_data, tmp_path):

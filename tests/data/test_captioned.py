@@ -1,6 +1,7 @@
 """Captioned data: settings, tokenizers that travel with the config, examples, cached features."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -138,6 +139,31 @@ def test_words_outside_a_cut_vocabulary_and_long_captions_are_reported(folder, c
     prompt = tokenizer.encode("gray zebra")
     assert list(prompt.unknown) == ["zebra"]
     assert prompt.tokens[2] == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("captions", "says"),
+    [
+        (
+            lambda i: ["a bird"],
+            r"all captions are equal.*\(20 pictures have .*'a bird'\)",
+        ),
+        (lambda i: [f"bird {i}", "a photo"], "all captions are equal, or linked by equal ones"),
+        (lambda i: ["a bird" if i < 16 else f"bird {i}"], "16 of 20 pictures have one meaning"),
+        (lambda i: [f"bird {i // 4}"], ""),
+    ],
+)
+def test_captions_that_can_hardly_mismatch_are_named_before_training(
+    folder, caplog, captions, says
+):
+    for i in range(20):
+        (folder / f"{i:02d}.txt").write_text("\n".join(captions(i)))
+    data = resolved(source="folder", path=str(folder), holdout=0.0)
+    with caplog.at_level("WARNING", logger="absl"):
+        examples.train_data(data)
+    said = [r.getMessage() for r in caplog.records if "mismatched pairs" in r.getMessage()]
+    assert len(said) == bool(says)
+    assert not says or re.search(says, said[0])
 
 
 # ---- examples ------------------------------------------------------------------------------------

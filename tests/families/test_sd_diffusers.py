@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from support.diffusion import assert_near, nhwc
 
+import jaxgen
 from jaxgen import weights
+from jaxgen.diffusion.sampling import first_noise
 from jaxgen.models.ldm.unet_layout import DIFFUSERS, unet_of
 from jaxgen.models.vae import convert as vae
 from jaxgen.models.vae.networks import VAE
 from jaxgen.models.vae.task import make_vae
 from jaxgen.runs import convert
+from jaxgen.verbs import settings
 from jaxgen.weights.layout import fitted
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
@@ -86,13 +89,14 @@ def test_autoencoder(tmp_path):
     assert_near(net.apply(variables, z, method=VAE.decode), nhwc(decoded))
 
 
-def test_a_pipeline_opens_our_folder(tmp_path):
-    """Made by diffusers, converted, written back: its own pipeline computes the same."""
-    home = tmp_path / "theirs"
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A whole model of random weights, as diffusers writes it."""
+    home = tmp_path_factory.mktemp("published") / "theirs"
     saved(
         made(
             diffusers.UNet2DConditionModel, cross_attention_dim=32, attention_head_dim=8,
-            block_out_channels=(32, 64), sample_size=8,
+            block_out_channels=(32, 64), sample_size=16,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         ),
@@ -116,8 +120,20 @@ def test_a_pipeline_opens_our_folder(tmp_path):
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
         prediction_type="v_prediction",
     ).save_pretrained(home / "scheduler")  # fmt: skip
-    convert.write_own(home, tmp_path / "own")
-    convert.write_torch(tmp_path / "own", tmp_path / "ours")
+    return home
+
+
+@pytest.fixture(scope="module")
+def own(home, tmp_path_factory):
+    """The same as a model of ours."""
+    folder = tmp_path_factory.mktemp("own") / "own"
+    convert.write_own(home, folder)
+    return folder
+
+
+def test_diffusers_opens_our_folder(home, own, tmp_path):
+    """Converted and written back, its own classes compute the same."""
+    convert.write_torch(own, tmp_path / "ours")
     said = json.loads((tmp_path / "ours" / "scheduler" / "scheduler_config.json").read_text())
     assert said["prediction_type"] == "v_prediction"
     unet, first, tower = (
@@ -135,3 +151,45 @@ def test_a_pipeline_opens_our_folder(tmp_path):
         pictures = [one.decode(x).sample for one in first]
     for pair in (states, outs, pictures):
         np.testing.assert_array_equal(*(one.numpy() for one in pair))
+
+
+def test_a_guided_picture_equals_the_pipeline_s(home, own):
+    """From the same noise: text, guidance, four steps of DDIM by v, decoding."""
+    model = jaxgen.load(own)
+    verb, nets = model.generate.verb, model.nets
+    chosen = {"steps": 4, "sampler": "ddim", "spacing": "leading", "guidance": 3.0}
+    given = verb.give(settings(verb.options, chosen, "it"))
+    tokens = (np.arange(77, dtype=np.int32) % 58)[None]
+    tokens[:, 40:] = 59
+    key = jax.random.key_data(jax.random.key(3))[None]
+    mask = np.ones_like(tokens, bool)
+
+    @jax.jit
+    def draw(nets, tokens, mask, z, given):
+        return verb.draw(nets, verb.embed(nets, tokens, mask), z, given)[0]
+
+    ours = draw(nets, tokens, mask, key, given)
+    noise = first_noise(jax.random.wrap_key_data(key), (16, 16, 4))
+    unet = diffusers.UNet2DConditionModel.from_pretrained(home / "unet")
+    first = diffusers.AutoencoderKL.from_pretrained(home / "vae")
+    tower = transformers.CLIPTextModel.from_pretrained(home / "text_encoder")
+    scheduler = diffusers.DDIMScheduler.from_pretrained(
+        home / "scheduler", steps_offset=1, set_alpha_to_one=False, clip_sample=False
+    )
+    pipeline = diffusers.StableDiffusionPipeline(
+        first, tower, None, unet, scheduler, None, None, requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    empty, _ = given["negative"]
+    with torch.no_grad():
+        asked, free = (
+            tower(torch.tensor(np.asarray(ids, np.int64))).last_hidden_state
+            for ids in (tokens, empty[None])
+        )
+        theirs = pipeline(
+            prompt_embeds=asked, negative_prompt_embeds=free, num_inference_steps=4,
+            guidance_scale=3.0, output_type="latent", height=128, width=128,
+            latents=torch.tensor(np.asarray(noise).transpose(0, 3, 1, 2)),
+        ).images  # fmt: skip
+        theirs = first.decode(theirs / first.config.scaling_factor).sample.numpy()
+    assert_near(ours, nhwc(theirs), 1e-4)

@@ -171,15 +171,20 @@ def test_caption_files_that_failed_elsewhere(data_dir, tokenizer, tmp_path):
         data = captioned.defaults()
         data.update(source="folder", path=str(tmp_path), captions=str(file), size=8, holdout=0.0)
         data.update(tokenizer=tokenizer, vocabulary_size=300)
-        said = refused(lambda data=data: open_training(data))
-        if file.name in ("blank_first_lines.csv", "spreadsheet_empty_rows.csv"):
+        count = READ.get(file.name, 0)
+        said = refused(lambda data=data, count=count: open_training(data, count))
+        if count:
             assert not said
         else:
             assert plain(said, f"{file}, line "), f"{file.name}: {said}"
 
 
-def open_training(data: ConfigDict) -> None:
-    assert len(open_records(resolve(ConfigDict({"data": data})).data, "train")) == 2
+# Pictures of the files that can be read.
+READ = {"blank_first_lines.csv": 2, "spreadsheet_empty_rows.csv": 2, "huge_field.csv": 1}
+
+
+def open_training(data: ConfigDict, count: int) -> None:
+    assert len(open_records(resolve(ConfigDict({"data": data})).data, "train")) == count
 
 
 def refused(use: Callable[[], object]) -> str:

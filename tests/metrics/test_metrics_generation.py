@@ -99,6 +99,27 @@ def test_frechet_equals_the_referees(sets, n, m, referees):
     assert frechet.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("n", [20, 64, 65, 600])
+def test_the_same_pictures_are_no_distance_apart(sets, n):
+    """By features or stored moments, singular or not, also where they were added up otherwise."""
+    whole = stats.of_features(sets[0][:n])
+    halves = stats.add(stats.add(stats.no_moments(64), sets[0][: n // 3]), sets[0][n // 3 : n])
+    other = stats.Statistics(n, halves.mean, halves.covariance)
+    for one in (whole, other, whole._replace(features=sets[0][:n][::-1])):
+        assert 0 <= frechet.frechet_distance(whole, one) < 1e-9
+        assert 0 <= frechet.frechet_distance(one, whole) < 1e-9
+    assert 0 <= frechet.frechet_of_features(sets[0][:n], sets[0][:n]) < 1e-9
+
+
+def test_a_kernel_distance_below_zero_is_reported_as_zero(sets):
+    same = features.Measured(stats.of_features(sets[0]), None)
+    net = mean_colour_net()._replace(size=64)
+    report = generation.report(net, same, same.statistics)
+    assert report["scores"]["kd_mean_colour_all"] == 0
+    assert any("the unbiased estimate is -" in remark for remark in report["remarks"])
+    assert all(value >= 0 for value in report["scores"].values())
+
+
 def test_frechet_of_few_features_equals_scipys_root(sets):
     a, b = (stats.of_features(x[:, :16]) for x in sets)
     root = scipy.linalg.sqrtm(a.covariance @ b.covariance).real

@@ -15,9 +15,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned.folder import read_lines
 from jaxgen.data.captioned.pictures import CaptionedPictures, named, refuse_empty
+from jaxgen.data.captioned.rows import read_lines
 from jaxgen.data.picture_files import read_image
+from jaxgen.data.text.unicode import nfc
 from jaxgen.data.tfds import open_tfds, tfds_builder
 from jaxgen.errors import UserError
 
@@ -82,14 +83,15 @@ def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
     folder = Path(data.captions).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.captions={folder}: no such folder")
-    texts = {path.stem: path for path in sorted(folder.rglob("*.txt"))}
+    texts = {nfc(path.stem): path for path in sorted(folder.rglob("*.txt"))}
     builder = tfds_builder(NAME, data.data_dir)
     records = _records(builder, data.data_dir)
     indices, names, captions, meanings, without = [], [], {}, {}, []
     for index, (name, number) in enumerate(_classes(records, str(builder.data_dir))):
         if (number in TEST_CLASSES) != (split == "validation"):
             continue
-        lines = read_lines(texts[name]) if name in texts else ()
+        text = texts.get(nfc(name))
+        lines = read_lines(text) if text else ()
         if not lines:
             without.append(name)
             continue

@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from jaxgen.data.captioned.pictures import CaptionedPictures
 from jaxgen.data.captioned.records import center, open_records
 from jaxgen.data.captioned.section import check
 from jaxgen.data.captioned.source import Records, find_source
@@ -99,13 +100,16 @@ class MakeExample(MakePicture):
 def train_data(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
     """(records, transform) for `jaxgen.task.Task.train_data`.
 
-    What the tokenizer leaves out of the training captions is logged once, here.
+    What the tokenizer leaves out of the training captions is logged once, here; and so is it where
+    hardly any two pictures can be mismatched.
 
     Raises:
       UserError: impossible settings, or nothing to train on.
     """
     make = MakeExample(data)
     records = open_records(data, "train")
+    if isinstance(records, CaptionedPictures) and (said := records.mismatches()):
+        logging.warning("%s", said)
     if isinstance(make.read, ReadTokens) and find_source(data.source).vocabulary is None:
         texts = (text for captions in records.captions() for text in captions)
         if said := report(texts, make.read.tokenizer):

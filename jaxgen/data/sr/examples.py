@@ -22,6 +22,7 @@ from jaxgen.data.sr.blind import blind_crop, degrade_blind
 from jaxgen.data.sr.degrade import degrade, degrade_crop, mod_crop
 from jaxgen.data.sr.section import check
 from jaxgen.data.sr.sources import open_source
+from jaxgen.data.text.unicode import nfc
 from jaxgen.errors import UserError
 
 Pair = tuple[str, np.ndarray, np.ndarray]
@@ -215,7 +216,7 @@ def _name(file: Path, folder: Path) -> str:
 
 def _stem(path: Path, scale: int) -> str:
     """Name without ending, and without the scale that DIV2K's and SwinIR's LR names end in."""
-    stem = path.stem
+    stem = nfc(path.stem)
     for ending in (f"_x{scale}", f"x{scale}", f"_X{scale}", f"X{scale}"):
         if stem.endswith(ending) and len(stem) > len(ending):
             return stem.removesuffix(ending)

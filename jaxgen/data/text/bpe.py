@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import SPECIAL, fill
 from jaxgen.errors import UserError, one_line, shown
@@ -94,10 +95,11 @@ class BPETokenizer:
 
     def ids(self, text: str) -> list[int]:
         """All ids of a text, without the start."""
+        text = unicode.plain(text).strip()
         try:
-            return self._tokenizer.encode(text.strip(), add_special_tokens=False).ids
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            # Half a surrogate pair is no text; another's tokenizer may have no <unk>.
+            # Another's tokenizer may have no <unk>.
             raise UserError(f"the tokenizer can't read {shown(text)} ({one_line(error)})") from None

@@ -26,6 +26,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError, one_line, shown
 
@@ -116,11 +117,12 @@ class CLIPTokenizer:
         return list(self._encoding(text).ids)
 
     def _encoding(self, text: str) -> Any:
+        text = clean(unicode.plain(text))
         try:
-            return self._tokenizer.encode(clean(text), add_special_tokens=False)
+            return self._tokenizer.encode(text, add_special_tokens=False)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # half a surrogate pair is no text
+        except BaseException as error:
             raise UserError(f"the tokenizer can't read {shown(text)} ({one_line(error)})") from None
 
 

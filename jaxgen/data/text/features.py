@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data import cached
+from jaxgen.data.text.unicode import nfc
 from jaxgen.errors import UserError
 
 _HEAD = struct.Struct("<III")
@@ -30,8 +31,8 @@ _MAKE = "make the file anew, of all training captions: jaxgen prepare embeddings
 
 
 def key(caption: str) -> bytes:
-    """16 bytes that stand for a caption: of its text with single spaces, case kept."""
-    words = " ".join(caption.split())
+    """16 bytes that stand for a caption: of its text in NFC with single spaces, case kept."""
+    words = " ".join(nfc(caption).split())
     return hashlib.sha256(words.encode(errors="surrogatepass")).digest()[:16]
 
 

@@ -7,12 +7,14 @@ gives each piece as one of the prompt's words.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 
@@ -21,7 +23,7 @@ SPECIAL = ("<pad>", "<start>", "<unk>")
 PAD, START, UNKNOWN = range(3)
 # Words, and the comma: it tells which words belong together.
 COMMA = ","
-_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|,")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|,")  # of ASCII texts
 
 
 class Tokenizer(Protocol):
@@ -41,8 +43,21 @@ class Tokenizer(Protocol):
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text in lower case, and its commas; other punctuation is left out."""
-    return _WORD.findall(text.lower())
+    """The words of a text in lower case and NFC, and its commas; other punctuation is left out.
+
+    Combining signs belong to their letters, and each emoji is a word.
+
+    Raises:
+      UserError: half a surrogate pair, or a byte that is no UTF-8.
+    """
+    return (_WORD if text.isascii() else _any_word()).findall(unicode.lower(text))
+
+
+@functools.cache
+def _any_word() -> re.Pattern[str]:
+    """As `_WORD`, of all scripts; made where a text needs it, since it is large."""
+    word = unicode.word()
+    return re.compile(rf"{unicode.emoji()}|{word}(?:['\u2019-]{word})*|,")
 
 
 class WordTokenizer:
@@ -59,7 +74,7 @@ class WordTokenizer:
 
     def __init__(self, vocabulary: Sequence[str], length: int):
         for word in vocabulary:
-            if split_words(word) != [word]:
+            if split_words(word) != [unicode.nfc(word)]:
                 raise UserError(f"the vocabulary holds {word!r}, which is not one lower-case word")
         if len(set(vocabulary)) != len(vocabulary) or not vocabulary:
             raise UserError("the vocabulary must hold words, each of them once")
@@ -68,7 +83,10 @@ class WordTokenizer:
         self.vocabulary = tuple(vocabulary)
         self.length = length
         self.size = len(SPECIAL) + len(self.vocabulary)
-        self._ids = {word: len(SPECIAL) + i for i, word in enumerate(self.vocabulary)}
+        self._ids: dict[str, int] = {}
+        for i, word in enumerate(self.vocabulary, start=len(SPECIAL)):
+            # Vocabularies of before have words in other forms than NFC, too.
+            self._ids.setdefault(unicode.nfc(word), i)
 
     def encode(self, text: str) -> Prompt:
         """The prompt of a text; words that don't fit in `length` are listed in `cut`."""

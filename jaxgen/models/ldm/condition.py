@@ -33,6 +33,7 @@ class Condition:
       encoder: module of texts; None but of those.
       width: of the vectors that are attended to; 0: there are none.
       fixed: whether `parts.text` has trained the encoder.
+      pooled: width of a text's one vector, which stands beside the time; 0: it is left out.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Condition:
     encoder: Any = None
     width: int = 0
     fixed: bool = False
+    pooled: int = 0
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
         """{net: variables} of what this needs."""
@@ -74,7 +76,8 @@ class Condition:
     def embed(
         self, text: Any, tokens: jax.Array, mask: jax.Array, rng: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        """What a denoiser takes beside x and time: {"context", "mask"}, {"label"} or {}.
+        """What a denoiser takes beside x and time: {"context", "mask"} and perhaps
+        "label" of texts, {"label"} of classes, or {}.
 
         Args:
           text: variables of that net, where there is one.
@@ -87,14 +90,17 @@ class Condition:
         if self.kind == "class":
             return {"label": tokens[:, 0]}
         more = {} if rng is None or self.fixed else {"train": True, "rngs": {"dropout": rng}}
-        chunks = (-1, len(self.nothing))
+        count, chunks = len(tokens), (-1, len(self.nothing))
         read = self.encoder.apply(text, tokens.reshape(chunks), mask.reshape(chunks) > 0, **more)
         words = read.words
         if mask.dtype != bool:  # an encoder may leave out the first token
             words = weigh(words, mask.reshape(chunks)[:, -words.shape[1] :])
-        count = len(tokens)
         words = words.reshape(count, -1, words.shape[-1])
-        return {"context": words, "mask": read.mask.reshape(count, -1)}
+        asked = {"context": words, "mask": read.mask.reshape(count, -1)}
+        if not self.pooled:
+            return asked
+        # Of a long text the first chunk's.
+        return {**asked, "label": read.sentence.reshape(count, -1, self.pooled)[:, 0]}
 
     def level(
         self, text: Any, a: dict[str, jax.Array], b: dict[str, jax.Array]
@@ -105,11 +111,15 @@ class Condition:
         nothing = self.embed(text, *self.empty(1))
         most = max(a["context"].shape[1], b["context"].shape[1])
 
-        def filled(x: jax.Array, more: jax.Array) -> jax.Array:
-            more = jnp.broadcast_to(more, (len(x), *more.shape[1:]))
-            return jnp.concatenate([x, *[more] * ((most - x.shape[1]) // more.shape[1])], axis=1)
+        def filled(asked: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            more = (most - asked["context"].shape[1]) // nothing["context"].shape[1]
+            longer = dict(asked)
+            for key in ("context", "mask"):
+                rows = jnp.broadcast_to(nothing[key], (len(asked[key]), *nothing[key].shape[1:]))
+                longer[key] = jnp.concatenate([asked[key], *[rows] * more], axis=1)
+            return longer
 
-        return jax.tree.map(filled, a, nothing), jax.tree.map(filled, b, nothing)
+        return filled(a), filled(b)
 
 
 def make_condition(config: ConfigDict) -> Condition:
@@ -136,7 +146,8 @@ def make_condition(config: ConfigDict) -> Condition:
     if source.family == "clip":
         encoder = clip_text.make_clip_text(source)
         nothing, read = clip_text.empty(source), clip_text.reader(source)
-        return Condition(kind, nothing, read, encoder, encoder.width, fixed)
+        pooled = encoder.width if model.get("sentence", False) else 0
+        return Condition(kind, nothing, read, encoder, encoder.width, fixed, pooled)
     encoder = make_text_encoder(source)
     tokenizer = tokenizers.make_tokenizer(source.data)
     frame = Frame(tokenizer.length, START, end=None, pad=PAD)
@@ -147,6 +158,7 @@ def make_condition(config: ConfigDict) -> Condition:
         encoder,
         encoder.width,
         fixed,
+        encoder.width if model.get("sentence", False) else 0,
     )
 
 

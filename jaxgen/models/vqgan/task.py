@@ -106,6 +106,14 @@ def encode_verb(config: ConfigDict) -> Encode:
         y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
         return y
 
+    def vectors(nets: Nets) -> jax.Array:
+        found: Any = net.apply(nets["g"], method=lambda net: net.quantize.vectors())
+        return found
+
+    def paint(nets: Nets, z: jax.Array) -> jax.Array:
+        y: Any = net.apply(nets["g"], z, method=Autoencoder.draw)
+        return y
+
     return Encode(
         nets=("g",),
         encode=encode,
@@ -115,6 +123,8 @@ def encode_verb(config: ConfigDict) -> Encode:
         channels=config.model.channels,
         radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
         kind=autoencoder.kind_of(config),
+        vectors=vectors,
+        paint=paint,
     )
 
 

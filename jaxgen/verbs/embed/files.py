@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.picture_files import list_images, read_image
+from jaxgen.data.text.unicode import read_text
 from jaxgen.errors import UserError
 from jaxgen.verbs.embed.use import BATCH, Embedder
 from jaxgen.verbs.files import naming
@@ -35,12 +36,7 @@ def read_texts(path: Path) -> list[str]:
     Raises:
       UserError: it cannot be read, or holds none.
     """
-    try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text") from None
+    text = read_text(path.expanduser())
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{path} holds no texts: give one in each line")

@@ -31,6 +31,9 @@ class Encode:
     width: d, numbers of a cell; 0: latents are codes.
     moments: (nets, x) -> (b, h/factor, w/factor, 2 d) float32, mean and log of the variance of the
       latents, where those are drawn at random: `encode` gives the mean. None: there is no chance.
+    vectors: nets -> the codebook's vectors, (codes, d) float32; None: there is none to show.
+    paint: (nets, z (b, h / factor, w / factor, d) float32) -> y as of `decode`, of vectors of the
+      codebook or others of their kind, and differentiable; None: without a codebook's vectors.
     """
 
     nets: tuple[str, ...]
@@ -43,6 +46,8 @@ class Encode:
     kind: str = "photo"
     width: int = 0
     moments: Callable[[Nets, jax.Array], jax.Array] | None = None
+    vectors: Callable[[Nets], jax.Array] | None = None
+    paint: Callable[[Nets, jax.Array], jax.Array] | None = None
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:

@@ -15,13 +15,15 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.data.picture_files import read_image, write_gif, write_image
+from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.verbs.files import FORMATS
 from jaxgen.verbs.generate import note
+from jaxgen.verbs.generate.base import Drawing, TextToImage
 from jaxgen.verbs.generate.film import GAP, Film, filmstrip
-from jaxgen.verbs.generate.use import Drawer, Drawing
+from jaxgen.verbs.generate.guide_run import Along
 
 COLUMNS, MASKED_COLUMNS = 8, 2  # pictures of one text in a row of the sheet
 MOST_SHOWN = 512  # pictures in a sheet
@@ -32,8 +34,9 @@ GIF = ".gif"
 
 class How(NamedTuple):
     """How pictures are drawn; see `Drawer`. options: the model's own, such as truncation. size:
-    (height, width) of pictures of another size than the training's. film: of a model that draws in
-    steps, what looks on. about: noted in PNGs, see `note.py`.
+    (height, width) of pictures of another size than the training's. along, film: what is done
+    meanwhile, of a model whose pictures come about step by step; what looks on, of one that draws
+    in steps. about: noted in PNGs, see `note.py`.
     """
 
     seed: int = 0
@@ -42,6 +45,7 @@ class How(NamedTuple):
     batch: int | None = None
     options: Mapping[str, Any] = MappingProxyType({})
     size: tuple[int, int] | None = None
+    along: Along | None = None
     init: np.ndarray | None = None
     mask: np.ndarray | None = None
     film: Film | None = None
@@ -86,12 +90,7 @@ def read_prompts(path: Path) -> list[str]:
     Raises:
       UserError: no such file, not UTF-8, or no text in it.
     """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file in UTF-8") from None
+    lines = unicode.read_text(path.expanduser()).splitlines()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError(f"{path} holds no text: write one prompt a line")
@@ -164,7 +163,7 @@ def plan_ways(
 
 def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
     """A file name's beginning for each text: its words; with a number where two would be alike."""
-    whole = ["_".join(re.findall(r"\w+", text.lower())) or "empty" for text in texts]
+    whole = ["_".join(_words(text)) or "empty" for text in texts]
     count = Counter(name[:length] for name in whole)
     return [
         name
@@ -172,6 +171,12 @@ def stems(texts: Sequence[str], length: int = NAME) -> list[str]:
         else f"{name[:length]}_{zlib.crc32(text.encode()):08x}"
         for text, name in zip(texts, whole, strict=True)
     ]
+
+
+def _words(text: str) -> list[str]:
+    """What of a text a file's name can hold: its words, and emoji."""
+    letters = r"\w+" if text.isascii() else rf"{unicode.emoji()}|(?:\w[{unicode.marks()}]*)+"
+    return re.findall(letters, unicode.lower(text))
 
 
 def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
@@ -185,14 +190,18 @@ def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
     return next(p for p in map(Path, itertools.chain([f"{name}.png"], again)) if not p.exists())
 
 
-def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
+def pictures(generate: TextToImage[Any], strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
     """Draws all cells of the rows, in their order; the rows are all ways, or none is."""
     if not any(strip.way for strip in strips):
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
+        asked = {
+            "along": how.along, "init": how.init, "mask": how.mask,
+            "watch": None if how.film is None else how.film.watch,
+        }  # fmt: skip
+        more: dict[str, Any] = {name: one for name, one in asked.items() if one is not None}
         yield from generate.each(
-            jobs, seed=how.seed, same_noise=how.same_noise, size=how.size, init=how.init,
-            mask=how.mask, batch=how.batch, watch=None if how.film is None else how.film.watch,
-            **how.options,
+            jobs, seed=how.seed, same_noise=how.same_noise, size=how.size, batch=how.batch,
+            **more, **how.options,
         )  # fmt: skip
         return
     for strip in strips:
@@ -213,7 +222,7 @@ def check_sheet(count: int) -> None:
 
 
 def write_sheet(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     out: Path,
     how: How,
@@ -240,7 +249,7 @@ def write_sheet(
 
 
 def write_folder(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     folder: Path,
     how: How,
@@ -262,11 +271,14 @@ def write_folder(
             write_image(folder / f"{name}_masks.png", beside(picture, levels))
         if how.film is not None and how.filmed:
             write_image(folder / f"{name}_steps.png", filmstrip(how.film.of(picture)))
-        # Of a way no picture is told how it came about: none is drawn alone.
-        about = {} if strip.way else note.of_one(how.about, strip.text, strip.numbers[i])
         # Last: with it the work is done.
-        write_image(folder / f"{name}.png", picture, note=note.text(about))
+        write_image(folder / f"{name}.png", picture, note=noted(how, strip, i))
         moved()
+
+
+def noted(how: How, strip: Strip, i: int) -> str:
+    """The note of a row's i-th picture; of those on a way nothing, as none is drawn alone."""
+    return "" if strip.way else note.text(note.of_one(how.about, strip.text, strip.numbers[i]))
 
 
 def missing(strips: Sequence[Strip], folder: Path, masks: bool = False) -> list[Strip]:

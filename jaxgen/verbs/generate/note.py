@@ -26,6 +26,8 @@ _HELD: dict[str, Any] = {
     "options": dict,
     "init": dict | None,
     "mask": dict | None,
+    "start_from": str | None,
+    "upscale": str | None,
 }
 
 

@@ -12,15 +12,15 @@ from jaxgen.errors import UserError
 from jaxgen.task import Nets
 from jaxgen.verbs import settings
 from jaxgen.verbs.generate import draw
+from jaxgen.verbs.generate.base import Drawing, TextToImage
 from jaxgen.verbs.generate.contract import Generate
+from jaxgen.verbs.generate.guide import Guide
+from jaxgen.verbs.generate.guided import Guided
 from jaxgen.verbs.generate.stepwise import Watch
 from jaxgen.verbs.prompts import read_aloud
-from jaxgen.verbs.use import Use
-
-Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
 
 
-class Drawer(Use[Generate]):
+class Drawer(TextToImage[Generate]):
     """A trained model's verb `generate`; see `Use`."""
 
     def __init__(self, verb: Generate, nets: Nets, name: str):
@@ -31,83 +31,6 @@ class Drawer(Use[Generate]):
     def size(self) -> int:
         """Side of the pictures in pixels."""
         return self.verb.size
-
-    def __call__(
-        self,
-        prompts: str | Prompt | Sequence[str | Prompt],
-        n: int = 1,
-        *,
-        seed: int = 0,
-        first: int = 0,
-        same_noise: bool = False,
-        size: tuple[int, int] | None = None,
-        init: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
-        batch: int | None = None,
-        progress: draw.Progress | None = None,
-        watch: Watch | None = None,
-        **options: Any,
-    ) -> np.ndarray:
-        """Draws `n` pictures of each text.
-
-        Picture i of a text is a function of the seed, the text and i alone: not of n, of the other
-        texts or of the batch (but for rounding).
-
-        Args:
-          prompts: one text or several, or what `read` gives. Of a text, unknown words are named in
-            a warning, with the nearest known ones.
-          seed: 0 to 2**32 - 1.
-          first: number of the first picture: n=1, first=3 draws the fourth of n=4 again.
-          same_noise: picture i has the same noise whatever the text, to compare texts.
-          size: (height, width) in pixels, of a model that draws other sizes, too; rounded down to
-            those that it has, with a warning.
-          init: a picture to begin with, uint8 (h, w, 3), of a model that can (family ldm); the
-            option "strength" says how far to go from it. It is fitted to the size that is drawn.
-          mask: (h, w) bool or uint8 of the same size, bright where to draw anew; elsewhere the
-            picture stays as it is.
-          batch: pictures per device at a time; None: as suits their size.
-          progress: called as progress(pictures done, pictures in all).
-          watch: who looks on while a picture is made, of a model that makes it in steps.
-          options: of the model, see `verb.options`; such as `truncation` of a GAN: 1: noise as in
-            training; less: nearer to the mean, more usual and less varied.
-
-        Returns: uint8, (n, size, size, 3) for one text, (texts, n, size, size, 3) for several.
-
-        Raises:
-          UserError: no texts, or a setting out of range.
-        """
-        return self.with_masks(
-            prompts, n, seed=seed, first=first, same_noise=same_noise, size=size, init=init,
-            mask=mask, batch=batch, progress=progress, watch=watch, **options,
-        )[0]  # fmt: skip
-
-    def with_masks(
-        self,
-        prompts: str | Prompt | Sequence[str | Prompt],
-        n: int = 1,
-        *,
-        seed: int = 0,
-        first: int = 0,
-        **how: Any,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """As a call, and where the text acted.
-
-        Returns: (pictures, masks): each of the masks is float32 in [0, 1], (n, h, w) for one text,
-          (texts, n, h, w) for several, coarse to fine; there are none for most families.
-        """
-        texts = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
-        if not texts:
-            raise UserError("generate needs at least one text")
-        draw.check_draws(seed, first, n)
-        asked = [read_aloud(self.read, text) for text in texts]
-        drawn = list(
-            self.each([(one, first + i) for one in asked for i in range(n)], seed=seed, **how)
-        )
-        shape = (n,) if isinstance(prompts, str | Prompt) else (len(texts), n)
-        pictures = np.stack([picture for picture, _ in drawn])
-        levels = [np.stack(level) for level in zip(*(masks for _, masks in drawn), strict=True)]
-        pictures = pictures.reshape(*shape, *pictures.shape[1:])
-        return pictures, tuple(level.reshape(*shape, *level.shape[1:]) for level in levels)
 
     def each(
         self,
@@ -127,6 +50,11 @@ class Drawer(Use[Generate]):
 
         Args:
           jobs: (text, number of the picture) of each; the rest as for a call.
+          init: a picture to begin with, uint8 (h, w, 3), of a model that can (family ldm); the
+            option "strength" says how far to go from it. It is fitted to the size that is drawn.
+          mask: (h, w) bool or uint8 of the same size, bright where to draw anew; elsewhere the
+            picture stays as it is.
+          watch: who looks on while a picture is made, of a model that makes it in steps.
 
         Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
         """
@@ -236,4 +164,8 @@ class Drawer(Use[Generate]):
         return wanted.get("truncation", 1.0), given
 
 
-bind = Drawer
+def bind(offered: Generate | Guided, nets: Nets, name: str) -> TextToImage[Any]:
+    """The use of what a family offers, or of two models put together."""
+    return (
+        Guide(offered, nets, name) if isinstance(offered, Guided) else Drawer(offered, nets, name)
+    )

@@ -1,0 +1,116 @@
+"""What `python -m jaxgen.main` and `jaxgen train` do: a config by its name, and a run of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from ml_collections import ConfigDict
+
+from jaxgen import config as configs
+from jaxgen import keys
+from jaxgen.errors import UserError, mendable
+from jaxgen.heap import keep_freed_memory
+from jaxgen.log import setup
+
+Override = tuple[str, str]  # a config's key, and a value as text
+_KEY = re.compile(r"--?(no)?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
+
+
+def start(
+    name: str,
+    overrides: Iterable[Override] = (),
+    workdir: str | None = None,
+    mode: str = "train",
+    debug: bool = False,
+    distributed: str = "auto",
+) -> int:
+    """Trains a config, or evaluates its run; the exit status.
+
+    Args:
+      name: a config's file or name, with `:variant` if wanted.
+      workdir: the run's folder; None: `default_workdir`.
+      mode: "train" or "eval".
+      distributed: see `jaxgen.train.distributed.initialize`.
+
+    Raises:
+      UserError: as `jaxgen.train.loop.train`, and of what was typed.
+    """
+    setup()
+    keep_freed_memory()
+    config = load(name, overrides)
+
+    from jaxgen.train import distributed as cluster
+    from jaxgen.train import loop
+
+    cluster.initialize(distributed)
+    folder = workdir or default_workdir(name)
+    if mode == "eval":
+        loop.evaluate(config, folder)
+        return 0
+    result = loop.train(config, folder, debug=debug)
+    return 130 if result.stopped == "interrupted" else 0
+
+
+def default_workdir(config: str) -> str:
+    """`configs/srgan.py:tiny` -> `runs/srgan-tiny`."""
+    file, _, variant = config.partition(":")
+    return f"runs/{Path(file).stem}" + (f"-{variant}" if variant else "")
+
+
+def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[Override]]:
+    """(the others, those of the form `--config.KEY=VALUE`); raises UserError."""
+    rest, overrides = [], []
+    for argument in arguments:
+        found = _KEY.fullmatch(argument)
+        if found is None:
+            rest.append(argument)
+            continue
+        no, key, text = found.groups()
+        if no and text is not None:
+            raise UserError(f"{argument}: give --config.{key}=VALUE")
+        overrides.append((key, text if text is not None else "false" if no else "true"))
+    return rest, overrides
+
+
+def load(name: str, overrides: Iterable[Override]) -> ConfigDict:
+    """The config with the command line's values, each read as its key's type.
+
+    Raises:
+      UserError: see `jaxgen.config.load`; or a value of another type.
+    """
+    config = configs.load(name)
+    for key, text in overrides:
+        now = configs.get_key(config, key)
+        configs.set_key(config, key, keys.from_text(key, text, now))
+    return config
+
+
+def guarded(work: Callable[[], int]) -> None:
+    """Does the work and leaves the program: a user's mistake ends in one line and status 2."""
+    try:
+        status = work()
+    except KeyboardInterrupt:  # at the start, or a second one
+        if os.environ.get("JAXGEN_TRACEBACK"):
+            raise
+        end("interrupted", 130)
+    except Exception as error:
+        said = mendable(error)
+        if not said or os.environ.get("JAXGEN_TRACEBACK"):
+            raise
+        end(f"error: {said}", 2)
+    sys.exit(status)
+
+
+def end(line: str, status: int) -> NoReturn:
+    """Says a last line and leaves at once.
+
+    The run has closed its files; the threads of a save that failed may go on, and would say more.
+    """
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    os._exit(status)
