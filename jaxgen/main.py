@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 
 def _interrupted(number: int, frame: object) -> None:
@@ -53,10 +54,17 @@ def main(argv: list[str]) -> None:
         choose(_DEVICE.value)
     assert _CONFIG.value is not None  # `_parse` wants it
     status = command.start(
-        _CONFIG.value, _overrides, _WORKDIR.value, _MODE.value, _DEBUG.value, _DISTRIBUTED.value
-    )
+        _CONFIG.value, _overrides, _WORKDIR.value, _MODE.value, _DEBUG.value, _DISTRIBUTED.value,
+        after=_after,
+    )  # fmt: skip
     if status:
         sys.exit(status)
+
+
+def _after(run: Path, again: str, finished: bool) -> list[str]:
+    from jaxgen.runs.hints import next_commands
+
+    return next_commands(run, again, finished)
 
 
 def _parse(argv: list[str]) -> list[str]:

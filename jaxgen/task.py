@@ -98,6 +98,7 @@ class Task:
     evaluate: (nets, frozen, step) -> Evaluation; gets averaged weights where there are such, as
       arrays on one local device; on several hosts each calls it on its share of the records.
     eval_nets: the nets that `evaluate` needs; empty: all.
+    validates: () -> how many records `evaluate` looks at; None: nobody says. May raise UserError.
     begin: (the nets' initial variables) -> {net: variables} of those that begin with what others
       have trained; called where a run begins, not where it goes on, before `train.init_from`.
     """
@@ -110,3 +111,4 @@ class Task:
     evaluate: Callable[[Nets, PyTree, int], Evaluation] | None = None
     eval_nets: tuple[str, ...] = ()
     begin: Callable[[Nets], Nets] | None = None
+    validates: Callable[[], int] | None = None

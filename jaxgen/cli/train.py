@@ -44,6 +44,7 @@ def train(
     `jaxgen train srgan:tiny` is `python -m jaxgen.main --config=configs/srgan.py:tiny`. Ctrl-C
     saves; the same command goes on.
     """
+    from jaxgen.runs.hints import next_commands
     from jaxgen.train import command
 
     def work() -> int:
@@ -60,6 +61,8 @@ def train(
             if not equals:
                 raise UserError(f"--set {text}: give KEY=VALUE")
             overrides.append((key, value))
-        return command.start(config, overrides, workdir, mode, debug, distributed)
+        return command.start(
+            config, overrides, workdir, mode, debug, distributed, after=next_commands
+        )
 
     command.guarded(work)

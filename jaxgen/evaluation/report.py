@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxgen import glossary
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ def show_scores(scores: Scores, title: str, console: Console) -> None:
     wide = console.options.update(width=1000)
     if console.measure(whole, options=wide).maximum <= console.width:
         console.print(whole)
-        return
-    for kind in kinds:
-        console.print(_table(scores, [kind], title))
+    else:
+        for kind in kinds:
+            console.print(_table(scores, [kind], title))
+    shown = [key for key, measure in scores.measures.items() if measure.head]
+    _explain({scores.measures[key].head: key for key in shown}, console)
 
 
 def _table(scores: Scores, kinds: list[str], title: str) -> Table:
@@ -89,6 +92,9 @@ def show_sets(report: dict[str, Any], title: str, console: Console) -> None:
             for name, value in report[part].items():
                 table.add_row(f"{part.replace('_', ' ')}: {name}", _number(value))
     console.print(table)
+    names = {name: name for name in scores}
+    names |= {name: name for name in report.get("caption_accuracy", ()) if name == "whole"}
+    _explain(names | ({"diversity": "diversity"} if "diversity" in report else {}), console)
     ours, theirs = report["generated"], report["reference"]
     counts = f"{ours['n']:,} pictures"
     if theirs.get("n"):
@@ -109,6 +115,16 @@ def show_numbers(scores: Mapping[str, float], title: str, console: Console) -> N
     for name, value in scores.items():
         table.add_row(escape(name), _number(value))
     console.print(table)
+    _explain({name: name for name in scores}, console)
+
+
+def _explain(numbers: Mapping[str, str], console: Console) -> None:
+    """A line on what each number means. Args: numbers: {as the table has it: its name}."""
+    from rich.text import Text
+
+    for shown, name in numbers.items():
+        if says := glossary.meaning(name):
+            console.print(Text(f"{shown}: {says}"))
 
 
 def _number(value: float) -> str:

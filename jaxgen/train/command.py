@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +16,10 @@ from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.errors import UserError, mendable
 from jaxgen.heap import keep_freed_memory
-from jaxgen.log import setup
+from jaxgen.log import log, setup
 
 Override = tuple[str, str]  # a config's key, and a value as text
+After = Callable[[Path, str, bool], list[str]]
 _KEY = re.compile(r"--?(no)?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -28,6 +30,7 @@ def start(
     mode: str = "train",
     debug: bool = False,
     distributed: str = "auto",
+    after: After | None = None,
 ) -> int:
     """Trains a config, or evaluates its run; the exit status.
 
@@ -36,12 +39,15 @@ def start(
       workdir: the run's folder; None: `default_workdir`.
       mode: "train" or "eval".
       distributed: see `jaxgen.train.distributed.initialize`.
+      after: (the run's folder, the command that goes on with it, whether it came to its last step)
+        -> lines to say at the end.
 
     Raises:
       UserError: as `jaxgen.train.loop.train`, and of what was typed.
     """
     setup()
     keep_freed_memory()
+    overrides = list(overrides)
     config = load(name, overrides)
 
     from jaxgen.train import distributed as cluster
@@ -53,6 +59,11 @@ def start(
         loop.evaluate(config, folder)
         return 0
     result = loop.train(config, folder, debug=debug)
+    if after is not None:
+        again = ["jaxgen", "train", name, *(f"--config.{key}={text}" for key, text in overrides)]
+        again += ["-o", workdir] if workdir else []
+        for line in after(Path(folder), shlex.join(again), result.stopped == "done"):
+            log.info("%s", line)
     return 130 if result.stopped == "interrupted" else 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.task import Due, Evaluation, PyTree, Task
 from jaxgen.train import mesh as meshes
-from jaxgen.train import writers
+from jaxgen.train import plan, writers
 from jaxgen.train.checkpoint import Checkpoints
 from jaxgen.train.compiled import CompiledStep, compile_step
 from jaxgen.train.family import load_task, resolve
@@ -166,7 +167,10 @@ def _train(
     keep_parts(made_of, workdir)
     note_config(config, workdir)
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
-    writer = writers.Writer(workdir, start, settings.steps, tensorboard=settings.tensorboard)
+    pace = plan.Pace(plan.stages(task.phases, settings.steps), settings.eval_every)
+    writer = writers.Writer(workdir, start, pace, tensorboard=settings.tensorboard)
+    if jax.process_index() == 0:
+        plan.announce(config, task, len(records))
     stream = stream_from(start)
     batches: Iterator[Mapping[str, np.ndarray]] = stream
     try:
@@ -237,7 +241,7 @@ class _Session:
                     self._update()
                     if self.step % self.settings.log_every == 0:
                         self._close_interval()
-                        self._log(but=1)  # one interval late: the host waits for no step
+                    self._log(until=self.step - STEPS_AHEAD)  # finished: the host waits for no step
                     stopping = stop.asked() or self.checkpoints.reached_preemption(self.step)
                     pruned = self._evaluate_and_save(stopping)
                     if (stopping or pruned) and self.step < steps:
@@ -272,6 +276,9 @@ class _Session:
         self.ahead.append(tick)
         if len(self.ahead) > STEPS_AHEAD:
             jax.block_until_ready(self.ahead.popleft())
+            done = self.step - STEPS_AHEAD
+            if said := self.writer.pace.too_long(done, jax.default_backend()):
+                log.warning("%s", said)
 
     def _program(self, batch: Mapping[str, jax.Array]) -> tuple[CompiledStep, Due]:
         """The step's program and what is due at it; compiled where it is the first of its kind."""
@@ -297,10 +304,10 @@ class _Session:
             self.tallies.clear()
             self.meter.close_interval(self.step, self.settings.batch_size)
 
-    def _log(self, but: int = 0) -> None:
-        """Fetches closed intervals, all but the last `but`; raises on non-finite numbers."""
+    def _log(self, until: int | None = None) -> None:
+        """Fetches closed intervals that end by step `until`; raises on non-finite numbers."""
         phases = [p.name for p in self.task.phases]
-        while len(self.closed) > but:
+        while self.closed and (until is None or self.closed[0][0] <= until):
             at, tallies = self.closed.pop(0)
             values = read_tally(tallies, phases, self.settings.max_skips, self.checkpoints)
             if values:
@@ -321,7 +328,9 @@ class _Session:
         self._log()  # before anything is kept: never save or praise a state that is not finite
         with self.meter.pause():
             if evaluate and self.task.evaluate is not None and not stopping:
+                began = time.monotonic()
                 result = run_evaluation(self.task, self.state, self.frozen, self.mesh, step)
+                self.writer.pace.evaluated(time.monotonic() - began)
                 self.metrics = result.metrics
                 self.writer.evaluation(step, result)
                 save |= _is_best(self.checkpoints, settings, step, self.metrics)

@@ -10,7 +10,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -19,13 +18,15 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from jaxgen import glossary
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid
 from jaxgen.log import log
 from jaxgen.task import Evaluation
+from jaxgen.train.curves import BASELINE, draw_curves
+from jaxgen.train.plan import Pace
 from jaxgen.weights.checkpoints import METRICS, read_metrics
 
-BASELINE = "bicubic_"  # prefix of evaluation metrics of the method to compare with
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "jaxgen")
 
 
@@ -36,10 +37,11 @@ class Writer:
       UserError: by each method, where the run's folder is gone or can't be written.
     """
 
-    def __init__(self, workdir: Path, start: int, total: int, *, tensorboard: bool):
+    def __init__(self, workdir: Path, start: int, pace: Pace, *, tensorboard: bool):
         self.workdir = workdir
         self.main = jax.process_index() == 0
-        self.total = total
+        self.pace, self.total = pace, pace.total
+        self.explained: set[str] = set()  # metrics whose meaning was said
         self.board = None
         self.progress: tqdm | None = None
         if not self.main:
@@ -54,10 +56,8 @@ class Writer:
                 self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         if sys.stderr.isatty():
             self.progress = tqdm(
-                total=total, initial=start, unit="step", dynamic_ncols=True, desc=workdir.name
+                total=self.total, initial=start, unit="step", dynamic_ncols=True, desc=workdir.name
             )
-        # (step, time) of the last log lines: phases and compilation make steps of unlike length.
-        self.marks = deque([(start, time.monotonic())], maxlen=5)
 
     def tick(self) -> None:
         """One step was dispatched: moves the progress line."""
@@ -83,7 +83,10 @@ class Writer:
                 for key, value in values.items():
                     self.board.add_scalar(f"{kind}/{key}", value, step)
         text = shown(values)
-        eta = f"  eta {_duration(self._eta(step))}" if kind == "train" else ""
+        eta = ""
+        if kind == "train" and "speed/steps_per_s" in values:
+            self.pace.measured(step, values["speed/steps_per_s"])
+            eta = f"  eta {self.pace.left(step)}"
         self.say(f"{kind} step {step}/{self.total}  {text}{eta}")
 
     def evaluation(self, step: int, result: Evaluation) -> None:
@@ -91,10 +94,13 @@ class Writer:
         self.scalars(step, "eval", result.metrics)
         if not self.main:
             return
+        for line in glossary.explain(name for name in result.metrics if name not in self.explained):
+            self.say(f"  {line}")
+        self.explained.update(result.metrics)
         with _writing_to(self.workdir):
             if path := save_samples(self.workdir / "samples", step, result):
                 self.say(f"samples: {path}")
-            draw_curves(self.workdir)
+            draw_curves(self.workdir, [(stage.start, str(stage)) for stage in self.pace.stages])
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -108,13 +114,6 @@ class Writer:
                 self.board.close()
         with contextlib.suppress(OSError):
             self.file.close()
-
-    def _eta(self, step: int) -> float:
-        """Seconds to the end at the pace of the last few log lines, evaluations included."""
-        first, then = self.marks[0]
-        now = time.monotonic()
-        self.marks.append((step, now))
-        return (now - then) / max(step - first, 1) * max(self.total - step, 0)
 
 
 @contextlib.contextmanager
@@ -158,67 +157,6 @@ def _forget_after(path: Path, step: int) -> None:
     partial = path.with_suffix(".tmp")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     partial.replace(path)
-
-
-def draw_curves(workdir: str | Path) -> None:
-    """`curves.png`: each training loss and each evaluation metric over the steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    lines = read_metrics(workdir)
-    series: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
-    for line in lines:
-        for key, value in line.items():
-            wanted = line["kind"] == "eval" or not key.startswith(("speed/", "memory/"))
-            if key in ("step", "kind") or value is None or not wanted:
-                continue
-            if key.endswith("/lr") or "grad_norm" in key:
-                continue
-            xs, ys = series.setdefault((line["kind"], key), ([], []))
-            xs.append(line["step"])
-            ys.append(value)
-    # A method to compare with gets a dashed line in the panel of what it is compared with.
-    baselines = {
-        (kind, key.removeprefix(BASELINE)): series.pop((kind, key))
-        for kind, key in list(series)
-        if key.startswith(BASELINE) and (kind, key.removeprefix(BASELINE)) in series
-    }
-    if not series:
-        return
-    columns = min(3, len(series))
-    rows = math.ceil(len(series) / columns)
-    # Margins in inches: a layout that measures every label takes half of the drawing's time.
-    width, height, left, right, top, bottom = 4.2, 2.6, 0.6, 0.15, 0.3, 0.35
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows),
-        squeeze=False,
-        gridspec_kw={
-            "left": left / (width * columns),
-            "right": 1 - right / (width * columns),
-            "top": 1 - top / (height * rows),
-            "bottom": bottom / (height * rows),
-            "wspace": (left + right) / (width - left - right),
-            "hspace": (top + bottom) / (height - top - bottom),
-        },
-    )
-    for axis in axes.flat[len(series) :]:
-        axis.set_visible(False)
-    for axis, ((kind, key), (xs, ys)) in zip(axes.flat, sorted(series.items()), strict=False):
-        axis.plot(xs, ys, marker="o" if kind == "eval" else None, markersize=3, linewidth=1)
-        if (kind, key) in baselines:
-            axis.plot(*baselines[kind, key], "--", color="gray", linewidth=1, label="bicubic")
-            axis.legend(fontsize=6)
-        axis.set_title(f"{kind}: {key}", fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.grid(alpha=0.3)
-    partial = Path(workdir) / "curves.tmp.png"
-    figure.savefig(partial, dpi=90)
-    plt.close(figure)
-    partial.replace(Path(workdir) / "curves.png")
 
 
 def environment(command: list[str] | None = None) -> dict[str, Any]:
@@ -276,9 +214,3 @@ def write_text(path: Path, text: str) -> None:
 
 def _short(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

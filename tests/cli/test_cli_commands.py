@@ -18,6 +18,7 @@ def test_eval_measures_model_and_bicubic(jaxgen_command, model, tmp_path):
     code, out, _ = jaxgen_command("eval", "--model", model, "--data", "set", "--json", "o.json")
     assert code == 0
     assert "mean of 3" in out
+    assert "PSNR-Y: dB between the brightness of result and original; higher" in out
     report = json.loads(Path("o.json").read_text())
     assert (report["scale"], report["shave"], report["gray"]) == (4, 4, "keep")
     assert [row["name"] for row in report["images"]] == ["0.png", "1.png", "2.png"]

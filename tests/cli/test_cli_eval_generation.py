@@ -52,6 +52,8 @@ def test_folders_by_a_random_network_are_not_called_fid(jaxgen_command, folders,
         *(f"fd_{LABEL}", f"kd_{LABEL}", f"kd_{LABEL}_std", f"kd_{LABEL}_all"),
         *(f"precision_{LABEL}", f"recall_{LABEL}"),
     }
+    for name in ("fd", "kd", "precision", "recall"):  # what each is, in a line
+        assert sum(line.startswith(f"{name}_{LABEL}: ") for line in out.splitlines()) == 1
     for other in ("fid", "kid_", "│ is"):
         assert other not in out.lower()
     net = features.random_net()

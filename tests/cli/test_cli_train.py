@@ -23,7 +23,7 @@ def started(monkeypatch):
     """What `jaxgen train` starts."""
     calls = []
 
-    def start(name, overrides, *rest):
+    def start(name, overrides, *rest, after):
         calls.append((configs.to_json(command.load(name, overrides)), *rest))
         return 0
 

@@ -347,3 +347,8 @@ def test_notebook_is_valid_and_its_code_compiles():
         # Lines for the shell and for IPython's magics are not Python.
         code = "\n".join("pass" if s.lstrip().startswith(("!", "%")) else s for s in lines)
         compile(code, f"{path.name}:{cell['id']}", "exec")
+    text = path.read_text()
+    assert "colab-badge.svg" in text
+    # From a wheel there is no checkout: configs go by their names.
+    assert "configs/" not in text
+    assert 'jaxgen.config.load(\\"srgan:tiny\\")' in text

@@ -160,7 +160,7 @@ def test_command_on_a_tiny_config(tmp_path, jaxgen_command):
         "--storage", tmp_path / "journal",
     )  # fmt: skip
     assert code == 0, err
-    assert "best: python -m jaxgen.main --config=" in out
+    assert "best: jaxgen train " in out
     best = json.loads((tmp_path / "t" / "best.json").read_text())
     assert best["psnr_y"] > 5
     assert best["overrides"]["train.steps"] == 2

@@ -46,6 +46,16 @@ def center(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
+def count_validation(data: ConfigDict, most: int, captioned: bool = True) -> int:
+    """How many of `validation_data` an evaluation of at most so many looks at; 0: of all.
+
+    Raises:
+      UserError: as `validation_data`.
+    """
+    there = len(validation_data(data, captioned=captioned))
+    return min(most or there, there)
+
+
 # What was opened last: every evaluation of a run asks for the same again.
 _validation: dict[tuple[str, str], CenterCropped] = {}
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import examples, section, tokenizers
+from jaxgen.data.captioned.records import count_validation
 from jaxgen.data.text.clip_bpe import from_json
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.encoders.clip.model import CLIP
@@ -149,4 +150,5 @@ def make_task(config: ConfigDict) -> Task:
         ema={"g": ema} if ema else {},
         evaluate=functools.partial(pairs.evaluate, config, embed_verb(config)),
         eval_nets=("g",),
+        validates=functools.partial(count_validation, config.data, config.eval.captions),
     )

@@ -90,17 +90,18 @@ class Condition:
         if self.kind == "class":
             return {"label": tokens[:, 0]}
         more = {} if rng is None or self.fixed else {"train": True, "rngs": {"dropout": rng}}
-        count, chunks = len(tokens), (-1, len(self.nothing))
+        chunks = (-1, len(self.nothing))
         read = self.encoder.apply(text, tokens.reshape(chunks), mask.reshape(chunks) > 0, **more)
         words = read.words
         if mask.dtype != bool:  # an encoder may leave out the first token
             words = weigh(words, mask.reshape(chunks)[:, -words.shape[1] :])
+        count = len(tokens)
         words = words.reshape(count, -1, words.shape[-1])
         asked = {"context": words, "mask": read.mask.reshape(count, -1)}
         if not self.pooled:
             return asked
-        # Of a long text the first chunk's.
-        return {**asked, "label": read.sentence.reshape(count, -1, self.pooled)[:, 0]}
+        sentences = read.sentence.reshape(count, -1, self.pooled)  # one of each chunk
+        return {**asked, "label": sentences.mean(axis=1)}
 
     def level(
         self, text: Any, a: dict[str, jax.Array], b: dict[str, jax.Array]
@@ -111,15 +112,14 @@ class Condition:
         nothing = self.embed(text, *self.empty(1))
         most = max(a["context"].shape[1], b["context"].shape[1])
 
-        def filled(asked: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            more = (most - asked["context"].shape[1]) // nothing["context"].shape[1]
-            longer = dict(asked)
-            for key in ("context", "mask"):
-                rows = jnp.broadcast_to(nothing[key], (len(asked[key]), *nothing[key].shape[1:]))
-                longer[key] = jnp.concatenate([asked[key], *[rows] * more], axis=1)
-            return longer
+        def filled(x: jax.Array, more: jax.Array) -> jax.Array:
+            more = jnp.broadcast_to(more, (len(x), *more.shape[1:]))
+            return jnp.concatenate([x, *[more] * ((most - x.shape[1]) // more.shape[1])], axis=1)
 
-        return filled(a), filled(b)
+        def leveled(x: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            return x | {key: filled(x[key], nothing[key]) for key in ("context", "mask")}
+
+        return leveled(a), leveled(b)
 
 
 def make_condition(config: ConfigDict) -> Condition:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data import cached
 from jaxgen.data.captioned import examples, section, tokenizers
+from jaxgen.data.captioned.records import count_validation
 from jaxgen.errors import UserError
 from jaxgen.keys import Table, check_value
 from jaxgen.models.prior.evaluate import Evaluator
@@ -121,6 +122,9 @@ def make_task(config: ConfigDict) -> Task:
         ema={"g": ema} if ema else {},
         evaluate=Evaluator(config, losses, sampler),
         eval_nets=tuple({net: None for verb in sampler.verbs().values() for net in verb.nets}),
+        validates=lambda: count_validation(
+            config.data, config.eval.captions, captioned=reads(config)
+        ),
     )
 
 

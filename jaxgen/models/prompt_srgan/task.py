@@ -137,6 +137,7 @@ def make_task(config: ConfigDict) -> Task:
         frozen={"perceptual": task.frozen["perceptual"]},
         train_data=lambda: scenes.train_data(config.data),
         evaluate=partial(evaluate, config, upscale),
+        validates=lambda: config.eval.images,
         begin=partial(from_trunk, config.model.trunk) if config.model.trunk else None,
     )
 

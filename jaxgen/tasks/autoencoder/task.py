@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import examples, section
+from jaxgen.data.captioned.records import count_validation
 from jaxgen.data.captioned.source import find_source
 from jaxgen.errors import UserError
 from jaxgen.evaluation import reconstruction
@@ -104,4 +105,5 @@ def make_task(config: ConfigDict, losses: AutoencoderLosses, verb: Encode) -> Ta
         ema={"g": ema} if ema else {},
         evaluate=partial(reconstruction.evaluate, config, verb),
         eval_nets=verb.nets,
+        validates=partial(count_validation, config.data, config.eval.images, captioned=False),
     )

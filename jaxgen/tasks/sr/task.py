@@ -83,7 +83,13 @@ def make_task(config: ConfigDict, losses: SRLosses, upscale: Upscale) -> Task:
         ema={"g": config.model.ema} if config.model.ema else {},
         evaluate=partial(_evaluate, config, upscale),
         eval_nets=("g",),
+        validates=partial(_count_validation, config),
     )
+
+
+def _count_validation(config: ConfigDict) -> int:
+    there = len(sources.open_source(config.data, "validation"))
+    return min(config.eval.images or there, there)
 
 
 def _evaluate(config: ConfigDict, upscale: Upscale, nets, frozen, step) -> Evaluation:

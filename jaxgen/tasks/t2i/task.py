@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import examples, section, tokenizers
+from jaxgen.data.captioned.records import count_validation
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
 from jaxgen.keys import Key, Table
@@ -159,6 +160,7 @@ def make_task(config: ConfigDict, losses: T2ILosses, verb: Generate) -> Task:
         ema=dict.fromkeys(averaged, ema) if ema else {},
         evaluate=partial(captions.evaluate, config, verb),
         eval_nets=verb.nets,
+        validates=partial(count_validation, config.data, config.eval.captions),
     )
 
 

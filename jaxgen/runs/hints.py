@@ -1,0 +1,57 @@
+"""What can be done with a run that has just been trained: commands to copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+
+from jaxgen import config as configs
+from jaxgen.data.captioned.source import find_source
+from jaxgen.errors import UserError
+from jaxgen.verbs.offered import verbs_in
+from jaxgen.weights.places import CONFIG
+
+_USES = {
+    "generate": "jaxgen generate {example} --model {run} -n 8 -o drawn.png",
+    "upscale": "jaxgen upscale photo.jpg --model {run} -o large.png",
+    "encode": "jaxgen reconstruct photo.png --model {run} -o again.png",
+    "complete": "jaxgen complete photo.png --keep 0.5 --model {run} -o completed.png",
+    "embed": "jaxgen embed photo.png --model {run} -o features.npz",
+}
+# What needs no data of one's own comes without.
+_EVALUATIONS = {
+    "generate": "jaxgen eval --model {run}",
+    "upscale": "jaxgen eval --model {run} --data FOLDER",
+    "encode": "jaxgen eval --model {run}",
+    "embed": "jaxgen eval --model {run}",
+}
+
+
+def next_commands(run: Path, again: str, finished: bool) -> list[str]:
+    """Lines with the commands that use, evaluate and continue a run.
+
+    Args:
+      again: the command that trained it. finished: whether it came to its last step.
+    """
+    try:
+        verbs = verbs_in(run)
+    except UserError:  # of a part, say, that was moved: the run itself is in order
+        verbs = {}
+    given = {"run": quote(str(run)), "example": quote(_example(run))}
+    lines = [f"use:       {_USES[verb].format(**given)}" for verb in _USES if verb in verbs]
+    measured = [verb for verb in _EVALUATIONS if verb in verbs][:1]
+    lines += [f"evaluate:  {_EVALUATIONS[verb].format(**given)}" for verb in measured]
+    more = ""
+    if finished:
+        steps = configs.from_json(run / CONFIG).train.steps
+        more = f" --config.train.steps={2 * steps}"
+    return [*lines, f"continue:  {again}{more}"]
+
+
+def _example(run: Path) -> str:
+    """A text that a model of the run's data can be asked for."""
+    data = configs.from_json(run / CONFIG).data
+    try:
+        return find_source(data.get("source", "")).EXAMPLE or "a text"
+    except UserError:
+        return "a text"
