@@ -51,7 +51,7 @@ def test_texts_of_all_lengths_in_one_call(drawer):
         drawer.between(SHORT, LONG, steps=3, seed=3, guidance=2.0)
 
 
-def test_a_texts_one_vector_is_that_of_its_first_chunk():
+def test_a_texts_one_vector_is_no_longer_for_a_long_text():
     config = tiny_ldm_config(model__sentence=True)
     condition, nets = LDMLosses(config).condition, tiny_nets(config)
     long, short = condition.read(LONG), condition.read(LONG[: LONG.index(" small")])
