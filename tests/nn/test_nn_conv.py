@@ -316,3 +316,12 @@ def test_prelu_slopes_each_channel():
     np.testing.assert_allclose(variables["params"]["alpha"], [0.1, 0.1])
     variables = {"params": {"alpha": jnp.asarray([0.5, 0.25])}}
     np.testing.assert_allclose(PReLU().apply(variables, x), [[[-1.0, -0.5], [3.0, 0.0]]])
+
+
+@pytest.mark.parametrize(("side", "transformed"), [(8, False), (48, True)])
+def test_large_kernels_are_not_transformed_for_few_pixels(side, transformed):
+    """Winograd's transform of a kernel is four times the kernel: of a whole UNet, gigabytes."""
+    x = jax.ShapeDtypeStruct((1, side, side, 576), "float32")
+    kernel = jax.ShapeDtypeStruct((3, 3, 576, 576), "float32")
+    taken = jax.jit(conv2d).lower(x, kernel).compile().memory_analysis().temp_size_in_bytes
+    assert (taken > 4 * kernel.size * 4) == transformed

@@ -34,6 +34,9 @@ MIN_PRODUCTS = 6e6
 # With fewer channels than this it pays only while the transformed numbers stay near the cache.
 MANY_CHANNELS = 64
 FEW_PIXELS = 16 * 32 * 32
+# The transform of a kernel with more channels than this on both sides is larger than any cache: it
+# takes longer than what it saves of fewer pixels, and all kernels' are in memory at once.
+LARGE_CHANNELS, LARGE_PIXELS = 512, 2048
 # Up to so many channels out, and with so many in, taps are computed by one product and then added.
 FEW_OUT, ENOUGH_IN = 4, 8
 
@@ -100,7 +103,8 @@ def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
     b, h, w, c = shape
     least, pixels = min(c, n), b * h * w
     near = least >= MANY_CHANNELS or pixels <= FEW_PIXELS
-    return size == (3, 3) and least >= MIN_CHANNELS and near and pixels * c * n >= MIN_PRODUCTS
+    pays = pixels * c * n >= MIN_PRODUCTS and (least <= LARGE_CHANNELS or pixels >= LARGE_PIXELS)
+    return size == (3, 3) and least >= MIN_CHANNELS and near and pays
 
 
 def _by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
