@@ -26,7 +26,7 @@ class About(NamedTuple):
 
     icc: colour profile. exif: without orientation, as the picture is upright. dpi: pixels per inch,
     across and down. xmp: Adobe's XML. texts: of a PNG. chunks: of a PNG, its gamma and primaries.
-    comment: of a JPEG or GIF.
+    comment: of a JPEG or GIF. remark: what became of the colours, for the user.
     """
 
     icc: bytes | None = None
@@ -36,6 +36,7 @@ class About(NamedTuple):
     texts: tuple[tuple[str, str], ...] = ()
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     comment: bytes | None = None
+    remark: str = ""
 
 
 NOTHING = About()
@@ -62,6 +63,7 @@ def about(opened: Image.Image, upright: Image.Image) -> About:
         texts=tuple((k, str(v)) for k, v in texts.items() if k not in (XMP, MARK)),
         chunks=_chunks(info) if opened.format == "PNG" and not icc else (),
         comment=comment if isinstance(comment, bytes) else None,
+        remark=f"{upright.mode}, converted to sRGB" if becomes_srgb(upright) else "",
     )
 
 

@@ -99,7 +99,8 @@ def test_cmyk_goes_through_its_profile(tmp_path, monkeypatch):
         profile = image.info["icc_profile"]
     Image.new("CMYK", (4, 4)).save(tmp_path / "a.jpg", icc_profile=profile)
     assert (read_image(tmp_path / "a.jpg") == (1, 2, 3)).all()
-    assert asked == [("CMYK", ImageCms.ImageCmsProfile(io.BytesIO(profile)).tobytes())]
+    assert read_picture(tmp_path / "a.jpg").about.remark == "CMYK, converted to sRGB"
+    assert asked[:1] == [("CMYK", ImageCms.ImageCmsProfile(io.BytesIO(profile)).tobytes())]
 
 
 def test_lab_becomes_rgb(tmp_path):
@@ -320,6 +321,12 @@ def test_heic_and_jpeg_xl_by_their_plug_ins(tmp_path):
         assert np.abs(read_image(tmp_path / name).astype(int) - rgb).max() <= 4
     picture_open.extensions.cache_clear()
     assert len(list_images(tmp_path)) == 2
+
+
+def test_one_frame_of_an_animation_is_taken_aloud(warnings):
+    for _ in range(2):
+        assert read_image(CASES / "anim.gif").shape == (24, 20, 3)
+    assert sum("is an animation: its first frame is taken" in text for text in warnings) == 1
 
 
 def test_limits_have_a_way_around(monkeypatch):
