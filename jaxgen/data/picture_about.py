@@ -6,6 +6,7 @@ import io
 import struct
 from typing import Any, NamedTuple
 
+from absl import logging
 from PIL import Image, ImageCms, PngImagePlugin
 
 from jaxgen.data.picture_open import DAMAGED
@@ -19,6 +20,7 @@ _WIDTH, _HEIGHT = 0xA002, 0xA003
 _OF_TIFF = (270, 271, 272, 305, 306, 315, 33432, _EXIF, _GPS)
 # Descriptions that tell programs how the file lies, which no longer holds.
 _LAYOUTS = ('{"shape"', "ImageJ=", "<?xml")
+_SEGMENT = 65_400  # bytes that a part of a JPEG's header holds, with its own name
 XMP = "XML:com.adobe.xmp"
 
 
@@ -27,7 +29,7 @@ class About(NamedTuple):
 
     icc: colour profile. exif: without orientation, as the picture is upright. dpi: pixels per inch,
     across and down. xmp: Adobe's XML. texts: of a PNG. chunks: of a PNG, its gamma and primaries.
-    comment: of a JPEG or GIF.
+    comment: of a JPEG or GIF. remark: what became of the colours, for the user.
     """
 
     icc: bytes | None = None
@@ -37,6 +39,7 @@ class About(NamedTuple):
     texts: tuple[tuple[str, str], ...] = ()
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     comment: bytes | None = None
+    remark: str = ""
 
 
 NOTHING = About()
@@ -48,8 +51,9 @@ def about(opened: Image.Image, upright: Image.Image) -> About:
     icc = info.get("icc_profile") if not becomes_srgb(upright) else None
     dpi = info.get("dpi")
     try:
-        # 1 stands for "none given".
-        dpi = (float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 1 else None
+        # 1 stands for "none given", and more than JPEG holds is a mistake.
+        given = dpi and min(dpi) > 1 and max(dpi) <= 65535
+        dpi = (float(dpi[0]), float(dpi[1])) if given else None
     except (TypeError, ValueError, ZeroDivisionError):
         dpi = None
     xmp = info.get("xmp")
@@ -63,6 +67,7 @@ def about(opened: Image.Image, upright: Image.Image) -> About:
         texts=tuple((k, str(v)) for k, v in texts.items() if k not in (XMP, MARK, NOTE)),
         chunks=_chunks(info) if opened.format == "PNG" and not icc else (),
         comment=comment if isinstance(comment, bytes) else None,
+        remark=f"{upright.mode}, converted to sRGB" if becomes_srgb(upright) else "",
     )
 
 
@@ -84,7 +89,7 @@ def _exif(opened: Image.Image, upright: Image.Image) -> bytes | None:
         for tag in (_WIDTH, _HEIGHT):  # of the small picture
             details.pop(tag, None)
         return exif.tobytes() if exif else None
-    except (*DAMAGED, KeyError, AttributeError):
+    except (*DAMAGED, KeyError, AttributeError, ArithmeticError):
         return None
 
 
@@ -126,7 +131,14 @@ def options(kind: str, said: About, mark: str = "", note: str = "") -> dict[str,
         found["dpi"] = said.dpi
     if kind in ("JPEG", "WEBP") and said.xmp:
         found["xmp"] = said.xmp
-    if kind in ("JPEG", "GIF") and said.comment:
+    if kind == "JPEG":
+        for part in ("exif", "xmp"):
+            if len(found.get(part) or b"") > _SEGMENT:
+                logging.warning(
+                    "%s of more than 64 KiB is left out: JPEG can't hold it", part.upper()
+                )
+                del found[part]
+    if said.comment and (kind == "GIF" or (kind == "JPEG" and len(said.comment) <= _SEGMENT)):
         found["comment"] = said.comment
     if kind == "PNG":
         texts = PngImagePlugin.PngInfo()

@@ -42,6 +42,8 @@ FORMATS = {
     ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG",
     ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
 }  # fmt: skip
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF", "FLI")
+_warned: set[str] = set()  # once for each file, however often it is read
 # Files of a folder whose first bytes are looked at in threads.
 _MANY = 64
 _NAMED = 5  # at most so many files that are left out are listed one by one
@@ -89,26 +91,30 @@ def read_picture(source: Source, deep: bool = False) -> Picture:
     Raises:
       UserError: missing, empty, damaged, cut short or unsupported; the message names the file.
     """
+    return _read(source, deep)[0]
+
+
+def _read(source: Source, deep: bool) -> tuple[Picture, bool]:
+    """`read_picture`, and whether the file holds several frames."""
     dtype = np.uint16 if deep else np.uint8
     try:
         opened = open_picture(source)
     except UserError:
         if not is_tiff(head(source)):
             raise
-        return Picture(*read_tiff(source, dtype=dtype), tiff_about(source))
+        return Picture(*read_tiff(source, dtype=dtype), tiff_about(source)), False
     with opened:
         made = picture_values.origin(opened)
         image = _loaded(opened, source)
         said = about(opened, image)
         if made.unsigned_32:
-            return Picture(*read_tiff(source, dtype=dtype), said)
+            return Picture(*read_tiff(source, dtype=dtype), said), False
         found = picture_values.deep_values(image, source, made)
         if found is None:
-            if picture_values.becomes_srgb(image):
-                logging.info("%s: %s, converted to sRGB", name_of(source), image.mode)
             found = picture_values.values(image, name_of(source))
+        several = made.format in ANIMATED and bool(getattr(opened, "is_animated", False))
     picture = Picture(*found, said)
-    return picture if deep else shallow(picture)
+    return (picture if deep else shallow(picture)), several
 
 
 def _loaded(opened: Image.Image, source: Source) -> Image.Image:
@@ -125,8 +131,13 @@ def _loaded(opened: Image.Image, source: Source) -> Image.Image:
 
 
 def read_image_with_alpha(path: Source) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """(rgb, alpha, gray) of `read_picture`, in 8 bits. Raises UserError."""
-    rgb, alpha, gray, _ = read_picture(path)
+    """(rgb, alpha, gray) of `read_picture`, in 8 bits; of an animation the first frame, and a
+    warning. Raises UserError.
+    """
+    (rgb, alpha, gray, _), several = _read(path, deep=False)
+    if several and (name := name_of(path)) not in _warned:
+        _warned.add(name)
+        logging.warning("%s is an animation: its first frame is taken", name)
     return rgb, alpha, gray
 
 

@@ -14,6 +14,7 @@ from jaxgen.data import picture_values
 from jaxgen.data.picture_about import about, options
 from jaxgen.data.picture_deep import write_tiff
 from jaxgen.data.picture_files import (
+    ANIMATED,
     FORMATS,
     Picture,
     channels,
@@ -28,7 +29,6 @@ from jaxgen.data.picture_open import DAMAGED, head, is_tiff, name_of, open_pictu
 from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_pages
 from jaxgen.errors import UserError
 
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF", "FLI")
 # Endings whose files may hold several frames, and keep their format if nobody names another.
 KEPT = {".gif": ".gif", ".webp": ".webp", ".tif": ".tif", ".tiff": ".tif"}
 _OPAQUE = 128  # GIF: a pixel is seen or not

@@ -116,11 +116,8 @@ def open_picture(source: Source) -> Image.Image:
         raise UserError(f"{name}: no permission to read it") from None
     except UnidentifiedImageError:
         return _open_other(source)
-    except Image.DecompressionBombError as error:
-        raise UserError(
-            f"{name} has more pixels than are read unasked ({error}); if you trust it, give "
-            f"--any-size to jaxgen upscale, or set {ANY_SIZE}=1"
-        ) from None
+    except Image.DecompressionBombError:
+        raise _too_many_pixels(name) from None
     except DAMAGED as error:
         if "MAX_TEXT" in str(error):
             raise UserError(
@@ -128,6 +125,19 @@ def open_picture(source: Source) -> Image.Image:
                 f"to jaxgen upscale, or set {ANY_SIZE}=1"
             ) from None
         raise UserError(f"{name}: cannot be read as a picture ({error})") from None
+
+
+def check_pixels(count: int, name: str) -> None:
+    """Raises UserError for a picture above Pillow's limit, which Pillow did not open."""
+    if os.environ.get(ANY_SIZE) != "1" and count > 2 * (Image.MAX_IMAGE_PIXELS or count):
+        raise _too_many_pixels(name)
+
+
+def _too_many_pixels(name: str) -> UserError:
+    return UserError(
+        f"{name} has more pixels than are read unasked (179 millions); if you trust it, give "
+        f"--any-size to jaxgen upscale, or set {ANY_SIZE}=1"
+    )
 
 
 def _open(source: Source) -> Image.Image:

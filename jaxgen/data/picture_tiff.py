@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.picture_about import NOTHING, About
-from jaxgen.data.picture_open import Source, name_of
+from jaxgen.data.picture_open import Source, check_pixels, name_of
 from jaxgen.data.picture_values import Values, quantised, to_unit
 from jaxgen.errors import UserError
 
@@ -39,6 +39,7 @@ def read_tiff(source: Source, page: int = 0, dtype: Any = np.uint16) -> Values:
 
 def _values(page: Any, name: str, dtype: Any) -> Values:
     photometric, extra = int(page.photometric), len(page.extrasamples)
+    check_pixels(int(page.imagelength) * int(page.imagewidth), name)
     bits = page.bitspersample
     kind = f"{bits} bits of {page.samplesperpixel} channels, {page.photometric!s}"
     if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or page.imagedepth > 1:

@@ -101,14 +101,11 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
     if not becomes_srgb(image):
         return image.convert("RGB")
     if image.mode == "LAB":
-        source: Any = ImageCms.createProfile("LAB")
-    else:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return to_srgb(image, ImageCms.createProfile("LAB"))
     try:
-        return to_srgb(image, source)
-    except ImageCms.PyCMSError as error:
-        if image.mode == "LAB":
-            raise
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return to_srgb(image, profile)
+    except (ImageCms.PyCMSError, *DAMAGED) as error:
         logging.warning("%s: its CMYK profile can't be used (%s); taken without", name, error)
         return image.convert("RGB")
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from jaxgen import cache
 from jaxgen.data.captioned.records import validation_data
-from jaxgen.data.picture_files import list_images
+from jaxgen.data.sr.pairing import originals
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions, sets
@@ -196,7 +196,7 @@ def _network(how: How, count: int) -> FeatureNet:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = list_images(folder)
+    files = originals(folder)
     if not files:
         raise UserError(f"{folder}: no pictures in this folder")
     return files

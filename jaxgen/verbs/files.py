@@ -104,8 +104,8 @@ def plan_outputs(
     one_file = len(photos) == 1 and not photos[0].expanduser().is_dir()
     if not found:
         return []
+    allowed = FORMATS if ending is None else (ending,)
     if out is not None and one_file and out.suffix and not out.is_dir():
-        allowed = FORMATS if ending is None else (ending,)
         if out.suffix.lower() not in allowed:
             what = ending or ".png, .jpg, .webp, .tif or .gif"
             raise UserError(f"{out}: cannot write {out.suffix}; use {what}, or a folder")
@@ -113,7 +113,7 @@ def plan_outputs(
             raise UserError(f"--format {format} contradicts the name {out}; give one of the two")
         jobs = [(found[0].source, out)]
     else:
-        if out is not None and out.suffix.lower() in (ending or FORMATS) and not out.is_dir():
+        if out is not None and out.suffix.lower() in allowed and not out.is_dir():
             raise UserError(f"{out}: several pictures need a folder to write to")
         jobs = _in_folders(found, out, format, ending, suffix)
     sources = {f.resolve() for f, _ in jobs}

@@ -13,6 +13,7 @@ from support.fake_family import SIZE, daubs, daubs_family
 from support.tiny_model import ROOT, tiny_model
 
 from jaxgen import grid
+from jaxgen.data.picture_files import list_images
 from jaxgen.verbs.generate import files as generate_files
 from jaxgen.weights import places
 
@@ -86,6 +87,7 @@ def test_a_folder_of_pictures(call, model, tmp_path):
     assert out.startswith("out/grid.png\nout  4 pictures")
     names = [f"{text}_seed7_{k}.png" for text in ("a_blue_square", "a_red_circle") for k in (0, 1)]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*names, "grid.png"]
+    assert sorted(p.name for p in list_images(tmp_path / "out")) == names  # what eval counts
     expected = model.generate("a red circle", 2, seed=7)
     np.testing.assert_array_equal(read(tmp_path / "out" / names[3]), expected[1])
 

@@ -99,7 +99,8 @@ def test_cmyk_goes_through_its_profile(tmp_path, monkeypatch):
         profile = image.info["icc_profile"]
     Image.new("CMYK", (4, 4)).save(tmp_path / "a.jpg", icc_profile=profile)
     assert (read_image(tmp_path / "a.jpg") == (1, 2, 3)).all()
-    assert asked == [("CMYK", ImageCms.ImageCmsProfile(io.BytesIO(profile)).tobytes())]
+    assert read_picture(tmp_path / "a.jpg").about.remark == "CMYK, converted to sRGB"
+    assert asked[:1] == [("CMYK", ImageCms.ImageCmsProfile(io.BytesIO(profile)).tobytes())]
 
 
 def test_lab_becomes_rgb(tmp_path):
@@ -259,6 +260,24 @@ def test_texts_resolution_exif_and_gamma_are_kept(tmp_path):
         assert image.info["gamma"] == 1.0
 
 
+def test_what_else_a_file_says_never_fails_a_picture(tmp_path, warnings):
+    """Too long for the format, or nonsense: the picture is written all the same."""
+    rgb = noise(8, 8)
+    long = About(exif=b"Exif\0\0" + bytes(70_000), xmp=bytes(70_000), comment=bytes(70_000))
+    write_image(tmp_path / "a.jpg", rgb, about=long)
+    assert "EXIF of more than 64 KiB is left out" in "\n".join(warnings)
+    huge = struct.pack(">IIB", 2**32 - 1, 2**32 - 1, 1)
+    for name, body in ((b"pHYs", huge), (b"iCCP", b"a\0\0" + zlib.compress(b"no profile"))):
+        (tmp_path / "b.png").write_bytes(_with_chunk(Image.fromarray(rgb), name, body))
+        found = read_picture(tmp_path / "b.png")
+        for ending in ("png", "jpg", "webp", "tif", "gif"):
+            write_image(tmp_path / f"c.{ending}", found.rgb, about=found.about)
+            write_image(tmp_path / f"d.{ending}", found.rgb, gray=True, about=found.about)
+    Image.new("CMYK", (4, 4)).save(tmp_path / "e.jpg", icc_profile=b"no profile")
+    assert read_image(tmp_path / "e.jpg").shape == (4, 4, 3)
+    assert "CMYK profile can't be used" in "\n".join(warnings)
+
+
 def _with_chunk(image, name, body):
     plain = io.BytesIO()
     image.save(plain, format="PNG")
@@ -322,6 +341,12 @@ def test_heic_and_jpeg_xl_by_their_plug_ins(tmp_path):
     assert len(list_images(tmp_path)) == 2
 
 
+def test_one_frame_of_an_animation_is_taken_aloud(warnings):
+    for _ in range(2):
+        assert read_image(CASES / "anim.gif").shape == (24, 20, 3)
+    assert sum("is an animation: its first frame is taken" in text for text in warnings) == 1
+
+
 def test_limits_have_a_way_around(monkeypatch):
     limits = (Image, "MAX_IMAGE_PIXELS"), (picture_open.PngImagePlugin, "MAX_TEXT_CHUNK")
     for owner, name in (*limits, (picture_open.PngImagePlugin, "MAX_TEXT_MEMORY")):
@@ -344,3 +369,18 @@ def test_colours_are_spread_under_transparent_pixels():
     np.testing.assert_array_equal(spread_colours(rgb, alpha), np.broadcast_to(rgb[4, 4], (9, 9, 3)))
     assert spread_colours(rgb, np.zeros_like(alpha)) is rgb
     assert spread_colours(rgb, np.full_like(alpha, 7)) is rgb
+
+
+def test_a_hostile_size_of_a_tiff_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.delenv(picture_open.ANY_SIZE, raising=False)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4, 3), np.float32), photometric="rgb")
+    whole = bytearray((tmp_path / "a.tif").read_bytes())
+    for tag in (256, 257):  # width and height
+        at = (
+            next(whole.index(e) for k in (3, 4) if (e := struct.pack("<HHI", tag, k, 1)) in whole)
+            + 8
+        )
+        whole[at : at + 2] = struct.pack("<H", 60_000)
+    (tmp_path / "a.tif").write_bytes(whole)
+    with pytest.raises(UserError, match="more pixels than are read unasked"):
+        read_image(tmp_path / "a.tif")

@@ -238,7 +238,12 @@ def _read(job: Job, scale: float, depth: int | None) -> _Picture | _Several | Ou
             read_picture(source, depth != 8 and holds_16_bits(target)), depth, target
         )
         others = beside(source)
-        remark = f"{source} holds {others} more pictures beside this one" if others else ""
+        remarks = [picture.about.remark] if picture.about.remark else []
+        if others:
+            remarks.append(f"{source} holds {others} more beside this one")
+        if picture.about.icc and target.suffix.lower() == ".gif":
+            remarks.append("colour profile applied: sRGB")
+        remark = ", ".join(remarks)
         return _Picture(job, for_network(picture), picture, time.monotonic() - began, remark)
     except (UserError, OSError, MemoryError) as error:
         return _failed(job, error)
