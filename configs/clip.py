@@ -16,6 +16,7 @@ Variants (`--config=configs/clip.py:NAME`):
   folder     pictures of your own with their captions at 64 px: --config.data.path=FOLDER.
   vit_b32    the published towers of ViT-B/32 at 224 px over captions of your own, with a BPE of
              49,000 ids made of them: a GPU for each 256 pairs of the batch.
+  rn50       the same with the published ResNet-50 tower.
 """
 
 from jaxgen import config as configs
@@ -87,12 +88,21 @@ def _vit_b32(config):
     config.train.update(steps=400_000, batch_size=4096, eval_every=5000, checkpoint_every=5000)
 
 
+def _rn50(config):
+    _vit_b32(config)
+    config.model.embed = 1024
+    config.model.image = {
+        "form": "resnet", "width": 64, "layers": (3, 4, 6, 3), "heads": 32,
+    }  # fmt: skip
+
+
 VARIANTS = {
     "": _default,
     "tiny": _tiny,
     "emoji": _emoji,
     "folder": _folder,
     "vit_b32": _vit_b32,
+    "rn50": _rn50,
 }
 # What a run of each takes; `jaxgen configs` shows it.
 COSTS = {
@@ -101,4 +111,5 @@ COSTS = {
     "emoji": "5 minutes of 2 CPU cores",
     "folder": "a GPU",
     "vit_b32": "16 GPUs",
+    "rn50": "16 GPUs",
 }

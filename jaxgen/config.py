@@ -65,6 +65,11 @@ TRAIN: Table = {
     "checkpoint_every": whole(500, "steps per checkpoint"),
     "keep": whole(3, "newest checkpoints kept"),
     "keep_every": whole(0, "and every multiple of this, forever; 0: none", 0),
+    "power_ema": Key(
+        False,
+        "two averages more of the averaged nets, from which any length is made afterwards",
+        needed=False,
+    ),
     "digests": Key(True, "checkpoints with a digest of each file, checked on resume", needed=False),
     "best_metric": Key("", "and the best by this metric of the evaluations"),
     "best_mode": Key("max", "whether more or less of it is better", choices=("max", "min")),
@@ -102,7 +107,9 @@ OPTIMIZER: Table = {
     "b1": Key(0.9, "decay of the mean of gradients", least=0, below=1),
     "b2": Key(0.999, "decay of the mean of their squares", least=0, below=1),
     "eps": Key(1e-8, "added to the root of that mean", above=0, most=1),
-    "weight_decay": weight(0.0, "of adamw", most=1000),
+    "weight_decay": weight(
+        0.0, "of adamw; of sgd it is added to the gradient, as PyTorch does", most=1000
+    ),
     "decays": Key(
         "all",
         "adamw: what decays, all parameters or the kernels of layers alone: no biases, norms or "
@@ -122,6 +129,12 @@ OPTIMIZER: Table = {
         (), "multistep: updates at which lr is multiplied by gamma", each=whole(1), rising=True
     ),
     "gamma": Key(0.5, "multistep: the factor", above=0, most=1000),
+    "factors": Key(
+        (),
+        "((regex, factor), ...) of lr for parameters whose path holds it; first match wins",
+        each=Key((), items=(Key("", "regex"), weight(1.0, most=1000))),
+        needed=False,
+    ),
 }
 
 # The sections of one form whatever the family.

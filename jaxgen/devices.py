@@ -38,12 +38,12 @@ def usable() -> list[Any]:
 
 def replicate(tree: Any, devices: Sequence[Any]) -> Any:
     """`tree` on each of the devices, whole."""
-    return jax.device_put(tree, NamedSharding(_mesh(devices), P()))
+    return jax.device_put(tree, NamedSharding(mesh(devices), P()))
 
 
 def split(tree: Any, devices: Sequence[Any]) -> Any:
     """Arrays with their first axis, a multiple of the number of devices, cut over these."""
-    return jax.device_put(tree, NamedSharding(_mesh(devices), P("batch")))
+    return jax.device_put(tree, NamedSharding(mesh(devices), P("batch")))
 
 
 class Placed(Mapping[str, Any]):
@@ -170,5 +170,6 @@ def _available() -> float:
     return float(min(found, default=2.0 * CPU_BUDGET))
 
 
-def _mesh(devices: Sequence[Any]) -> Mesh:
+def mesh(devices: Sequence[Any]) -> Mesh:
+    """The devices along one axis, "batch"."""
     return Mesh(np.array(devices), ("batch",), axis_types=(AxisType.Auto,))

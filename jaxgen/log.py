@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from types import FrameType
+from typing import Any
 
 from absl import logging as absl_logging
 
@@ -39,7 +40,7 @@ def plain_warnings() -> None:
     if logging.lastResort is not None:  # what writes where nobody has set up a log
         logging.lastResort.setFormatter(_Line("%(message)s"))
 
-    def show(message: Warning | str, *where: object, **more: object) -> None:
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
         log.warning("%s", " ".join(str(message).split()))
 
     warnings.showwarning = show  # type: ignore[assignment]

@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, embed, eval,
-convert, interpolate, models, configs, config, prepare, train, export, sweep.
+"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, embed, index,
+search, eval, convert, interpolate, models, configs, config, prepare, train, export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -26,6 +26,7 @@ from jaxgen.cli.evaluate import evaluate
 from jaxgen.cli.generate import generate
 from jaxgen.cli.interpolate import interpolate
 from jaxgen.cli.manage import export, models, prepare
+from jaxgen.cli.retrieve import index, search
 from jaxgen.cli.sweep import sweep
 from jaxgen.cli.train import train
 from jaxgen.cli.upscale import upscale
@@ -42,6 +43,8 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "encode": encode,
     "decode": decode,
     "embed": embed,
+    "index": index,
+    "search": search,
     "eval": evaluate,
     "models": models,
     "configs": configs,

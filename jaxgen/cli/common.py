@@ -173,3 +173,9 @@ def interruptible() -> Iterator[Callable[[], None]]:
         _pressed.clear()
         forget_interrupts()
         signal.signal(signal.SIGINT, before)
+
+
+def given_by_user(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line, and is no default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

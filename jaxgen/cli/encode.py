@@ -159,7 +159,8 @@ def _about(coder: Any, codes: Any, size: tuple[int, int]) -> str:
     """ "100x60 (mirrored to 112x64)  7x4 codes  0.05 bits per pixel"."""
     height, width = (n * coder.factor for n in codes.shape[:2])
     mirrored = "" if (height, width) == size else f" (mirrored to {width}x{height})"
-    text = f"{size[1]}x{size[0]}{mirrored}  {codes.shape[1]}x{codes.shape[0]} codes"
+    kind = "codes" if coder.codes else f"latents of {codes.shape[2]}"
+    text = f"{size[1]}x{size[0]}{mirrored}  {codes.shape[1]}x{codes.shape[0]} {kind}"
     return (
         f"{text}  {coder.bits_per_pixel(codes, size):.4g} bits per pixel" if coder.codes else text
     )

@@ -45,7 +45,8 @@ def prepare(
         typer.Argument(
             help="A dataset of TFDS, e.g. div2k/bicubic_x4; photos, emoji/SIDE or "
             "captioned_shapes/SIDE_one (two, three), which are made here; or `embeddings`: text "
-            "features for data.embeddings; or `codes`: of pictures, for model.codes of a prior."
+            "features for data.embeddings; or `codes` of pictures, for model.codes of a prior; or "
+            "`latents`, for model.latents of a diffusion model."
         ),
     ],
     parts: Annotated[
@@ -73,8 +74,8 @@ def prepare(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Whose text encoder reads them, or whose codes they become: a run, an exported "
-            "folder or a bundled model.",
+            help="Whose text encoder reads them, or whose codes or latents they become: a run, an "
+            "exported folder or a bundled model.",
             rich_help_panel=FEATURES,
         ),
     ] = None,
@@ -87,7 +88,7 @@ def prepare(
         typer.Option("--join", help="Put the shares' files together.", rich_help_panel=FEATURES),
     ] = False,
 ) -> None:
-    """Make data ready for training: a dataset, downloaded or drawn, captions' features, or codes.
+    """Make data ready for training: a dataset, downloaded or drawn, or what models make of data.
 
     Datasets become array_record files, without TensorFlow. Captions' features can be made by
     shares, `--shard 1/16 -o parts/1` and so on; then `jaxgen prepare embeddings --join parts/* -o
@@ -110,12 +111,12 @@ def prepare(
             )
         _prepare_embeddings(config, dict(pair(text) for text in set_ or []), model, out, shard)
         return
-    if name == "codes" and not join and shard is None:
+    if name in ("codes", "latents") and not join and shard is None:
         if config is None or model is None or out is None or data_dir is not None:
             raise UserError(
-                "give: jaxgen prepare codes --config FILE --model RUN -o FILE, and no --data-dir"
+                f"give: jaxgen prepare {name} --config FILE --model RUN -o FILE, and no --data-dir"
             )
-        _prepare_codes(config, dict(pair(text) for text in set_ or []), model, out)
+        _prepare_made(name, config, dict(pair(text) for text in set_ or []), model, out)
         return
     if join or shard is not None:
         raise UserError(
@@ -123,7 +124,8 @@ def prepare(
         )
     if config or model or out or set_:
         raise UserError(
-            "--config, --set, --model and --out are for `jaxgen prepare embeddings` and `codes`"
+            "--config, --set, --model and --out are for `jaxgen prepare embeddings`, `codes` and "
+            "`latents`"
         )
     from jaxgen.data.tfds import prepare_tfds
 
@@ -161,11 +163,13 @@ def _prepare_embeddings(
     )
 
 
-def _prepare_codes(config: str, overrides: dict[str, Any], model: str, out: Path) -> None:
+def _prepare_made(name: str, config: str, overrides: dict[str, Any], model: str, out: Path) -> None:
+    """name: codes or latents, the key of a config's `model` that takes the file."""
     from tqdm import tqdm
 
     from jaxgen import cache
     from jaxgen import config as configs
+    from jaxgen.data import cached
     from jaxgen.runs import codes
 
     wanted = configs.load(config, overrides)
@@ -178,9 +182,10 @@ def _prepare_codes(config: str, overrides: dict[str, Any], model: str, out: Path
             bar.total = total
             bar.update(done - bar.n)
 
-        count = codes.write(wanted, model, out, moved)
+        kind = cached.Latents if name == "latents" else cached.Codes
+        count = codes.write(wanted, model, out, moved, kind)
     print(f"{out.expanduser()}  {count:,} pictures  by {model}")
-    print(f"train from it: --config.model.codes={out} --config.parts.first_stage={model}")
+    print(f"train from it: --config.model.{name}={out} --config.parts.first_stage={model}")
 
 
 def export(
@@ -190,6 +195,13 @@ def export(
         int | None, typer.Option(min=0, help="Which checkpoint. Default: the newest.")
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint.")] = False,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="Width of the average over the run's steps, as a share of them, where "
+            "train.power_ema kept it [default: the average that was evaluated]."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a model exported there.")] = False,
 ) -> None:
     """Write a run's model as a folder to keep or to share: config, weights, model card."""
@@ -197,6 +209,6 @@ def export(
 
     if step is not None and best:
         raise UserError("--step and --best exclude each other; give one")
-    model = load(run, step=step, best=best)
+    model = load(run, step=step, best=best, width=width)
     folder = model.export(out, overwrite=overwrite)
     print(f"{folder}  step {model.step}  {model.parameters:,} parameters")

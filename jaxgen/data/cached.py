@@ -1,11 +1,12 @@
 """What was computed beforehand, in one ArrayRecord file: written whole, and read at random.
 
 Record 0 is JSON about the file: its "format" and what the reader should know. The others are the
-writer's own: text features (`jaxgen.data.text.features`), and here the codes of pictures.
+writer's own: text features (`jaxgen.data.text.features`), and here the codes or latents of
+pictures.
 
-Layout of a file of codes: one record per training picture, in the data's order: int32 its meaning,
-then uint32 codes row by row. The first record says of which first stage ("first_stage", the
-fingerprint of the part) and of which data they are, and both are checked.
+Layout of such a file: one record per training picture, in the data's order: int32 its meaning, then
+row by row uint32 codes, or the latents' float32 moments. The first record says of which first stage
+("first_stage", the fingerprint of the part) and of which data they are, and both are checked.
 """
 
 from __future__ import annotations
@@ -127,10 +128,8 @@ class Reader:
         self._open()
 
 
-# ------------------------------------------------------------------------------------------- codes
+# ----------------------------------------------------------------- what a first stage made of data
 
-_CODES = "jaxgen codes 1"
-_MAKE = "make the file anew: jaxgen prepare codes"
 # What of a `data` section decides which pictures there are.
 _DATA = ("source", "size", "holdout", "objects", "count", "crop", "on_bad")
 _LOOKED_AT = 16  # pictures that are compared, of all
@@ -154,45 +153,17 @@ def about_data(
     )
 
 
-def write_codes(
-    path: str | os.PathLike,
-    rows: Iterable[tuple[int, np.ndarray]],
-    fingerprint: str,
-    codes: int,
-    data: Mapping[str, Any],
-) -> int:
-    """Writes a file of codes; returns the number of pictures.
-
-    Args:
-      rows: (meaning, codes int (h, w)) of each training picture, in order.
-      fingerprint: of the first stage (`jaxgen.weights.parts.Part.fingerprint`).
-      codes: entries of its codebook. data: of `about_data`.
-
-    Raises:
-      UserError: the file can't be written.
-    """
-    waiting = iter(rows)
-    first = next(waiting, None)
-    if first is None:
-        raise UserError(f"there are no pictures to write codes of to {path}")
-    grid = list(first[1].shape)
-
-    def packed() -> Iterator[bytes]:
-        for meaning, one in itertools.chain([first], waiting):
-            yield struct.pack("<i", meaning) + one.astype("<u4").tobytes()
-
-    about = {"grid": grid, "codes": codes, "first_stage": fingerprint, "data": dict(data)}
-    return write(path, _CODES, about, packed())
-
-
-class Codes(Reader):
-    """A file of `write_codes`: `read(i)` -> (meaning, codes int32 (h, w)).
+class Made(Reader):
+    """A file of what a first stage makes of each training picture: `read(i)` -> (meaning, array).
 
     Attributes:
-      about: "grid", "codes", "first_stage" and "data", as `write_codes` was told.
+      about: "grid" (the array's shape), "first_stage" and "data", as `write_made` was told.
+      FIELD: of an example. STORED, SEEN: types in the file and in an example.
     """
 
-    KEY, KIND, HOLDS, REMEDY = "model.codes", _CODES, "codes", _MAKE
+    FIELD: ClassVar[str]
+    STORED: ClassVar[str]
+    SEEN: ClassVar[Any]
 
     def look(self) -> None:
         """See `Reader`."""
@@ -209,75 +180,126 @@ class Codes(Reader):
         """
         with self._damage():
             record = self.row(index)
-            codes = np.frombuffer(record, "<u4", offset=4).astype(np.int32)
-            return struct.unpack_from("<i", record)[0], codes.reshape(self._shape)
+            made = np.frombuffer(record, self.STORED, offset=4).astype(self.SEEN)
+            return struct.unpack_from("<i", record)[0], made.reshape(self._shape)
 
     def check_first_stage(self, fingerprint: str) -> None:
-        """Raises UserError for codes of another first stage, or of one trained on since."""
+        """Raises UserError for a file of another first stage, or of one trained on since."""
         if self.about.get("first_stage") != fingerprint:
             raise UserError(
-                f"model.codes={self.path} is of another first stage than parts.first_stage, or of "
-                f"one that was trained on since; {_MAKE}"
+                f"{self.KEY}={self.path} is of another first stage than parts.first_stage, or of "
+                f"one that was trained on since; {self.REMEDY}"
             )
 
     def check_data(self, data: Mapping[str, Any]) -> None:
-        """Raises UserError for codes of other pictures."""
+        """Raises UserError for a file of other pictures."""
         held = self.about.get("data", {})
         other = [f"{k} {held.get(k)!r}, not {v!r}" for k, v in data.items() if held.get(k) != v]
         if other:
             raise UserError(
-                f"model.codes={self.path} is of other pictures than the config's data "
-                f"({'; '.join(other)}); {_MAKE}"
+                f"{self.KEY}={self.path} is of other pictures than the config's data "
+                f"({'; '.join(other)}); {self.REMEDY}"
             )
 
 
-class CodeRecords:
-    """Random access to {"codes", "_captions", "meaning"}; reads no picture."""
+class Codes(Made):
+    """Codes int32 (h, w); "codes" of `about` is the codebook's size."""
 
-    def __init__(self, codes: Codes, captions: Sequence[tuple[str, ...]]):
-        self._codes, self._captions = codes, captions
+    KEY, KIND, HOLDS = "model.codes", "jaxgen codes 1", "codes"
+    REMEDY = "make the file anew: jaxgen prepare codes"
+    FIELD, STORED, SEEN = "codes", "<u4", np.int32
+
+
+class Latents(Made):
+    """Moments float32 (h, w, 2 d) of scaled latents: mean and log of the variance."""
+
+    KEY, KIND, HOLDS = "model.latents", "jaxgen latents 1", "latents"
+    REMEDY = "make the file anew: jaxgen prepare latents"
+    FIELD, STORED, SEEN = "moments", "<f4", np.float32
+
+
+def write_made(
+    kind: type[Made],
+    path: str | os.PathLike,
+    rows: Iterable[tuple[int, np.ndarray]],
+    fingerprint: str,
+    data: Mapping[str, Any],
+    **about: Any,
+) -> int:
+    """Writes a file of a kind; returns the number of pictures.
+
+    Args:
+      rows: (meaning, array of one shape) of each training picture, in order.
+      fingerprint: of the first stage (`jaxgen.weights.parts.Part.fingerprint`).
+      data: of `about_data`. about: what else the file should say.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+    waiting = iter(rows)
+    first = next(waiting, None)
+    if first is None:
+        raise UserError(f"there are no pictures to write {kind.HOLDS} of to {path}")
+    grid = list(first[1].shape)
+
+    def packed() -> Iterator[bytes]:
+        for meaning, one in itertools.chain([first], waiting):
+            yield struct.pack("<i", meaning) + one.astype(kind.STORED).tobytes()
+
+    about = {"grid": grid, **about, "first_stage": fingerprint, "data": dict(data)}
+    return write(path, kind.KIND, about, packed())
+
+
+class MadeRecords:
+    """Random access to {made's field, "_captions", "meaning"}; reads no picture."""
+
+    def __init__(self, made: Made, captions: Sequence[tuple[str, ...]]):
+        self._made, self._captions = made, captions
 
     def __len__(self) -> int:
-        return len(self._codes)
+        return len(self._made)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        meaning, codes = self._codes.read(index)
-        return {"codes": codes, "_captions": self._captions[index], "meaning": meaning}
+        meaning, made = self._made.read(index)
+        return {self._made.FIELD: made, "_captions": self._captions[index], "meaning": meaning}
 
 
 class MakeExample:
-    """One of `CodeRecords` -> {"codes": int32 (h, w), "meaning"}, and "tokens" and "mask".
+    """One of `MadeRecords` -> {field, "meaning"}, and what is read of the captions.
 
-    Args: read: (captions, generator) -> tokens and mask; None: they are left out.
+    Args:
+      field: of what was made.
+      read: (captions, generator) -> such as tokens and mask; None: they are left out.
     """
 
     def __init__(
-        self, read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]] | None
+        self,
+        field: str,
+        read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]] | None,
     ):
-        self.read = read
+        self.field, self.read = field, read
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         text = self.read(record["_captions"], rng) if self.read else {}
-        return {"codes": record["codes"], **text, "meaning": np.int32(record["meaning"])}
+        return {self.field: record[self.field], **text, "meaning": np.int32(record["meaning"])}
 
 
 def train_data(
-    data: ConfigDict, path: str, captioned: bool = True
-) -> tuple[CodeRecords, Callable[[Any], Any]]:
-    """(records, transform) for `jaxgen.task.Task.train_data`, of a file of codes.
+    data: ConfigDict, path: str, captioned: bool = True, kind: type[Made] = Codes
+) -> tuple[MadeRecords, Callable[[Any], Any]]:
+    """(records, transform) for `jaxgen.task.Task.train_data`, of a file of a kind.
 
     Args: captioned: whether the captions are read.
 
     Raises:
       UserError: a file of other pictures, or data that are not there.
     """
-    from jaxgen.data.captioned.examples import ReadTokens
+    from jaxgen.data.captioned.examples import caption_reader
     from jaxgen.data.captioned.records import open_records
-    from jaxgen.data.captioned.tokenizers import make_tokenizer
 
-    codes = Codes(path)
+    made = kind(path)
     records = open_records(data, "train")
     captions = list(records.captions())
-    codes.check_data(about_data(data, records, captions))
-    make = MakeExample(ReadTokens(make_tokenizer(data)) if captioned else None)
-    return CodeRecords(codes, captions), lambda dataset: dataset.random_map(make)
+    made.check_data(about_data(data, records, captions))
+    make = MakeExample(kind.FIELD, caption_reader(data) if captioned else None)
+    return MadeRecords(made, captions), lambda dataset: dataset.random_map(make)

@@ -12,19 +12,20 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from jaxgen.errors import UserError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Bytes from which a PNG is deflated in the quickest way.
 LARGE = 32 << 20
+NOTE = "jaxgen"  # a PNG's key of a note
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What Pillow raises on damaged files, format by format.
 _DAMAGED = (
@@ -175,6 +176,7 @@ def write_image(
     alpha: np.ndarray | None = None,
     gray: bool = False,
     quality: int = 95,
+    note: str = "",
 ) -> None:
     """Writes PNG, JPEG or WebP, by the path's ending; all or nothing.
 
@@ -187,6 +189,7 @@ def write_image(
       alpha: uint8 (h, w) or None.
       gray: store one channel (BT.601 luma of `rgb`) where the format can.
       quality: 1..100, of JPEG and WebP.
+      note: a text that a PNG keeps beside the picture, for `read_note`; others drop it.
 
     Raises:
       UserError: unknown ending, no permission, disk full, too large for the format.
@@ -211,13 +214,52 @@ def write_image(
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "method": 4},
     }[kind]
+    if note and kind == "PNG":
+        held = PngImagePlugin.PngInfo()
+        held.add_itxt(NOTE, note, zip=True)
+        options = {**options, "pnginfo": held}
+    with _whole(path, kind) as file:
+        image.save(file, format=kind, **options)
+
+
+def write_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], pause: int = 120) -> None:
+    """Writes an animation that goes on for ever; all or nothing.
+
+    Args: frames: uint8 (h, w, 3) of one size. pause: milliseconds of each; the last stays longer.
+
+    Raises:
+      UserError: no permission, disk full.
+    """
+    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
+    pauses = [pause] * (len(images) - 1) + [10 * pause]
+    with _whole(Path(path), "GIF") as file:
+        images[0].save(
+            file, format="GIF", save_all=True, append_images=images[1:], duration=pauses, loop=0
+        )
+
+
+def read_note(path: str | os.PathLike) -> str:
+    """What `write_image` noted in a PNG; "" if nothing. Raises UserError."""
+    try:
+        with Image.open(path) as image:
+            image.load()  # texts may stand behind the picture
+            return str(getattr(image, "text", {}).get(NOTE, ""))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except _DAMAGED as error:
+        raise UserError(f"{path} is no picture that can be read ({error})") from None
+
+
+@contextlib.contextmanager
+def _whole(path: Path, kind: str) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when all is written. Raises UserError."""
     # Not longer than the target's name may be: that one may fill what the file system allows.
     mark = zlib.crc32(path.name.encode(errors="surrogatepass"))
     part = path.with_name(f".{mark:08x}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
-            image.save(file, format=kind, **options)
+            yield file
         os.replace(part, path)
     except ValueError as error:
         raise UserError(f"{path}: {kind} cannot hold this picture ({error}); use .png") from None

@@ -144,7 +144,7 @@ def load(*paths: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
       paths: two files in any order, torchvision's trunk and the heads; or one that holds both,
-        the state dict of a whole `lpips.LPIPS`. `.safetensors`, or `.pth` (needs torch); also what
+        the state dict of a whole `lpips.LPIPS`. `.safetensors` or `.pth`; also what
         `jaxgen convert` made of them.
 
     Returns: {"trunk": ..., "heads": ...} for `lpips`; NumPy arrays.

@@ -71,7 +71,14 @@ class ResNet(nn.Module):
           rounded up; pooled (b, channels of layer4), logits (b, classes).
         """
         conv = partial(Conv, use_bias=False, kernel_init=_HE, dtype=self.dtype)
-        norm = partial(nn.BatchNorm, not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        norm = partial(
+            nn.BatchNorm,
+            not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            use_fast_variance=False,  # trained on few pictures the fast form loses digits
+            dtype=self.dtype,
+        )
         deepest = max(LAYER_NAMES.index(name) for name in layers)
         taken: dict[str, jax.Array] = {}
 

@@ -30,8 +30,8 @@ from jaxgen.metrics.features import FeatureNet
 from jaxgen.metrics.inception_score import SPLITS, check_splits
 from jaxgen.metrics.statistics import Statistics, read_statistics, write_statistics
 from jaxgen.verbs.embed.use import Embedder
+from jaxgen.verbs.generate.base import TextToImage
 from jaxgen.verbs.generate.draw import check_draws
-from jaxgen.verbs.generate.use import Drawer
 
 # Captions of which several pictures are drawn, and how many, for diversity.
 DIVERSE_CAPTIONS, DIVERSE_PICTURES = 16, 4
@@ -58,7 +58,7 @@ class DrawingModel(Protocol):
     name: str
     step: int
     config: ConfigDict
-    generate: Drawer
+    generate: TextToImage[Any]
 
 
 def evaluate_pictures(

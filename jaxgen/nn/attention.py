@@ -50,32 +50,49 @@ def attention(q, k, v, mask=None, *, return_weights=False):
 
     Returns: (b, n, heads, d) in v's dtype.
     """
-    if mask is not None:
-        mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # (b, 1, 1 or n, m)
     if return_weights:
-        return _plain(q, k, v, mask)
-    if mask is None and 4 * q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1] > _WHOLE:
-        return _in_blocks(q, k, v)
+        weights = probabilities(q, k, mask)
+        return mixed(weights, v), weights
+    if mask is not None:
+        mask = _by_heads(mask)
     if not _fused(q, k, mask):
-        return _plain(q, k, v, mask)[0]
+        return _by_xla(q, k, v, mask)
     # By the platform of the program, which may be another than that of its host.
-    return lax.platform_dependent(
-        q, k, v, mask, cuda=_by_cudnn, default=lambda *arrays: _plain(*arrays)[0]
-    )
+    return lax.platform_dependent(q, k, v, mask, cuda=_by_cudnn, default=_by_xla)
 
 
-def _plain(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Result and weights; mask (b, 1, 1 or n, m)."""
+def probabilities(q: jax.Array, k: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """softmax(q k^T / sqrt(d)) per head, (b, heads, n, m) float32, which sums to one over m.
+
+    q (b, n, heads, d), k (b, m, heads, d), mask as of `attention`; zeros where it leaves no key.
+    """
+    return _plain(q, k, mask if mask is None else _by_heads(mask))
+
+
+def mixed(weights: jax.Array, v: jax.Array) -> jax.Array:
+    """Weights (b, heads, n, m) of v (b, m, heads, d) -> (b, n, heads, d) in v's dtype."""
+    return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v)
+
+
+def _by_heads(mask: jax.Array) -> jax.Array:
+    """(b, m) or (b, n, m) -> (b, 1, 1 or n, m)."""
+    return mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+
+
+def _plain(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`probabilities`; mask (b, 1, 1 or n, m)."""
     scores = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32)
     scores = scores / math.sqrt(q.shape[-1])
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
-    if mask is not None:
-        weights = jnp.where(mask, weights, 0.0)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
+    return weights if mask is None else jnp.where(mask, weights, 0.0)
+
+
+def _by_xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
+    if mask is None and 4 * q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1] > _WHOLE:
+        return _in_blocks(q, k, v)
+    return mixed(_plain(q, k, mask), v)
 
 
 def _in_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -83,7 +100,7 @@ def _in_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     n = q.shape[1]
     blocks = jnp.pad(q, ((0, 0), (0, -n % _BLOCK), (0, 0), (0, 0)))
     blocks = blocks.reshape(q.shape[0], -1, _BLOCK, *q.shape[2:]).swapaxes(0, 1)
-    found = lax.map(lambda block: _plain(block, k, v, None)[0], blocks).swapaxes(0, 1)
+    found = lax.map(lambda block: mixed(_plain(block, k, None), v), blocks).swapaxes(0, 1)
     return found.reshape(q.shape[0], -1, *v.shape[2:])[:, :n]
 
 

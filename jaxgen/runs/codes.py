@@ -1,4 +1,4 @@
-"""`jaxgen prepare codes`: a config's training pictures as codes of a trained first stage."""
+"""`jaxgen prepare codes` and `latents`: training pictures as a trained first stage has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.data.captioned import section
 from jaxgen.data.captioned.records import center, open_records
 from jaxgen.errors import UserError
 from jaxgen.verbs.encode.pictures import from_record
-from jaxgen.verbs.offered import codes_of
+from jaxgen.verbs.offered import codes_of, latents_of
 from jaxgen.weights.parts import Wanted, take
 
 BATCH = 64  # pictures at a time on each device
@@ -26,26 +26,32 @@ def write(
     model: str,
     path: str | os.PathLike,
     moved: Callable[[int, int], None] | None = None,
+    kind: type[cached.Made] = cached.Codes,
 ) -> int:
-    """Writes the codes of all training pictures for `model.codes`; returns their number.
+    """Writes what a first stage makes of all training pictures; returns their number.
 
     Args:
-      config: of a prior; of its `data` the pictures and what they need are used.
+      config: of a prior or a diffusion model; of its `data` the pictures and what they need are
+        used.
       model: the first stage: a run, an exported folder or a bundled model.
       path: of the file; an older one is replaced.
       moved: called with (pictures done, pictures in all) after each batch.
+      kind: `Codes` for `model.codes`, `Latents` (moments, from which training draws) for
+        `model.latents`.
 
     Raises:
-      UserError: no such model, or none that gives codes; pictures that can't be read or don't fit.
+      UserError: no such model, or none that gives these; pictures that can't be read or don't fit.
     """
     section.check(config.data, captioned=False)
     size = config.data.size
     # As a run takes it, so that the fingerprint is that of the run's part.
     part = take("first_stage", model, Wanted(nets=("g",)))
-    verb = codes_of(part.config, model)
+    latents = kind is cached.Latents
+    verb = latents_of(part.config, model) if latents else codes_of(part.config, model)
     if size % verb.factor:
         raise UserError(
-            f"data.size={size} must be a multiple of {verb.factor}, the pixels of a code of {model}"
+            f"data.size={size} must be a multiple of {verb.factor}, the pixels of a place of "
+            f"{model}"
         )
     records = open_records(config.data, "train")
     count = len(records)
@@ -58,11 +64,13 @@ def write(
             held = [records[i] for i in range(start, min(start + batch, count))]
             seen = [from_record(verb, center(record["image"], size)) for record in held]
             seen += seen[-1:] * (batch - len(seen))  # always the same shape: one program
-            codes = np.asarray(verb.encode_program(nets, devices.split(np.stack(seen), used)))
-            for record, one in zip(held, codes, strict=False):
+            program = verb.moments_program if latents else verb.encode_program
+            made = np.asarray(program(nets, devices.split(np.stack(seen), used)))
+            for record, one in zip(held, made, strict=False):
                 yield int(record["meaning"]), one
             if moved is not None:
                 moved(min(start + batch, count), count)
 
     about: dict[str, Any] = cached.about_data(config.data, records, list(records.captions()))
-    return cached.write_codes(path, rows(), part.fingerprint, verb.codes, about)
+    more = {} if latents else {"codes": verb.codes}
+    return cached.write_made(kind, path, rows(), part.fingerprint, about, **more)

@@ -13,7 +13,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.runs.card import sizes_text
 from jaxgen.verbs.offered import verbs_of, wanted_parts
-from jaxgen.weights import Tree, parts, places
+from jaxgen.weights import Tree, parts, places, wrappers
+from jaxgen.weights.files import is_safetensors
 from jaxgen.weights.keymap import misfits
-from jaxgen.weights.layout import Layout, Sizes, Tensors
+from jaxgen.weights.layout import Gathered, Layout, Sizes, Tensors, Whole, fitted
 from jaxgen.weights.nets import open_nets
 
 
@@ -64,31 +65,32 @@ class Converted:
         return self.model().export(folder, overwrite)
 
 
-def convert(path: str | Path, layout: str | None = None) -> Converted:
+def convert(path: str | Path, layout: str | None = None, scale: int | None = None) -> Converted:
     """Reads and converts a published weight file.
 
     Args:
-      path: `.safetensors`, `.npz`, or a PyTorch file (needs torch; no code in it is run).
+      path: `.safetensors`, `.npz`, or a PyTorch file (no code in it is run).
       layout: name of its layout; None: the one that is recognised.
+      scale: by how much it enlarges; None: as its keys say. One of RRDBNet with one up-convolution
+        enlarges by 2, or by 3, which they do not.
 
     Raises:
       UserError: unreadable; no layout known, or several alike; or names every missing, extra and
         misshapen key.
     """
     path = Path(path).expanduser()
-    return _convert(path, weights.read_tensors(path), layout)
+    return _convert(path, weights.read_tensors(path), layout, scale)
 
 
-def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
+def _convert(path: Path, tensors: Tensors, layout: str | None, scale: int | None) -> Converted:
     _check_not_ours(path, tensors)
     try:
-        family, found, sizes = recognise(tensors, layout)
-        sizes = found.beside(path, sizes)
-        config = found.config(sizes)
-        joined = found.join(tensors)
-        variables = weights.convert(joined, found.rules(sizes), found.expected(config))
+        family, found, sizes, tensors = _recognise_within(path, tensors, layout)
+        if scale is not None and sizes.get("scale", scale) != scale:
+            sizes = {**sizes, "scale": scale}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    sizes, config, variables = fitted(found, path, tensors, sizes)
     config.origin = {
         "file": path.name,
         "layout": found.name,
@@ -96,6 +98,17 @@ def _convert(path: Path, tensors: Tensors, layout: str | None) -> Converted:
         "sizes": dict(sizes),
     }
     return Converted(family, found, sizes, config, variables)
+
+
+def _recognise_within(
+    path: Path, tensors: Tensors, layout: str | None
+) -> tuple[str, Layout, Sizes, Tensors]:
+    """As `recognise`, with the state dict that it is of: the file's own, or that of a net in it."""
+    for name, state in wrappers.views(tensors):
+        if any(_sizes_of(one, state) is not None for _, one in _tried(layout)):
+            wrappers.say_view(path, name, tensors)
+            return *recognise(state, layout), state
+    return *recognise(tensors, layout), tensors  # which raises
 
 
 def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout, Sizes]:
@@ -111,7 +124,7 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
     Raises:
       UserError: none fits, or two fit alike.
     """
-    tried = layouts() if layout is None else [find_layout(layout)]
+    tried = _tried(layout)
     fits = [
         (family, one, sizes)
         for family, one in tried
@@ -134,6 +147,10 @@ def recognise(tensors: Tensors, layout: str | None = None) -> tuple[str, Layout,
         names = " and ".join(one.name for _, one, _ in best)
         raise UserError(f"the keys fit {names} alike; say which it is with --layout")
     return best[0]
+
+
+def _tried(layout: str | None) -> list[tuple[str, Layout]]:
+    return layouts() if layout is None else [find_layout(layout)]
 
 
 def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dict[str, Any]]:
@@ -173,12 +190,22 @@ def to_torch(source: str | Path, layout: str | None = None) -> tuple[Layout, dic
 
 
 def write_own(
-    source: str | Path, target: Path | None, layout: str | None = None, overwrite: bool = False
+    source: str | Path,
+    target: Path | None,
+    layout: str | None = None,
+    overwrite: bool = False,
+    scale: int | None = None,
+    prediction: str = "",
+    loras: Sequence[tuple[Path, float]] = (),
 ) -> str:
-    """A published weight file -> a folder (models) or a file (frozen networks) of ours.
+    """Published weights -> a folder (models) or a file (frozen networks) of ours.
 
     Args:
+      source: a file, or a folder of several nets; with `loras` also a model of ours.
       target: None: nothing is written, only looked at.
+      scale: as of `convert`.
+      prediction: "eps" or "v", what a denoiser predicts where its files do not say it.
+      loras: (file, scale) of changes to its nets that are added.
 
     Returns: what it is and where it went; one line.
 
@@ -188,10 +215,17 @@ def write_own(
     from jaxgen.encoders import convert as encoders
 
     path = Path(source).expanduser()
-    tensors = weights.read_tensors(path)
+    whole = gathered(source, prediction) if layout is None and (path.is_dir() or loras) else None
+    tensors = {} if whole is not None else weights.read_tensors(path)
+    if whole is None and layout is None:
+        whole = _whole(path, tensors, prediction)
+    if whole is not None:
+        return _write_whole(path, whole, target, overwrite, loras)
+    if loras:
+        raise UserError(f"{path}: a LoRA changes a model of several nets, and this is one net")
     own = encoders.to_own(tensors) if layout is None else None
     if own is None:
-        converted = _convert(path, tensors, layout)
+        converted = _convert(path, tensors, layout, scale)
         one, folder = converted.layout, ""
         if target is not None:
             folder = f"{converted.export(target, overwrite)}  "
@@ -215,8 +249,60 @@ def write_own(
     return f"{where}{kind.name}: {arch}, {count:,} parameters"
 
 
-def write_torch(source: str | Path, target: Path, layout: str | None = None) -> str:
+def _write_whole(
+    path: Path,
+    whole: Gathered,
+    target: Path | None,
+    overwrite: bool,
+    loras: Sequence[tuple[Path, float]],
+) -> str:
+    family = whole.config.family
+    if loras:
+        merge = importlib.import_module(f"jaxgen.models.{family}.convert").merge_lora
+        for file, scale in loras:
+            whole = merge(whole, file, scale)
+    model = run.Model(path.name, whole.config, whole.nets, 0, made_of=whole.parts)
+    where = "" if target is None else f"{model.export(target, overwrite)}  "
+    origin = whole.config.get("origin")
+    name = origin.layout if origin else "a model of ours"
+    target_of = whole.config.model.get("target", "")
+    return f"{where}{name}, family {family}, predicts {target_of}, {model.parameters:,} parameters"
+
+
+def gathered(source: str | Path, prediction: str = "") -> Gathered | None:
+    """A model of several nets from published files, or one of ours; None: it is no such.
+
+    Raises:
+      UserError: it is one, and does not fit; or a folder with nothing that is known.
+    """
+    path = Path(source).expanduser()
+    if (
+        path.is_dir()
+        and not (path / places.CONFIG).is_file()
+        and (found := _whole(path, None, prediction))
+    ):
+        return found
+    if path.is_file() and path.name not in (places.WEIGHTS, places.CONFIG):
+        return _whole(path, weights.read_tensors(path), prediction)
+    folder = places.resolve(source)
+    config = configs.from_json(folder / places.CONFIG)
+    made_of = parts.of_model(folder, config, wanted_parts(config))
+    return Gathered(config, open_nets(folder).nets, made_of) if made_of else None
+
+
+def _whole(path: Path, tensors: Tensors | None, prediction: str) -> Gathered | None:
+    for _, one in wholes():
+        if (found := one.read(path, tensors, prediction)) is not None:
+            return found
+    return None
+
+
+def write_torch(
+    source: str | Path, target: Path, layout: str | None = None, prediction: str = ""
+) -> str:
     """Any model, or a file of ours of a frozen network -> a file with PyTorch's keys.
+
+    Args: target: of a model of several nets also a new folder, as diffusers has them.
 
     Returns: the layout's name and the number of tensors; one line.
 
@@ -226,6 +312,15 @@ def write_torch(source: str | Path, target: Path, layout: str | None = None) -> 
     from jaxgen.encoders import convert as encoders
 
     path = Path(source).expanduser()
+    whole = gathered(source, prediction) if layout is None else None
+    if whole is not None:
+        for family, form in wholes():
+            if (
+                family == whole.config.family
+                and form.folder == (not target.suffix)
+                and form.write(whole, target)
+            ):
+                return f"{form.name}, whole"
     own = weights.read_tensors(path) if path.is_file() else {}
     found = encoders.to_published(own)
     if found is not None:
@@ -239,16 +334,22 @@ def write_torch(source: str | Path, target: Path, layout: str | None = None) -> 
 
 def layouts() -> list[tuple[str, Layout]]:
     """(family, layout), of all families that have published weights."""
-    return list(_layouts())
+    return list(_listed("LAYOUTS"))
+
+
+def wholes() -> list[tuple[str, Whole]]:
+    """(family, form), of all models that are published whole, several nets at once."""
+    return list(_listed("WHOLES"))
 
 
 @functools.cache
-def _layouts() -> tuple[tuple[str, Layout], ...]:
+def _listed(what: str) -> tuple[tuple[str, Any], ...]:
     found = []
     for family in sorted(m.name for m in pkgutil.iter_modules(families.__path__)):
         name = f"jaxgen.models.{family}.convert"
         if importlib.util.find_spec(name) is not None:
-            found += [(family, one) for one in importlib.import_module(name).LAYOUTS]
+            module = importlib.import_module(name)
+            found += [(family, one) for one in getattr(module, what, ())]
     return tuple(found)
 
 
@@ -289,7 +390,7 @@ def _open(source: str | Path) -> tuple[ConfigDict, Mapping[str, Tree]]:
 
 
 def _check_not_ours(path: Path, tensors: Tensors) -> None:
-    if path.suffix == ".safetensors" and all("/" in key for key in tensors):
+    if is_safetensors(path) and all("/" in key for key in tensors):
         raise UserError(
             f"{path} is a file of jaxgen's own, not published weights; give its folder to the "
             "verbs, or the file itself to train.init_from"

@@ -25,12 +25,20 @@ from jaxgen.verbs.offered import check_fit, nets_of, verbs_of, wanted_parts
 from jaxgen.weights import parts
 from jaxgen.weights.files import whole_folder
 from jaxgen.weights.nets import open_nets
-from jaxgen.weights.places import CARD, CONFIG, WEIGHTS, is_export, list_models, resolve
+from jaxgen.weights.places import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    is_composed,
+    is_export,
+    list_models,
+    resolve,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from jaxgen.verbs.embed.use import Embedder
     from jaxgen.verbs.encode.use import Coder
-    from jaxgen.verbs.generate.use import Drawer
+    from jaxgen.verbs.generate.base import TextToImage
     from jaxgen.verbs.upscale.use import Upscaler
 
 # Folders of `jaxgen/verbs`: what any model might be asked for.
@@ -54,7 +62,7 @@ class Model:
 
     if TYPE_CHECKING:
         upscale: Upscaler
-        generate: Drawer
+        generate: TextToImage[Any]
         embed: Embedder
         encode: Coder
 
@@ -156,24 +164,38 @@ def _others(verb: str) -> str:
     return f"; bundled models that do: {', '.join(able)}" if able else ""
 
 
-def load(name_or_path: str | Path, step: int | None = None, best: bool = False) -> Model:
+def load(
+    name_or_path: str | Path,
+    step: int | None = None,
+    best: bool = False,
+    width: float | None = None,
+) -> Model:
     """Opens a run directory, an exported folder, or a bundled model by its name.
 
-    A path that exists comes before a bundled name.
+    A path that exists comes before a bundled name. `vqgan-clip:VQGAN,CLIP` is two of them put
+    together; see `jaxgen.runs.compose`.
 
     Args:
       step: which checkpoint of a run; None: the newest.
       best: the run's best evaluated checkpoint instead of the newest.
+      width: of the average over a run's steps, where `train.power_ema` kept it (see
+        docs/configs.md); None: the average that the run was evaluated with.
 
     Raises:
       UserError: nothing of that name, no checkpoint yet, damaged, or not made for this config.
     """
+    if is_composed(name_or_path):
+        from jaxgen.runs.compose import load_composed
+
+        if step is not None or best:
+            raise UserError(f"{name_or_path} is two models: export the steps that you mean first")
+        return load_composed(str(name_or_path))
     folder = resolve(name_or_path)
     config = configs.from_json(folder / CONFIG)
     made_of = parts.of_model(folder, config, wanted_parts(config))
     offered = verbs_of(parts.filled(config, made_of))
     given = parts.named(parts.arrays(made_of))
     own = tuple(net for net in nets_of(offered) if net not in given)
-    opened = open_nets(folder, own or None, step, best)
+    opened = open_nets(folder, own or None, step, best, width)
     check_fit(folder, offered, {**opened.nets, **given})
     return Model(folder.name, config, opened.nets, opened.step, opened.metrics, offered, made_of)

@@ -30,6 +30,7 @@ from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.train.state import TrainState
 from jaxgen.weights import digests
+from jaxgen.weights.averages import ITEM
 from jaxgen.weights.checkpoints import (
     BEST,
     complete_steps,
@@ -235,6 +236,10 @@ class Checkpoints:
         folder = self.folder / str(step)
         with ocp.PyTreeCheckpointer() as reader:
             for key, tree in wanted.items():
+                if key.startswith(ITEM) and not (folder / key).is_dir():
+                    raise UserError(
+                        f"{self.workdir} began without train.power_ema: leave it out, or begin anew"
+                    )
                 if not (folder / key).is_dir():
                     raise FileNotFoundError(f"{folder / key} is missing")
                 have, want = _shapes(tree_metadata(reader, folder / key)), _shapes(tree)
@@ -311,16 +316,18 @@ def _items(state: TrainState) -> dict[str, Any]:
     """The state as named trees of plain dicts (optimizer states are named tuples otherwise)."""
     nets = {f"net_{n}": {"params": p, **state.mutable.get(n, {})} for n, p in state.params.items()}
     ema = {f"ema_{n}": dict(tree) for n, tree in state.ema.items()}
-    return {**nets, **ema, "opt": serialization.to_state_dict(state.opt)}
+    power = {f"{ITEM}{n}": dict(tree) for n, tree in state.power.items()}
+    return {**nets, **ema, **power, "opt": serialization.to_state_dict(state.opt)}
 
 
 def _from_items(like: TrainState, items: dict[str, Any], step: int) -> TrainState:
     params = {n: items[f"net_{n}"]["params"] for n in like.params}
     mutable = {n: {k: items[f"net_{n}"][k] for k in tree} for n, tree in like.mutable.items()}
     ema = {n: items[f"ema_{n}"] for n in like.ema}
+    power = {n: items[f"{ITEM}{n}"] for n in like.power}
     opt = serialization.from_state_dict(like.opt, items["opt"])
     at = jax.device_put(np.asarray(step, np.int32), like.step.sharding)
-    return TrainState(step=at, params=params, mutable=mutable, opt=opt, ema=ema)
+    return TrainState(step=at, params=params, mutable=mutable, opt=opt, ema=ema, power=power)
 
 
 def _check_room(folder: Path, state: TrainState) -> None:

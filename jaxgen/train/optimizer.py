@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -62,9 +64,26 @@ def make_optimizer(settings: ConfigDict, updates: int) -> Optimizer:
     if settings.name not in rules:
         raise UserError(f"unknown optimizer {settings.name!r}; there are {', '.join(rules)}")
     rule = rules[settings.name]()
+    if settings.name == "sgd" and settings.weight_decay > 0:
+        rule = optax.chain(optax.add_decayed_weights(settings.weight_decay), rule)
     if settings.clip_norm > 0:
         rule = optax.chain(optax.clip_by_global_norm(settings.clip_norm), rule)
+    if factors := settings.get("factors", ()):
+        rule = optax.chain(rule, _scale_by_path(tuple(factors)))
     return Optimizer(rule, rate)
+
+
+def _scale_by_path(factors: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Updates times the first factor whose regex is found in their path, "g/image/fc/kernel"."""
+
+    def scaled(path: Any, update: jax.Array) -> jax.Array:
+        name = "/".join(str(getattr(part, "key", part)) for part in path)
+        factor = next((f for pattern, f in factors if re.search(pattern, name)), 1.0)
+        return update * jnp.asarray(factor, update.dtype)
+
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates)
+    )
 
 
 def _kernels(params: Any) -> Any:

@@ -164,7 +164,8 @@ def fresh_state(
 
     def init():
         zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in batch_shapes.items()}
-        return init_state(task, optimizers, config.train.seed, zeros)
+        power = config.train.get("power_ema", False)  # configs of earlier versions lack it
+        return init_state(task, optimizers, config.train.seed, zeros, power)
 
     shapes = jax.eval_shape(init)
     shardings = meshes.state_shardings(shapes, mesh, config.mesh)

@@ -13,11 +13,13 @@ from ml_collections import ConfigDict
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree, Task
 from jaxgen.train.optimizer import Optimizer, make_optimizer
+from jaxgen.weights.averages import WIDTHS, name_of
 
 
 class TrainState(struct.PyTreeNode):
     """step: () int32, updates done. params{net}, mutable{net}: the nets' variables.
     opt{phase}: optimizer states. ema{net}: averaged variables ("params" and the mutable ones).
+    power{net}: {name: variables} of the averages from which any length is made afterwards.
     """
 
     step: jax.Array
@@ -25,6 +27,7 @@ class TrainState(struct.PyTreeNode):
     mutable: dict[str, PyTree]
     opt: dict[str, PyTree]
     ema: dict[str, PyTree]
+    power: dict[str, PyTree] = struct.field(default_factory=dict)
 
 
 def phase_updates(phase, step: int) -> int:
@@ -53,16 +56,28 @@ def init_state(
     optimizers: Mapping[str, Optimizer],
     seed: int,
     batch: Mapping[str, Any],
+    power: bool = False,
 ) -> TrainState:
-    """The state at step 0; pure, so it runs under `jax.eval_shape` and sharded `jax.jit`."""
+    """The state at step 0; pure, so it runs under `jax.eval_shape` and sharded `jax.jit`.
+
+    Args: power: whether the nets with averages have those of `jaxgen.weights.averages`, too.
+    """
     params, mutable = task.init(jax.random.key(seed), batch)
     opt = {
         p.name: optimizers[p.name].rule.init({n: params[n] for n in p.nets}) for p in task.phases
     }
+
     # Copies: the step donates the state, and a buffer that stands in it twice can't be given twice.
-    ema = {n: jax.tree.map(jnp.copy, {"params": params[n], **mutable.get(n, {})}) for n in task.ema}
+    def copies(net: str) -> PyTree:
+        return jax.tree.map(jnp.copy, {"params": params[net], **mutable.get(net, {})})
+
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, mutable=mutable, opt=opt, ema=ema
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        mutable=mutable,
+        opt=opt,
+        ema={net: copies(net) for net in task.ema},
+        power={net: {name_of(w): copies(net) for w in WIDTHS} for net in task.ema if power},
     )
 
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from jaxgen.task import Due, LossFn, Phase, PyTree, Task
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
+from jaxgen.weights.averages import WIDTHS, gamma_of, name_of, ramp
 
 
 class Tally(struct.PyTreeNode):
@@ -89,7 +90,8 @@ def make_step(
                 bad={**tally.bad, **part.bad},
                 skipped=tally.skipped + part.skipped,
             )
-        state = state.replace(ema=_averages(task.ema, state), step=state.step + 1)
+        averages = _averages(task.ema, state)
+        state = state.replace(ema=averages, power=_powers(state), step=state.step + 1)
         return state, tally
 
     return step
@@ -193,7 +195,7 @@ def _averages(decays: Mapping[str, float], state: TrainState) -> dict[str, Any]:
     t = state.step.astype(jnp.float32)
     averages = {}
     for net, decay in decays.items():
-        d = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+        d = jnp.minimum(decay, ramp(t))
         now = {"params": state.params[net], **state.mutable.get(net, {})}
         averages[net] = jax.tree.map(
             lambda old, new, d=d: (d * old + (1.0 - d) * new).astype(old.dtype),
@@ -201,3 +203,24 @@ def _averages(decays: Mapping[str, float], state: TrainState) -> dict[str, Any]:
             now,
         )
     return averages
+
+
+def _powers(state: TrainState) -> dict[str, Any]:
+    """Averages whose length grows with training (`jaxgen.weights.averages`), of the nets that have.
+
+    Update n weighs (1 - 1/n)^(gamma + 1) of the old, all of the new at the first. What the new one
+    weighs is computed as it is: as 1 minus the old one's share, float32 had lost a tenth of it by
+    a million steps.
+    """
+    n = (state.step + 1).astype(jnp.float32)
+    powers: dict[str, Any] = {}
+    for net, averages in state.power.items():
+        now = {"params": state.params[net], **state.mutable.get(net, {})}
+        for width in WIDTHS:
+            share = -jnp.expm1((gamma_of(width) + 1) * jnp.log1p(-1 / n))
+            powers.setdefault(net, {})[name_of(width)] = jax.tree.map(
+                lambda old, new, s=share: (old + s * (new - old)).astype(old.dtype),
+                averages[name_of(width)],
+                now,
+            )
+    return powers

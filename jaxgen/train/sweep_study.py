@@ -13,6 +13,7 @@ import json
 import os
 import re
 import socket
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ STARTUP_TRIALS = 4  # before pruning begins: the median of few says little
 # Seconds between a running trial's heartbeats in a database, and without one until it is taken for
 # dead: a save or a compilation may hold a process up for minutes.
 HEARTBEAT, GRACE = 30, 300
+OPENINGS = 20  # of a database in which other processes make the tables at the same moment
 DEATHS = 5  # of processes that worked at a trial, before it is given up
 # Attributes of a trial.
 FOLDER, OWNER, SURPLUS, DIED = "folder", "owner", "surplus", "deaths"
@@ -81,14 +83,14 @@ class SharedStudy:
         except OSError as error:
             raise UserError(f"can't make {sweep.folder}: {error.strerror}") from None
         try:
-            storage, self._heartbeats = self._open(sweep)
-            self.study = optuna.create_study(
-                storage=storage,
-                study_name=sweep.folder.absolute().name if sweep.storage else NAME,
-                direction="maximize" if sweep.mode == "max" else "minimize",
-                pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS),
-                load_if_exists=True,
-            )
+            for attempt in range(OPENINGS):
+                try:
+                    self._open_study(sweep)
+                    break
+                except Exception as error:
+                    if attempt == OPENINGS - 1 or not _made_by_another(error):
+                        raise
+                    time.sleep(0.1)
             self._check_same(sweep)
             begun = len(self.study.trials)
         except UserError:
@@ -101,6 +103,16 @@ class SharedStudy:
         drawn = int.from_bytes(hashlib.sha256(who.encode()).digest()[:4])
         self.study.sampler = optuna.samplers.TPESampler(
             seed=drawn if begun or sweep.storage else seed, constant_liar=bool(sweep.storage)
+        )
+
+    def _open_study(self, sweep: Sweep) -> None:
+        storage, self._heartbeats = self._open(sweep)
+        self.study = self._optuna.create_study(
+            storage=storage,
+            study_name=sweep.folder.absolute().name if sweep.storage else NAME,
+            direction="maximize" if sweep.mode == "max" else "minimize",
+            pruner=self._optuna.pruners.MedianPruner(STARTUP_TRIALS),
+            load_if_exists=True,
         )
 
     def _open(self, sweep: Sweep) -> tuple[Any, bool]:
@@ -257,6 +269,18 @@ def _begun(process: int) -> str:
 def _shown(url: str) -> str:
     """Without the password."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _made_by_another(error: Exception) -> bool:
+    """Whether a database's tables were made by another process while this one was about to.
+
+    Optuna looks for each table and then makes it, in two steps; looked at again, it is there.
+    """
+    import sqlalchemy.exc
+
+    return isinstance(error, sqlalchemy.exc.IntegrityError) or (
+        isinstance(error, sqlalchemy.exc.DBAPIError) and "already exists" in str(error.orig)
+    )
 
 
 def storage_failure(error: BaseException) -> str | None:

@@ -31,7 +31,8 @@ def verbs_of(config: ConfigDict) -> dict[str, Verb]:
     if origin is not None and origin.net != "g":
         return {}
     module = _family(config)
-    if origin is not None and hasattr(module, "resolve") and not hasattr(module, "WHOLE"):
+    whole = hasattr(module, "WHOLE") or config.get("parts")
+    if origin is not None and hasattr(module, "resolve") and not whole:
         return {}  # a text-to-image generator alone, without what reads the text
     return dict(module.verbs(_for_this_machine(config)))
 
@@ -50,6 +51,23 @@ def codes_of(config: ConfigDict | None, what: str) -> Encode:
         raise UserError(
             f"{what} must be a model that encodes pictures as codes, such as a vqgan, which "
             f"{family} does not"
+        )
+    return verb
+
+
+def latents_of(config: ConfigDict | None, what: str) -> Encode:
+    """The verb `encode` of an autoencoder of photos whose latents are drawn at random.
+
+    Args: config: of the model; None: of a file that stood alone. what: names it in the message.
+
+    Raises:
+      UserError: it is another model.
+    """
+    verb = verbs_of(config).get("encode") if config else None
+    if not isinstance(verb, Encode) or verb.moments is None or verb.channels != 3:
+        raise UserError(
+            f"{what} must be an autoencoder that encodes photos as latents, such as a run of "
+            "configs/vae.py"
         )
     return verb
 

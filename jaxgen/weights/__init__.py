@@ -5,7 +5,6 @@ published weights and ours.
 """
 
 from jaxgen.weights.files import (
-    TORCH_SUFFIXES,
     read_metadata,
     read_tensors,
     read_tree,
@@ -31,7 +30,6 @@ __all__ = [
     "CONV",
     "DENSE",
     "NONE",
-    "TORCH_SUFFIXES",
     "Rule",
     "Tensors",
     "Transform",

@@ -173,26 +173,32 @@ def tree_metadata(reader: ocp.PyTreeCheckpointer, path: Path) -> Any:
 
 
 def _read_nets(folder: Path, nets: tuple[str, ...] | None) -> dict[str, dict[str, Any]]:
-    import jax
-    import numpy as np
-    import orbax.checkpoint as ocp
-
     have = {p.name for p in folder.iterdir() if p.is_dir()}
     names = sorted(n.removeprefix("net_") for n in have if n.startswith("net_"))
     check_nets(folder, nets, names)
     chosen = names if nets is None else nets
     items = [f"ema_{name}" if f"ema_{name}" in have else f"net_{name}" for name in chosen]
-    digests.check_digests(folder, items)
-    result = {}
-    # Warnings of the reader about missing shardings don't concern NumPy arrays.
-    with ocp.PyTreeCheckpointer() as reader:
-        for name, item in zip(chosen, items, strict=True):
-            path = folder / item
-            tree = tree_metadata(reader, path)
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            result[name] = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    result = dict(zip(chosen, read_items(folder, items), strict=True))
     check_finite(result, folder)
     return result
+
+
+def read_items(folder: Path, items: list[str]) -> list[dict[str, Any]]:
+    """Trees of NumPy arrays: parts of a checkpoint by their names, their digests checked."""
+    import jax
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    digests.check_digests(folder, items)
+    trees = []
+    # Warnings of the reader about missing shardings don't concern NumPy arrays.
+    with ocp.PyTreeCheckpointer() as reader:
+        for item in items:
+            tree = tree_metadata(reader, folder / item)
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            restore = ocp.args.PyTreeRestore(restore_args=as_numpy)
+            trees.append(reader.restore(folder / item, args=restore))
+    return trees
 
 
 def check_finite(nets: dict[str, Any], place: Path) -> None:

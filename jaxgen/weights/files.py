@@ -7,10 +7,8 @@ Our own weights are `.safetensors` files whose tensor names are tree paths joine
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,17 +19,19 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxgen.errors import UserError, pip_install
-from jaxgen.weights import digests, torchscript
+from jaxgen.errors import UserError
+from jaxgen.weights import (
+    digests,
+    kinds,
+    pickles,
+    torch_files,
+    torch_names,
+    torch_writer,
+    torchscript,
+    wrappers,
+)
 from jaxgen.weights.keymap import Tensors, Tree, flatten, unflatten
 
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
-# What training scripts wrap a state dict in, the best first: an average beats the raw weights.
-_WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
-# Nested dicts are also named like this; in flat files it is the name of a layer (ESRGAN's model.0).
-_NESTED_WRAPPERS = (*_WRAPPERS, "model")
-# Left in the keys by DataParallel and torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
 # safetensors' NumPy reader knows no bfloat16.
 _SAFETENSORS_DTYPES = {"BOOL": np.dtype(bool), "BF16": np.dtype(ml_dtypes.bfloat16)} | {
     f"{letter}{bits}": np.dtype(f"{kind}{bits}")
@@ -50,34 +50,32 @@ _SAFETENSORS_DTYPES = {"BOOL": np.dtype(bool), "BF16": np.dtype(ml_dtypes.bfloat
 def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     """Reads a weight file as a flat dict of NumPy arrays under the file's own key names.
 
-    `.safetensors`, `.npz` and TorchScript archives need NumPy only; other `.pth`, `.pt`, `.bin` and
-    `.ckpt` need torch and are read with `weights_only=True`: no file can run code. Wrapping dicts
-    (the first that is there of `params_ema`, `ema_state_dict`, `params`, `state_dict`, `model`) and
-    the prefixes `module.` and `_orig_mod.` are taken off. Of several networks side by side the keys
-    begin with the network's: "netG.fc.weight".
+    `.safetensors`, `.npz`, PyTorch's files and TorchScript archives; which of them it is, its bytes
+    say. PyTorch is not needed, and no file can run code. Wrapping dicts (averaged weights before
+    raw ones, see `wrappers`) and the prefixes `module.` and `_orig_mod.` are taken off. Of several
+    networks side by side the keys begin with the network's: "netG.fc.weight".
 
     Raises:
-      UserError: no such file, unknown suffix, damaged file, a pickle with code in it, torch
-        missing, or no tensors inside.
+      UserError: no such file, no weight file, damaged file, a pickle with code in it, or no tensors
+        inside.
     """
     path = Path(path)
     _check_is_file(path)
-    if path.suffix == ".safetensors":
-        tensors = _read_safetensors(path)
-    elif path.suffix == ".npz":
-        tensors = _read_npz(path)
-    elif path.suffix in TORCH_SUFFIXES and torchscript.is_archive(path):
-        tensors = _read_torchscript(path)
-    elif path.suffix in TORCH_SUFFIXES:
-        tensors = _read_torch(path)
-    else:
-        known = ", ".join((".safetensors", ".npz", *TORCH_SUFFIXES))
-        raise UserError(f"{path}: unknown kind of weight file; give one that ends in {known}")
-    tensors = _unwrap_flat(tensors)
-    stripped = {_strip_prefixes(key): value for key, value in tensors.items()}
+    tensors = wrappers.unwrap_flat(path, _READERS[_kind_of(path)](path))
+    stripped = {wrappers.strip(key): value for key, value in tensors.items()}
     if len(stripped) != len(tensors):
         raise UserError(f"{path}: keys collide once 'module.' and '_orig_mod.' are taken off")
+    # PyTorch's averaged models count their averages.
+    stripped.pop("n_averaged", None)
     return stripped
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one, whatever its name."""
+    try:
+        return _kind_of(path) == "safetensors"
+    except UserError:
+        return False
 
 
 def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -165,86 +163,58 @@ def _read_npz(path: Path) -> Tensors:
         raise _damaged(path, error) from error
 
 
-def _read_torchscript(path: Path) -> Tensors:
+def _kind_of(path: Path) -> str:
     try:
-        tensors = torchscript.read(path)
-    except pickle.UnpicklingError as error:
-        raise _unsafe(path) from error
-    except Exception as error:  # zip, zlib, pickle and shape errors share no base class
+        return kinds.kind_of(path)
+    except UserError:
+        raise
+    except Exception as error:  # of zip files there are many
         raise _damaged(path, error) from error
+
+
+def _read_torchscript(path: Path) -> Tensors:
+    with _reading(path):
+        tensors = torchscript.read(path)
     if not tensors:
         raise UserError(f"{path} is a TorchScript archive without parameters")
     return tensors
 
 
-def _unsafe(path: Path) -> UserError:
-    return UserError(
-        f"{path} is damaged or holds code, which jaxgen never runs; where you trust it, "
-        "save only its weights: torch.save(model.state_dict(), PATH)"
-    )
-
-
 def _read_torch(path: Path) -> Tensors:
+    with _reading(path), torch_files.opened(path) as content:
+        if not isinstance(content, Mapping):
+            what = type(content).__name__
+            raise UserError(f"{path} holds a {what}, not a dict of tensors")
+        tensors = wrappers.unwrap(path, content, torch_names.leaf)
+        if not tensors:
+            keys = ", ".join(str(key) for key in list(content)[:8])
+            raise UserError(f"{path} has no tensors, only: {keys or 'nothing'}")
+        return {key: tensor.read() for key, tensor in tensors.items()}
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong in a file that may be hostile, as one line."""
     try:
-        import torch
-    except ImportError as error:
+        yield
+    except UserError:
+        raise
+    except pickles.UnsafePickleError as error:
         raise UserError(
-            f"reading {path} needs PyTorch: {pip_install('torch')}, or convert the file to "
-            ".safetensors where PyTorch is"
+            f"{path} asks for {error}, which is no part of weights: it holds code, which jaxgen "
+            "never runs, or is damaged; where you trust it, save only its weights: "
+            "torch.save(model.state_dict(), PATH)"
         ) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen unrelated types on bad input
-        # torch's own text advises weights_only=False, which runs the file: do not quote it.
-        if isinstance(error, pickle.UnpicklingError):
-            raise _unsafe(path) from error
+    except Exception as error:  # zip, zlib, pickle and shape errors share no base class
         raise _damaged(path, error) from error
-    while isinstance(content, Mapping) and (
-        inner := [content[k] for k in _NESTED_WRAPPERS if isinstance(content.get(k), Mapping)]
-    ):
-        content = inner[0]
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    tensors = {str(k): _to_numpy(v) for k, v in content.items() if isinstance(v, torch.Tensor)}
-    if not tensors:  # several networks side by side: {"netG": {...}, "netD": {...}}
-        tensors = {
-            f"{name}.{_strip_prefixes(str(k))}": _to_numpy(v)
-            for name, inner in content.items()
-            if isinstance(inner, Mapping)
-            for k, v in inner.items()
-            if isinstance(v, torch.Tensor)
-        }
-    if not tensors:
-        keys = ", ".join(str(key) for key in list(content)[:8])
-        raise UserError(f"{path} has no tensors, only: {keys or 'nothing'}")
-    return tensors
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach().contiguous()
-    if tensor.dtype == torch.bfloat16:  # torch cannot hand bfloat16 to NumPy
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-
-def _unwrap_flat(tensors: Tensors) -> Tensors:
-    """Takes the wrapper off files that hold flat names only, such as "params_ema.conv.weight"."""
-    if not all(key.partition(".")[0] in _WRAPPERS for key in tensors):
-        return tensors
-    for wrapper in _WRAPPERS:
-        start = f"{wrapper}."
-        inner = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-        if inner:
-            return _unwrap_flat(inner)
-    return tensors
-
-
-def _strip_prefixes(key: str) -> str:
-    while prefix := next((p for p in _PREFIXES if key.startswith(p)), None):
-        key = key.removeprefix(prefix)
-    return key
+_READERS = {
+    "safetensors": _read_safetensors,
+    "npz": _read_npz,
+    "torchscript": _read_torchscript,
+    "torch": _read_torch,
+}
 
 
 # ------------------------------------------------------------------------------------- writing
@@ -274,29 +244,20 @@ def write_safetensors(
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a flat dict of arrays for PyTorch: `.safetensors`, or `.pth` and `.pt` by torch.
+    """Writes a flat dict of arrays for PyTorch: `.safetensors`, or `.pth` and `.pt`.
 
     A `.pth` holds the bare state dict: `model.load_state_dict(torch.load(path))`. Whole or not at
     all, as `write_safetensors`.
 
     Raises:
-      UserError: another suffix, torch missing, or as `write_safetensors`.
+      UserError: another suffix, or as `write_safetensors`.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         return write_safetensors(path, tensors)
     if path.suffix not in (".pth", ".pt"):
         raise UserError(f"{path}: weights for PyTorch end in .safetensors, .pth or .pt")
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"writing {path} needs PyTorch: {pip_install('torch')}, or write a .safetensors, "
-            "which needs none"
-        ) from error
-    buffer = io.BytesIO()
-    torch.save({key: torch.tensor(value) for key, value in tensors.items()}, buffer)
-    _write_whole(path, buffer.getvalue())
+    _write_whole(path, torch_writer.dumps(tensors))
 
 
 @contextlib.contextmanager

@@ -127,6 +127,17 @@ def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: 
     return unflatten({path: found[path] for path in flatten(expected)})
 
 
+def located(key: str, rules: Sequence[Rule]) -> tuple[str, Transform] | None:
+    """(path in our tree, change of layout) of a PyTorch key; None if no rule takes it."""
+    rule, target = _match(key, rules, forward=True)
+    return None if rule is None or target is None else (target, rule.transform)
+
+
+def source_of(path: str, rules: Sequence[Rule]) -> str | None:
+    """The PyTorch key of a path in our tree; None if no rule gives it."""
+    return _match(path, rules, forward=False)[1]
+
+
 def misfits(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: Tree) -> int:
     """How many keys are missing, extra or misshapen; 0: `convert` takes them."""
     return sum(map(len, _fit(tensors, rules, expected)[1].values()))

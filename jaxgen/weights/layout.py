@@ -16,8 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
+from jaxgen.errors import UserError
 from jaxgen.weights import Rule, Tree
-from jaxgen.weights.keymap import template_pattern
+from jaxgen.weights.keymap import convert, template_pattern, to_torch
+from jaxgen.weights.parts import Part
 
 Tensors = Mapping[str, np.ndarray]
 Sizes = Mapping[str, Any]
@@ -57,6 +59,73 @@ class Layout:
     beside: Callable[[Path, Sizes], Sizes] = lambda path, sizes: sizes
 
 
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """A model of several nets, as its family has it.
+
+    config: with an entry of `parts` for each part. nets: {net: variables}. parts: {name: part}.
+    """
+
+    config: ConfigDict
+    nets: Mapping[str, Tree]
+    parts: Mapping[str, Part]
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A model of several nets as some project publishes it, in one file or in a folder.
+
+    A family lists its own as `WHOLES` beside `LAYOUTS`.
+
+    name: as its users know it.
+    read: (file or folder, the file's tensors or None of a folder, prediction) -> the model, None if
+      it is none of these; prediction: "eps" or "v" where the user said so, else "".
+    write: (model, new file or folder) -> False if it can't be written in this form.
+    folder: whether it is a folder.
+    """
+
+    name: str
+    read: Callable[[Path, Tensors | None, str], Gathered | None]
+    write: Callable[[Gathered, Path], bool]
+    folder: bool
+
+
+def fitted(
+    layout: Layout, path: Path, tensors: Tensors, sizes: Sizes | None = None
+) -> tuple[Sizes, ConfigDict, Tree]:
+    """(sizes, config, variables) of tensors that are of this layout.
+
+    Args:
+      path: their file, beside which more may lie.
+      sizes: what is known of them; None: what their keys and shapes say.
+
+    Raises:
+      UserError: names every missing, extra and misshapen key.
+    """
+    joined = layout.join(tensors)
+    try:
+        sizes = layout.sizes(joined) if sizes is None else sizes
+    except (LookupError, ValueError, ArithmeticError):
+        sizes = None
+    if sizes is None:
+        some = ", ".join(sorted(tensors)[:4])
+        raise UserError(f"{path}: these keys are not of {layout.name}: {some}, ...")
+    sizes = layout.beside(path, sizes)
+    config = layout.config(sizes)
+    try:
+        return sizes, config, convert(joined, layout.rules(sizes), layout.expected(config))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def published(layout: Layout, config: ConfigDict, variables: Tree) -> dict[str, np.ndarray] | None:
+    """A net's variables under the layout's keys; None if it has no such network."""
+    sizes = layout.read(config)
+    if sizes is None:
+        return None
+    return dict(layout.part(to_torch(variables, layout.rules(sizes))))
+
+
 def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -> ConfigDict:
     """A config that holds one network and what else its verbs read.
 
@@ -70,9 +139,9 @@ def config_of(family: str, net: str, settings: Mapping[str, Any], **data: Any) -
     return config
 
 
-def shapes_of(module: Any, side: int = 8) -> Tree:
+def shapes_of(module: Any, side: int = 8, channels: int = 3) -> Tree:
     """The variables, as shapes, of a module that takes pictures of `side` pixels."""
-    picture = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+    picture = jax.ShapeDtypeStruct((1, side, side, channels), "float32")
     return jax.eval_shape(module.init, jax.random.key(0), picture)
 
 

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
-from jaxgen.weights import checkpoints
-from jaxgen.weights.files import parse_json, parse_number, read_metadata, read_tree
+from jaxgen.weights import averages, checkpoints
+from jaxgen.weights.files import is_safetensors, parse_json, parse_number, read_metadata, read_tree
 from jaxgen.weights.places import BUNDLED, CHECKPOINTS, CONFIG, WEIGHTS, bundled_names, is_export
 
 
@@ -35,6 +35,7 @@ def open_nets(
     nets: tuple[str, ...] | None = None,
     step: int | None = None,
     best: bool = False,
+    width: float | None = None,
 ) -> Opened:
     """Reads trained nets from any place that holds them.
 
@@ -44,6 +45,8 @@ def open_nets(
       nets: names of the nets; None: all.
       step: which checkpoint of a run; None: the newest.
       best: the run's best evaluated checkpoint instead of the newest.
+      width: of the average over the run's steps, where it kept what any length is made of
+        (`jaxgen.weights.averages`); None: the average that it was evaluated with.
 
     Raises:
       UserError: nothing of this kind is there, it is damaged, or it lacks one of the nets.
@@ -53,6 +56,11 @@ def open_nets(
     file = path / WEIGHTS if path.is_dir() else path
     # An exported folder is one that has weights of its own, whatever else lies there.
     if (path / CHECKPOINTS).is_dir() and not file.is_file():
+        if width is not None:
+            if best and (noted := checkpoints.read_best(path)):
+                step = noted["step"]
+            found, at = averages.read_average(path, width, step, nets)
+            return Opened(found, at, {}, _family(config), config)
         found, at = checkpoints.load_for_use(path, step, best, nets)
         metrics = _evaluated(path, at)
         return Opened(found, at, metrics, _family(config), config)
@@ -60,6 +68,8 @@ def open_nets(
         raise UserError(f"{source} is neither a run, nor an exported model, nor a weights file")
     if step is not None or best:
         raise UserError(f"{source} is an exported model: it has one step only")
+    if width is not None:
+        raise UserError(f"{source} is an exported model: only a run keeps averages to choose from")
     tree = _read_own(file)
     checkpoints.check_nets(path, nets, list(tree))
     checkpoints.check_finite(tree, file)
@@ -86,7 +96,7 @@ def locate(source: str | Path) -> Path:
 
 def _read_own(file: Path) -> dict[str, Any]:
     """The nets of a weights file; published weights are named as what they are."""
-    tree = read_tree(file) if file.suffix == ".safetensors" else {}
+    tree = read_tree(file) if is_safetensors(file) else {}
     if not all(isinstance(net, dict) for net in tree.values()) or not tree:
         raise UserError(
             f"{file} is no weights file of jaxgen's own; of published weights make one first: "

@@ -14,6 +14,7 @@ from jaxgen.weights.files import parse_json, parse_number
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "README.md"
 CHECKPOINTS = "checkpoints"
+VQGAN_CLIP = "vqgan-clip"  # alone or with a colon: two models put together, no place
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -47,6 +48,11 @@ def resolve(name_or_path: str | Path) -> Path:
     hint = f"; did you mean {near[0]}?" if near else ""
     known = f"bundled models: {', '.join(names)}" if names else "no model is bundled"
     raise UserError(f"no model {text!r}{hint}; give a run's folder or a name ({known})")
+
+
+def is_composed(name: str | Path) -> bool:
+    """Whether a model's name means several put together; a path that exists comes before."""
+    return str(name).partition(":")[0] == VQGAN_CLIP and not Path(name).exists()
 
 
 def bundled_names() -> list[str]:

@@ -55,9 +55,9 @@ def test_mistakes(jaxgen_command, arguments, message):
 
 
 def test_pip_hints_fit_where_jaxgen_runs_from(monkeypatch, tmp_path):
-    assert errors.pip_install("torch") == 'pip install -e ".[torch]"'
+    assert errors.pip_install("sweep") == 'pip install -e ".[sweep]"'
     monkeypatch.setattr(errors, "__file__", str(tmp_path / "site-packages/jaxgen/errors.py"))
-    assert errors.pip_install("torch") == 'pip install "jaxgen[torch]"'
+    assert errors.pip_install("sweep") == 'pip install "jaxgen[sweep]"'
 
 
 def test_hints_name_models_that_can(jaxgen_command, tmp_path):

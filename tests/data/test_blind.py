@@ -8,7 +8,7 @@ import pytest
 import scipy.ndimage
 import skimage.data
 
-from jaxgen.data.sr import blind, blur_kernels
+from jaxgen.data.sr import blind, blur_kernels, degrade
 from jaxgen.data.sr import examples as sr
 from jaxgen.data.sr import section as sections
 from jaxgen.errors import UserError
@@ -152,6 +152,24 @@ def test_examples_are_functions_of_the_generator(photo):
     one, same, other = (make({"image": photo}, np.random.default_rng(s)) for s in (3, 3, 4))
     assert all(np.array_equal(one[key], same[key]) for key in one)
     assert not np.array_equal(one["lr"], other["lr"])
+
+
+def test_plain_examples_are_the_benchmarks_resize_and_jpeg(photo):
+    data = settings()
+    data.blind.update(usm=False, plain=1.0, plain_noise=0.0, plain_jpeg=0.0)
+    lr, sharp = blind.degrade_blind(photo, 4, data.blind, np.random.default_rng(0))
+    assert sharp is None
+    np.testing.assert_array_equal(lr, degrade.degrade(photo, 4))
+    data.blind.plain_jpeg = 1.0
+    saved, _ = blind.degrade_blind(photo, 4, data.blind, np.random.default_rng(0))
+    assert 0.5 < np.abs(saved.astype(float) - lr).mean() < 10
+    data.blind.update(plain=0.5, plain_jpeg=0.0)
+    part, clean = photo[:64, :64], degrade.degrade(photo[:64, :64], 4)
+    found = [
+        blind.degrade_blind(part, 4, data.blind, np.random.default_rng(seed))[0]
+        for seed in range(40)
+    ]
+    assert 10 <= sum(np.array_equal(one, clean) for one in found) <= 30
 
 
 def test_without_sharpening_there_is_no_second_target(photo):

@@ -9,10 +9,10 @@ import pytest
 
 from jaxgen.encoders.clip.model import CLIP
 from jaxgen.encoders.clip.text import TextTower
+from jaxgen.encoders.clip.text_keys import join_hf, part_hf
 from jaxgen.encoders.clip.vision import VisionTransformer
 from jaxgen.errors import UserError
 from jaxgen.models.clip import convert as layouts
-from jaxgen.models.clip.layout import join_hf, part_hf
 from jaxgen.models.clip.networks import make_clip
 from jaxgen.runs.convert import recognise
 from jaxgen.weights import convert, flatten, to_torch

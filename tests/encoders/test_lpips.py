@@ -291,7 +291,6 @@ def test_files_of_ours(tmp_path):
 
 
 def test_published_heads_from_their_pth_files(data_dir):
-    pytest.importorskip("torch", reason=".pth files are read by torch")
     for net in ("alex", "vgg"):
         heads = weights.read_tensors(data_dir / "weights" / f"lpips_lin_v0.1_{net}.pth")
         params = lpips.from_torch(random_trunk(net) | heads)

@@ -182,7 +182,7 @@ def test_load_perceptual_from_torchvisions_file(suffix, tmp_path, image):
         state[rule.source] = rng.standard_normal(shape, dtype=np.float32)
     path = tmp_path / f"vgg19{suffix}"
     if suffix == ".pth":
-        torch = pytest.importorskip("torch", reason=".pth files are read by torch")
+        torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
         torch.save({key: torch.tensor(value) for key, value in state.items()}, path)
     else:
         weights.write_safetensors(path, state)

@@ -318,7 +318,7 @@ def test_the_penalty_and_its_gradient_equal_the_original_s(fixtures_dir):
 
 def test_a_checkpoint_of_all_nets(jaxgen_command, tmp_path):
     """`state_epoch_*.pth`: nets below "model", optimizers beside it, prefixes of DataParallel."""
-    torch = pytest.importorskip("torch", reason=".pth files are read by torch")
+    torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
     states = {}
     for layout, width in ((G, {"z_size": 3}), (D, {})):
         sizes = {"size": 16, "features": 2, "text_width": 5, **width}

@@ -217,6 +217,23 @@ def embeds_as_a_model_should(model, again):
     assert model.embed.texts([]).shape == (0, model.embed.verb.width)
 
 
+def retrieves_as_a_model_should(model, again):
+    """Features of length 1, whatever the batch; words change what is asked for."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, size, np.uint8) for size in ((19, 26, 3), (40, 33, 3), (9, 9))]
+    ours = model.retrieve.pictures(images)
+    assert ours.shape == (3, model.retrieve.verb.width)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(ours, again.retrieve.pictures(images))
+    texts = ["make red cube blue", "remove yellow sphere", "add object"]
+    asked = model.retrieve(images, texts)
+    np.testing.assert_array_equal(asked, again.retrieve(images, texts))
+    np.testing.assert_allclose(asked[1:2], model.retrieve(images[1:2], texts[1:2]), atol=1e-6)
+    other = model.retrieve(images, texts[::-1])
+    assert np.abs(asked[0] - other[0]).max() > 1e-6, "the words have no effect"
+    assert model.retrieve([], []).shape == (0, model.retrieve.verb.width)
+
+
 # By verb: what a trained model and the same one, exported and loaded, must both do.
 SAMPLES = {
     "upscale": upscales_as_a_model_should,
@@ -224,6 +241,7 @@ SAMPLES = {
     "complete": completes_as_a_model_should,
     "encode": encodes_as_a_model_should,
     "embed": embeds_as_a_model_should,
+    "retrieve": retrieves_as_a_model_should,
 }
 
 

@@ -14,10 +14,11 @@ from jaxgen.errors import UserError
 from jaxgen.models.vqgan import make_task, verbs
 from jaxgen.models.vqgan.convert import LAYOUTS
 from jaxgen.models.vqgan.networks import Autoencoder
-from jaxgen.models.vqgan.task import make_autoencoder, make_discriminator
+from jaxgen.models.vqgan.task import make_autoencoder
 from jaxgen.nn.patchgan import NLayerDiscriminator
 from jaxgen.runs import convert
 from jaxgen.tasks.autoencoder.losses import adaptive_weight
+from jaxgen.tasks.autoencoder.task import make_discriminator
 from jaxgen.train import family
 from jaxgen.weights.keymap import flatten
 

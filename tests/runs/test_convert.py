@@ -23,13 +23,16 @@ from jaxgen.weights.nets import open_nets
 SRGAN = {"features": 8, "blocks": 2, "edge_kernel": 9, "scale": 2}
 RDN = {"features": 6, "growth": 4, "blocks": 2, "layers": 3, "up_features": 6, "scale": 2}
 RRDB = {"scale": 2, "features": 8, "blocks": 2, "growth": 4}
+COMPACT = {"scale": 2, "features": 8, "convs": 3}
 STACK = {"size": 16, "features": 4, "z": 6, "condition": 3, "text": 5}
 GPT = {"ids": 7, "codes": 7, "length": 5, "layers": 2, "heads": 1, "width": 8}
 SIZES = {
     "Real-ESRGAN RRDBNet": RRDB,
     "ESRGAN RRDBNet": RRDB,
     "ESRGAN RRDBNet, old keys": RRDB,
-    "Real-ESRGAN SRVGGNetCompact": {"scale": 2, "features": 8, "convs": 3},
+    "Real-ESRGAN SRVGGNetCompact": COMPACT,
+    "Real-ESRGAN SRVGGNetCompact with ReLU": COMPACT,
+    "Real-ESRGAN SRVGGNetCompact with LeakyReLU": COMPACT,
     "ESRGAN VGG-style discriminator": {"size": 32, "features": 4, "hidden": 8},
     "Real-ESRGAN U-Net discriminator": {"features": 4},
     "leftthomas SRGAN": {**SRGAN, "trunk": "prelu", "bias": True},
@@ -132,8 +135,14 @@ def test_names_are_unique():
         convert.find_layout("leftthomas SRGN")
 
 
+# Which of these a file is, its keys do not tell.
+ALIKE = [f"Real-ESRGAN SRVGGNetCompact with {name}" for name in ("ReLU", "LeakyReLU")]
+
+
 # CLIP's do not tell all by their keys: tests/encoders/test_clip.py.
-@pytest.mark.parametrize("name", [one.name for of, one in convert.layouts() if of != "clip"])
+@pytest.mark.parametrize(
+    "name", [one.name for of, one in convert.layouts() if of != "clip" and one.name not in ALIKE]
+)
 def test_every_layout_is_recognised_and_goes_back(name):
     """Among all layouts, with all sizes; and an unneeded key more doesn't change that."""
     assert name in SIZES, "give SIZES small sizes of this layout"
@@ -146,6 +155,21 @@ def test_every_layout_is_recognised_and_goes_back(name):
     tree = weights.convert(tensors, found.rules(sizes), found.expected(config))
     assert_same_bits(weights.to_torch(tree, found.rules(sizes)), tensors)
     assert convert.recognise({**tensors, "step": np.zeros(1)})[1].name == name
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_keys_do_not_tell_is_asked_for(jaxgen_command, tmp_path, name):
+    layout, tensors = published(name)
+    weights.write_tensors(tmp_path / "w.safetensors", tensors)
+    code, _, err = jaxgen_command("convert", "w.safetensors", "--to", "model")
+    assert code == 2
+    assert f"{ALIKE[0]} and {ALIKE[1]} alike; say which it is with --layout" in err
+    assert jaxgen_command("convert", "w.safetensors", "--to", "model", "--layout", name)[0] == 0
+    found, back = convert.to_torch(tmp_path / "model")
+    assert found is layout
+    assert_same_bits(back, tensors)
+    kind = "relu" if name == ALIKE[0] else "leaky_relu"
+    assert run.load(tmp_path / "model").config.model.generator.activation == kind
 
 
 def test_what_is_not_published_weights_is_explained(tmp_path):
@@ -169,7 +193,7 @@ def test_what_is_not_published_weights_is_explained(tmp_path):
 
 
 def test_optimizer_state_is_no_model(tmp_path):
-    torch = pytest.importorskip("torch", reason=".pth files are read by torch")
+    torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
     optimizer = torch.optim.Adam(torch.nn.Linear(2, 2).parameters())
     torch.save(optimizer.state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match="has no tensors, only: state, param_groups"):
@@ -264,7 +288,7 @@ def test_file_to_folder_to_file(jaxgen_command, file, tmp_path):
 
 
 def test_a_wrapped_torch_file_and_back_without_pickled_code(jaxgen_command, tmp_path):
-    torch = pytest.importorskip("torch", reason=".pth files are read by torch")
+    torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
     _, tensors = published("Lornatang SRGAN-PyTorch")
     state = {f"module._orig_mod.{k}": torch.tensor(v) for k, v in tensors.items()}
     state["module._orig_mod.conv2.1.num_batches_tracked"] = torch.tensor(7)
@@ -329,13 +353,12 @@ def test_mistakes_of_the_command(jaxgen_command, file, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_torch_is_needed_for_pth_alone(jaxgen_command, file, monkeypatch):
+def test_torch_is_needed_for_nothing(jaxgen_command, file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert jaxgen_command("convert", file, "--to", "run")[0] == 0
-    assert jaxgen_command("convert", "run", "--to-torch", "a.safetensors")[0] == 0
-    code, _, err = jaxgen_command("convert", "run", "--to-torch", "a.pth")
-    assert code == 2
-    assert 'pip install -e ".[torch]", or write a .safetensors' in err
+    for name in ("a.safetensors", "a.pth"):
+        assert jaxgen_command("convert", "run", "--to-torch", name)[0] == 0
+        assert_same_bits(weights.read_tensors(name), weights.read_tensors(file))
 
 
 def test_networks_without_a_layout_say_so(jaxgen_command):

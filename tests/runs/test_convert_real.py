@@ -19,7 +19,6 @@ def measured(jaxgen_command, model, data, tmp_path):
 @pytest.fixture
 def leftthomas(jaxgen_command, data_dir, tmp_path):
     """The published x4 generator, converted by the command."""
-    pytest.importorskip("torch", reason=".pth files are read by torch")
     assert (
         jaxgen_command("convert", data_dir / "weights/leftthomas_netG_x4.pth", "--to", "lt")[0] == 0
     )

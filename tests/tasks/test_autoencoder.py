@@ -13,9 +13,10 @@ from jaxgen.data.captioned.examples import train_pictures
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.data.pipeline import train_dataset
 from jaxgen.errors import UserError
-from jaxgen.models.vqgan.task import VQGANLosses, make_autoencoder, make_discriminator, make_task
+from jaxgen.models.vqgan.task import VQGANLosses, make_autoencoder, make_task
 from jaxgen.task import Due
 from jaxgen.tasks.autoencoder.losses import adaptive_weight, load_perceptual
+from jaxgen.tasks.autoencoder.task import make_discriminator
 from jaxgen.train import loop
 
 TINY = f"{REPOSITORY}/configs/vqgan.py:tiny"

@@ -87,6 +87,25 @@ def postgresql(tmp_path_factory):
     subprocess.run([pg_ctl, "-D", folder / "db", "-m", "immediate", "stop"], **quiet)
 
 
+def test_tables_that_another_process_makes_meanwhile_are_taken(tmp_path, monkeypatch):
+    """Optuna looks for its tables, then makes them: here another process does in between."""
+    import sqlalchemy
+
+    make = sqlalchemy.MetaData.create_all
+    begun = []
+
+    def too_late(tables, engine):
+        make(tables, engine)
+        if not begun:
+            begun.append(engine)
+            make(tables, engine, checkfirst=False)
+
+    monkeypatch.setattr(sqlalchemy.MetaData, "create_all", too_late)
+    sweep = sweep_process.of(tmp_path / "sweep", f"sqlite:///{tmp_path}/study")
+    assert sweep_study.SharedStudy(sweep, 0).study.trials == []
+    assert begun
+
+
 def test_two_processes_share_a_database(tmp_path, postgresql):
     two_processes(tmp_path, postgresql)
 

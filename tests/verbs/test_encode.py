@@ -54,6 +54,14 @@ def test_any_size_there_and_back(whole):
     assert whole.encode.reconstruct(gray).shape == gray.shape
 
 
+def test_codes_are_decoded_as_their_vectors_are_painted(whole):
+    verb, nets = verbs(whole.config)["encode"], whole.nets
+    vectors = verb.vectors(nets)
+    assert vectors.shape[0] == verb.codes
+    codes = np.random.default_rng(0).integers(verb.codes, size=(2, 3, 4))
+    np.testing.assert_array_equal(verb.paint(nets, vectors[codes]), verb.decode(nets, codes))
+
+
 def test_tiled_equals_whole(local):
     image = noise(200, 180)
     codes = local.encode(image, tile=10_000)

@@ -102,7 +102,7 @@ def test_tiled_equals_whole(key, height, width, tile, batch, seed):
     x = image.astype(np.float32) / 127.5 - 1.0
     # The reference is the network itself on the whole picture, not another path through our code.
     m = verb.multiple
-    whole = np.pad(x, ((0, -height % m), (0, -width % m), (0, 0)), mode="edge")
+    whole = np.pad(x, ((0, -height % m), (0, -width % m), (0, 0)), mode="reflect")
     whole = np.asarray(verb.apply(variables, whole[None], None))[0]
     whole = whole[: height * verb.scale, : width * verb.scale]
     tiled = upscale_float(verb, variables, x, tile=tile, batch=batch)

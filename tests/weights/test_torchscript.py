@@ -3,11 +3,11 @@
 import pickle
 import sys
 import zipfile
-from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 import pytest
+from support.pickled import Call, Module, Named, Tensor, pickled
 
 from jaxgen import weights
 from jaxgen.errors import UserError
@@ -19,56 +19,6 @@ LINEAR = """class Linear(Module):
   def forward(self) -> int:
     return 1
 """
-
-
-class Named(NamedTuple):
-    """A class or function as a pickle refers to it."""
-
-    module: str
-    name: str
-
-
-class Call(NamedTuple):
-    """A call that a pickle asks for."""
-
-    function: Named
-    arguments: tuple
-
-
-class Tensor(NamedTuple):
-    storage: str
-    key: str
-    offset: int
-    shape: tuple
-    strides: tuple
-
-
-class Module(NamedTuple):
-    kind: Named
-    state: dict
-
-
-def pickled(thing):
-    """The part of a pickle, as torch's C++ code writes it, that stands for a thing."""
-    if isinstance(thing, Named):
-        return f"c{thing.module}\n{thing.name}\n".encode()
-    if isinstance(thing, Call):
-        return pickled(thing.function) + pickled(thing.arguments) + pickle.REDUCE
-    if isinstance(thing, Module):
-        made = pickled(thing.kind) + pickle.EMPTY_TUPLE + pickle.NEWOBJ
-        return made + pickled(thing.state) + pickle.BUILD
-    if isinstance(thing, Tensor):
-        storage = ("storage", Named("torch", thing.storage), thing.key, "cpu", 0)
-        parts = [pickled(storage) + pickle.BINPERSID, *map(pickled, thing[2:]), pickled(False)]
-        rebuild = pickled(Named("torch._utils", "_rebuild_tensor_v2"))
-        rest = pickled(Call(Named("collections", "OrderedDict"), ()))
-        return rebuild + pickle.MARK + b"".join([*parts, rest]) + pickle.TUPLE + pickle.REDUCE
-    if isinstance(thing, tuple):
-        return pickle.MARK + b"".join(map(pickled, thing)) + pickle.TUPLE
-    if isinstance(thing, dict):
-        items = b"".join(pickled(key) + pickled(value) for key, value in thing.items())
-        return pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
-    return pickle.dumps(thing, protocol=2)[2:-1]  # without the header and the end
 
 
 def archive(path, attributes, numbers=None, program=LINEAR, drop=""):
@@ -90,9 +40,9 @@ def archive(path, attributes, numbers=None, program=LINEAR, drop=""):
 def small(path, **changes):
     numbers = {"0": np.arange(8, dtype=np.float32), "1": np.arange(2, dtype=np.float16)}
     attributes = {
-        "weight": Tensor("FloatStorage", "0", 2, (3, 2), (1, 3)),
-        "bias": Tensor("HalfStorage", "1", 0, (2,), (1,)),
-        "mask": Tensor("FloatStorage", "0", 0, (8,), (1,)),
+        "weight": Tensor("FloatStorage", "0", 2, (3, 2), (1, 3), 8),
+        "bias": Tensor("HalfStorage", "1", 0, (2,), (1,), 2),
+        "mask": Tensor("FloatStorage", "0", 0, (8,), (1,), 8),
         "training": False,
     }
     return archive(path, attributes, numbers, **changes)
@@ -115,12 +65,12 @@ def test_parameters_are_read_without_torch(tmp_path, no_torch):
 @pytest.mark.parametrize(
     "tensor",
     [
-        Tensor("FloatStorage", "0", 0, (9,), (1,)),
-        Tensor("FloatStorage", "0", 7, (2,), (1,)),
-        Tensor("FloatStorage", "0", -1, (2,), (1,)),
-        Tensor("FloatStorage", "0", 4, (3,), (-1,)),
-        Tensor("FloatStorage", "0", 0, (-1, -9), (1, 1)),
-        Tensor("FloatStorage", "0", 0, (2, 2), (1,)),
+        Tensor("FloatStorage", "0", 0, (9,), (1,), 8),
+        Tensor("FloatStorage", "0", 7, (2,), (1,), 8),
+        Tensor("FloatStorage", "0", -1, (2,), (1,), 8),
+        Tensor("FloatStorage", "0", 4, (3,), (-1,), 8),
+        Tensor("FloatStorage", "0", 0, (-1, -9), (1, 1), 8),
+        Tensor("FloatStorage", "0", 0, (2, 2), (1,), 8),
     ],
 )
 def test_no_tensor_reaches_beyond_its_numbers(tmp_path, tensor, no_torch):
@@ -132,8 +82,8 @@ def test_no_tensor_reaches_beyond_its_numbers(tmp_path, tensor, no_torch):
 
 def test_empty_tensors_and_scalars(tmp_path, no_torch):
     attributes = {
-        "weight": Tensor("FloatStorage", "0", 0, (0, 3), (3, 1)),
-        "bias": Tensor("LongStorage", "1", 0, (), ()),
+        "weight": Tensor("FloatStorage", "0", 0, (0, 3), (3, 1), 0),
+        "bias": Tensor("LongStorage", "1", 0, (), (), 1),
     }
     numbers = {"0": np.zeros(0, np.float32), "1": np.full(1, 224)}
     read = weights.read_tensors(archive(tmp_path / "m.pt", attributes, numbers))
@@ -166,7 +116,7 @@ def test_damaged_archives(tmp_path, no_torch):
     flipped[at] ^= 1
     for content in (whole[: len(whole) // 2], bytes(flipped)):
         (tmp_path / "m.pt").write_bytes(content)
-        with pytest.raises(UserError) as error:  # half a zip file is none: a matter for torch
+        with pytest.raises(UserError) as error:
             weights.read_tensors(tmp_path / "m.pt")
         assert "\n" not in str(error.value)
 

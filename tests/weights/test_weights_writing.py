@@ -2,6 +2,7 @@
 
 import os
 import resource
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,11 @@ from helpers import conv_tensors
 
 from jaxgen import weights
 from jaxgen.errors import UserError
+
+DTYPES = (
+    "bfloat16", "bool", "complex64", "complex128", "float16", "float32", "float64", "int8",
+    "int16", "int32", "int64", "uint8",
+)  # fmt: skip
 
 
 def test_our_own_files_round_trip(tmp_path):
@@ -95,3 +101,33 @@ def test_a_foreign_safetensors_file_is_no_tree(tmp_path):
     weights.write_safetensors(path, {"a": {"b": np.zeros(1)}, "a/b/c": np.zeros(1)})
     with pytest.raises(UserError, match="not a jaxgen file"):
         weights.read_tree(path)
+
+
+def test_files_for_torch_are_written_without_it(tmp_path, monkeypatch):
+    arrays = {name: np.arange(6).reshape(2, 3).astype(name) for name in DTYPES}
+    arrays |= {"turned": np.arange(6.0).reshape(2, 3).T, "scalar": np.float32(3), "é": np.zeros(0)}
+    arrays["big-endian"] = np.arange(3, dtype=">i4")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torch", None)
+        weights.write_tensors(tmp_path / "w.pth", arrays)
+        read = weights.read_tensors(tmp_path / "w.pth")
+        first = (tmp_path / "w.pth").read_bytes()
+        weights.write_tensors(tmp_path / "w.pth", arrays)
+        assert (tmp_path / "w.pth").read_bytes() == first
+    assert list(read) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+    with pytest.raises(UserError, match="tensor a has dtype <U1, which PyTorch has not"):
+        weights.write_tensors(tmp_path / "w.pth", {"a": np.asarray("a")})
+    torch = pytest.importorskip("torch", reason="torch.load is the referee")
+    theirs = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert type(theirs) is dict
+    assert list(theirs) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(
+            theirs[name].to(torch.complex128).numpy(), array.astype("c16")
+        )
+        if name in DTYPES:
+            assert str(theirs[name].dtype) == f"torch.{name}"
+    # It also maps the file, and what it writes of it is read.
+    torch.load(tmp_path / "w.pth", weights_only=True, mmap=True)

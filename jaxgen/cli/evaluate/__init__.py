@@ -11,6 +11,7 @@ from jaxgen.cli.common import DEFAULT_MODEL, with_device
 from jaxgen.cli.evaluate.embed import embed
 from jaxgen.cli.evaluate.encode import encode
 from jaxgen.cli.evaluate.generate import generate
+from jaxgen.cli.evaluate.retrieve import retrieve
 from jaxgen.cli.evaluate.upscale import upscale
 from jaxgen.errors import UserError
 
@@ -20,6 +21,7 @@ _FOR = {
     "upscale": ("super-resolution", "is measured by PSNR and SSIM"),
     "encode": ("reconstructions", "encodes pictures"),
     "embed": ("pictures and texts", "tells which text belongs to which picture"),
+    "retrieve": ("composed retrieval", "finds pictures by a picture and words"),
 }
 
 
@@ -88,3 +90,4 @@ evaluate.command()(with_device(upscale))
 evaluate.command()(with_device(generate))
 evaluate.command()(with_device(encode))
 evaluate.command()(with_device(embed))
+evaluate.command()(with_device(retrieve))

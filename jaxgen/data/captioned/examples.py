@@ -19,7 +19,9 @@ from jaxgen.data.captioned.records import center, open_records
 from jaxgen.data.captioned.section import check
 from jaxgen.data.captioned.source import Records, find_source
 from jaxgen.data.captioned.tokenizers import make_tokenizer, report
+from jaxgen.data.noise import salt_and_pepper
 from jaxgen.data.text.tokens import Tokenizer, fill
+from jaxgen.errors import UserError
 
 
 class ReadTokens:
@@ -36,16 +38,28 @@ class ReadTokens:
         return {"tokens": tokens, "mask": mask}
 
 
+def caption_reader(
+    data: ConfigDict,
+) -> Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]:
+    """What draws one of a record's captions: its tokens, or with `data.embeddings` its features."""
+    if not data.embeddings:
+        return ReadTokens(make_tokenizer(data))
+    from jaxgen.data.text.features import ReadFeatures
+
+    return ReadFeatures(data.embeddings, data.length, data.captions_per_example)
+
+
 class MakePicture:
     """One record -> {"image": (n, n, c)}, its picture alone.
 
-    A class because Grain pickles it into its workers. Draws, in this order, the crop's place and
-    the flip.
+    A class because Grain pickles it into its workers. Draws, in this order, the crop's place, the
+    flip and the noise.
     """
 
     def __init__(self, data: ConfigDict):
         check(data, captioned=False)
         self.size, self.crop, self.flip = data.size, data.crop, data.flip
+        self.salt_pepper = data.get("salt_pepper", 0.0)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         image = record["image"]
@@ -58,6 +72,8 @@ class MakePicture:
             image = image[top : top + self.size, left : left + self.size]
         if self.flip and rng.random() < 0.5:
             image = image[:, ::-1]
+        if self.salt_pepper and rng.random() < 0.5:
+            image = salt_and_pepper(image, self.salt_pepper, rng)
         return {"image": np.ascontiguousarray(image)}
 
 
@@ -73,13 +89,7 @@ class MakeExample(MakePicture):
     def __init__(self, data: ConfigDict):
         check(data)
         super().__init__(data)
-        self.read: Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
-        if data.embeddings:
-            from jaxgen.data.text.features import ReadFeatures
-
-            self.read = ReadFeatures(data.embeddings, data.length, data.captions_per_example)
-        else:
-            self.read = ReadTokens(make_tokenizer(data))
+        self.read = caption_reader(data)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         text = self.read(record["_captions"], rng)
@@ -115,3 +125,18 @@ def train_pictures(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
     """
     make = MakePicture(data)
     return open_records(data, "train"), lambda dataset: dataset.random_map(make)
+
+
+class CheckClass:
+    """Refuses examples of classes that a model has no number for."""
+
+    def __init__(self, classes: int):
+        self.classes = classes
+
+    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+        if not 0 <= example["meaning"] < self.classes:
+            raise UserError(
+                f"model.classes={self.classes}: the data have a class {int(example['meaning'])}; "
+                "set it above the largest"
+            )
+        return example

@@ -42,6 +42,13 @@ KEYS: Table = {
         1.0, "random, bbox: cut from a picture this many times as large", least=1, most=64
     ),
     "flip": Key(False, "left-right; not where captions say left and right"),
+    "salt_pepper": Key(
+        0.0,
+        "share of pixels made black or white, in half of the examples",
+        least=0,
+        most=1,
+        needed=False,
+    ),
     "tokenizer": Key(
         "words", "words, or pieces of words trained on the captions", choices=("words", "bpe")
     ),

@@ -12,6 +12,8 @@ generator. Where this differs from the published code:
   from the two sizes, not from the drawn factor: with the factor, as published, every resize whose
   size is no whole number shifts LR against HR by up to a pixel.
 - JPEG is Pillow's, with 4:2:0 chroma and whole qualities, not a differentiable likeness of it.
+- A share of the examples (`plain`, none by default) is what most pictures are: made smaller by an
+  antialiased filter, saved once or not at all. A net that sees none of them loses on clean input.
 - Each example has its own draws of everything; there one batch shares sizes and the final order.
 """
 
@@ -26,6 +28,7 @@ import scipy.fft
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxgen.data.resize import imresize
 from jaxgen.data.sr import blur_kernels
 
 MODES = ("area", "bilinear", "bicubic")
@@ -57,6 +60,10 @@ def degrade_blind(
         x = sharpen(x)
         sharp = _picture(x)
     size = hr.shape[0] // scale, hr.shape[1] // scale
+    # Without plain examples no number is drawn for them: other runs' draws stay theirs.
+    if settings.plain and rng.random() < settings.plain:
+        clean = imresize(hr if sharp is None else sharp, size=size)
+        return _picture(_plain(_planes(clean), settings, rng)), sharp
     x = _round_one(x, settings, rng)
     return _picture(_round_two(x, size, settings, rng)), sharp
 
@@ -123,6 +130,15 @@ def _round_two(
     if ringing is not None:
         x = filter2d(x, ringing)
     return jpeg(x, quality) if jpeg_last else x
+
+
+def _plain(x: np.ndarray, settings: ConfigDict, rng: np.random.Generator) -> np.ndarray:
+    """What a picture goes through that was made smaller well and perhaps saved once."""
+    if rng.random() < settings.plain_noise:
+        x = _noise(x, settings.second, rng)
+    if rng.random() < settings.plain_jpeg:
+        x = jpeg(x, draw_quality(settings.second.jpeg, rng))
+    return x
 
 
 # --------------------------------------------------------------------------------- blur and USM

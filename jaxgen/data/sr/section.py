@@ -54,6 +54,9 @@ BLIND: Table = {
     "margin": whole(32, "HR pixels around a crop that are degraded with it", 0, most=4096),
     "kernel_sizes": span((7, 21), "of the blur and sinc kernels", least=1, most=999, odd=True),
     "final_sinc": share(0.8, "probability of the last sinc filter"),
+    "plain": share(0.0, "of examples that are resized as benchmarks do, in place of both rounds"),
+    "plain_noise": share(0.25, "of those, with the second round's noise"),
+    "plain_jpeg": share(0.75, "of those, with the second round's JPEG"),
     "first": _order(
         1.0, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), (1.0, 30.0), (0.05, 3.0)
     ),

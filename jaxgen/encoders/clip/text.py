@@ -22,6 +22,7 @@ class TextTower(nn.Module):
       context: tokens, at most.
       width, layers, heads: of the transformer.
       activation: quick_gelu or gelu.
+      mlp: width of the MLPs; 0: four times `width`.
       dtype: of the computation; parameters and norms are float32.
     """
 
@@ -31,6 +32,7 @@ class TextTower(nn.Module):
     layers: int
     heads: int
     activation: str = "quick_gelu"
+    mlp: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -60,6 +62,7 @@ class TextTower(nn.Module):
             self.activation,
             causal=True,
             dtype=self.dtype,
+            mlp=self.mlp,
             name="transformer",
         )(x, depth)
         norm = LayerNorm(name="ln_final")

@@ -36,6 +36,7 @@ class Transformer(nn.Module):
       activation: of `ACTIVATIONS`.
       causal: a place sees itself and those before it.
       dtype: of the computation; parameters and norms are float32.
+      mlp: width of the MLPs; 0: four times `width`.
     """
 
     width: int
@@ -44,13 +45,15 @@ class Transformer(nn.Module):
     activation: str = "quick_gelu"
     causal: bool = False
     dtype: Any = jnp.float32
+    mlp: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, depth: int | None = None) -> jax.Array:
         """(b, n, width) -> the same shape, after `depth` blocks (None: all)."""
         block = partial(
-            Block, self.width, self.layers, self.heads, self.activation, self.causal, self.dtype
-        )
+            Block, self.width, self.layers, self.heads, self.activation, self.causal, self.dtype,
+            self.mlp,
+        )  # fmt: skip
         for i in range(self.layers if depth is None else depth):
             x = block(name=f"block_{i}")(x)
         return x
@@ -65,6 +68,7 @@ class Block(nn.Module):
     activation: str
     causal: bool
     dtype: Any
+    mlp: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -82,6 +86,6 @@ class Block(nn.Module):
         x = x + dense(self.width, kernel_init=nn.initializers.normal(out), name="out")(y)
         y = LayerNorm(name="ln_2")(x).astype(self.dtype)
         hidden = nn.initializers.normal((2 * self.width) ** -0.5)
-        y = dense(4 * self.width, kernel_init=hidden, name="mlp_in")(y)
+        y = dense(self.mlp or 4 * self.width, kernel_init=hidden, name="mlp_in")(y)
         y = ACTIVATIONS[self.activation](y)
         return x + dense(self.width, kernel_init=nn.initializers.normal(out), name="mlp_out")(y)

@@ -16,10 +16,12 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxgen.data.text.clip_bpe import read_tokenizer
+from jaxgen.encoders.clip.text_keys import join_hf, part_hf
 from jaxgen.errors import UserError
 from jaxgen.log import log
-from jaxgen.models.clip.layout import NUMBERS, hf_rules, join_hf, openai_rules, part_hf
+from jaxgen.models.clip.layout import NUMBERS, hf_rules, openai_rules
 from jaxgen.models.clip.networks import make_clip
+from jaxgen.models.clip.text import TEXT_LAYOUTS
 from jaxgen.weights import Rule, Tree
 from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
 
@@ -172,6 +174,8 @@ def _config(sizes: Sizes) -> ConfigDict:
 
 
 def _read(form: str, config: ConfigDict) -> Sizes | None:
+    if "image" not in config.model:
+        return None  # a text tower alone
     net = make_clip(config)
     image, text = net.visual, net.text
     if form not in ("", config.model.image.form):
@@ -231,4 +235,5 @@ LAYOUTS = (
         join=join_hf,
         part=part_hf,
     ),
+    *TEXT_LAYOUTS,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -34,7 +35,8 @@ from jaxgen.weights.layout import (
 
 
 def _generator_shapes(config: ConfigDict) -> Tree:
-    return shapes_of(make_generator(config))
+    net = make_generator(config)
+    return shapes_of(net, 8 * net.multiple(), net.channels)
 
 
 def _discriminator_shapes(config: ConfigDict) -> Tree:
@@ -48,14 +50,16 @@ def _discriminator_shapes(config: ConfigDict) -> Tree:
 class _Keys:
     """PyTorch's names of RRDBNet's convolutions.
 
-    block: of a dense block's, with {i}, {j} and {k}. trunk: with {blocks}, filled in.
+    block: of a dense block's, with {i}, {j} and {k}; plus: of ESRGAN+'s in it. trunk: with
+    {blocks}, filled in. up: with {n}, which counts from 1. hr, last: with {n}, two and four more
+    than the last up-convolution's where all are counted together.
     """
 
     first: str
     block: str
+    plus: str
     trunk: str
-    up1: str
-    up2: str
+    up: str
     hr: str
     last: str
 
@@ -63,30 +67,32 @@ class _Keys:
 _BASICSR = _Keys(
     first="conv_first",
     block="body.{i}.rdb{j}.conv{k}",
+    plus="body.{i}.rdb{j}.conv1x1",
     trunk="conv_body",
-    up1="conv_up1",
-    up2="conv_up2",
+    up="conv_up{n}",
     hr="conv_hr",
     last="conv_last",
 )
 _NEW = _Keys(
     first="conv_first",
     block="RRDB_trunk.{i}.RDB{j}.conv{k}",
+    plus="RRDB_trunk.{i}.RDB{j}.conv1x1",
     trunk="trunk_conv",
-    up1="upconv1",
-    up2="upconv2",
+    up="upconv{n}",
     hr="HRconv",
     last="conv_last",
 )
 _OLD = _Keys(
     first="model.0",
     block="model.1.sub.{i}.RDB{j}.conv{k}.0",
+    plus="model.1.sub.{i}.RDB{j}.conv1x1",
     trunk="model.1.sub.{blocks}",
-    up1="model.3",
-    up2="model.6",
-    hr="model.8",
-    last="model.10",
+    up="model.{n}",
+    hr="model.{n}",
+    last="model.{n}",
 )
+# Of the old keys, where nearest, convolution and activation count alike.
+_UP = 3
 
 
 def _rrdb_sizes(keys: _Keys, tensors: Tensors) -> Sizes | None:
@@ -94,20 +100,40 @@ def _rrdb_sizes(keys: _Keys, tensors: Tensors) -> Sizes | None:
     grow = tensors.get(f"{keys.block.format(i=0, j=1, k=1)}.weight")
     if first is None or grow is None or first.ndim != 4:
         return None
-    # Three channels, folded by 2 x 2 for scale 2, by 4 x 4 for scale 1.
-    scale = {3: 4, 12: 2, 48: 1}.get(first.shape[1])
-    if scale is None:
+    # One more than the number of the last up-convolution; of the old keys, of the last layer.
+    end = count(tensors, f"{keys.up}.", "n")
+    ups, odd = divmod(end - 5, _UP) if keys is _OLD else (max(end - 1, 0), 0)
+    if odd or ups < 0:
         return None
-    return {
+    last = tensors.get(f"{keys.last.format(n=end - 1)}.weight")
+    outputs = 3 if last is None else last.shape[0]
+    # What is folded by 2 x 2 or 4 x 4 has as many channels as the output before.
+    unshuffle = {4 * outputs: 2, 16 * outputs: 4}.get(first.shape[1], 1)
+    scale = 2**ups // unshuffle
+    if not scale:
+        return None
+    sizes = {
         "scale": scale,
         "features": first.shape[0],
         "blocks": count(tensors, keys.block),
         "growth": grow.shape[0],
     }
+    return sizes | _unusual(
+        unshuffle=0 if unshuffle == max(1, 4 // scale) else unshuffle,
+        plus=f"{keys.plus.format(i=0, j=1)}.weight" in tensors,
+        channels=first.shape[1] // unshuffle**2,
+        out_channels=outputs,
+    )
+
+
+def _unusual(**sizes: Any) -> dict[str, Any]:
+    """What of these is not as in most files: what goes without saying is not said."""
+    usual = {"unshuffle": 0, "plus": False, "channels": 3, "out_channels": 3}
+    return {name: value for name, value in sizes.items() if value != usual[name]}
 
 
 def _rrdb_config(sizes: Sizes) -> ConfigDict:
-    settings = {name: sizes[name] for name in ("features", "blocks", "growth")}
+    settings = {name: value for name, value in sizes.items() if name != "scale"}
     settings |= {"form": "rrdb", "skip": False, "remat": False}
     return config_of("esrgan", "generator", settings, scale=sizes["scale"], hr_size=128)
 
@@ -117,18 +143,27 @@ def _read_rrdb(config: ConfigDict) -> Sizes | None:
     # The bicubic skip is ours: a layout has no place for it.
     if not isinstance(net, RRDBNet) or net.skip:
         return None
-    return {name: getattr(net, name) for name in ("scale", "features", "blocks", "growth")}
+    sizes = {name: getattr(net, name) for name in ("scale", "features", "blocks", "growth")}
+    unshuffle = 0 if net.multiple() == max(1, 4 // net.scale) else net.unshuffle
+    return sizes | _unusual(
+        unshuffle=unshuffle,
+        plus=net.plus,
+        channels=net.channels,
+        out_channels=net.out_channels,
+    )
 
 
 def _rrdb_rules(keys: _Keys, sizes: Sizes) -> list[Rule]:
     rules = module_rules(keys.block, "params/body/{i}/rdb{j}/conv{k}")
+    rules.append(Rule(f"{keys.plus}.weight", "params/body/{i}/rdb{j}/conv1x1/kernel", CONV))
+    step = _UP if keys is _OLD else 1
+    ups = len(RRDBNet(scale=sizes["scale"], unshuffle=sizes.get("unshuffle", 0)).factors())
     for source, target in (
         (keys.first, "conv_first"),
         (keys.trunk.format(blocks=sizes["blocks"]), "conv_body"),
-        (keys.up1, "conv_up1"),
-        (keys.up2, "conv_up2"),
-        (keys.hr, "conv_hr"),
-        (keys.last, "conv_last"),
+        *((keys.up.format(n=step * n), f"conv_up{n}") for n in range(1, ups + 1)),
+        (keys.hr.format(n=step * ups + 2), "conv_hr"),
+        (keys.last.format(n=step * ups + 4), "conv_last"),
     ):
         rules += module_rules(source, f"params/{target}")
     return rules
@@ -149,31 +184,40 @@ def _rrdb_layout(name: str, keys: _Keys) -> Layout:
 # -------------------------------------------------------------------------------- SRVGGNetCompact
 
 
-def _srvgg_sizes(tensors: Tensors) -> Sizes | None:
+def _srvgg_sizes(activation: str, tensors: Tensors) -> Sizes | None:
     first, slopes = tensors.get("body.0.weight"), tensors.get("body.1.weight")
-    if first is None or slopes is None or first.ndim != 4 or slopes.ndim != 1:
+    if first is None or first.ndim != 4 or (slopes is None) is (activation == "prelu"):
         return None
-    # Convolutions at even places, slopes between them.
+    # Convolutions at even places, activations between them.
     last = count(tensors, "body.{i}.") - 1
     final = tensors.get(f"body.{last}.weight")
     if last < 2 or last % 2 or final is None or final.ndim != 4:
         return None
-    scale = math.isqrt(final.shape[0] // 3)
-    if final.shape[0] != 3 * scale**2:
+    if slopes is not None and slopes.ndim != 1:
         return None
-    return {"scale": scale, "features": first.shape[0], "convs": last // 2 - 1}
+    channels = first.shape[1]
+    for outputs in (channels,) if channels != 1 else (1, 3, 4):  # the input is added to the output
+        scale = math.isqrt(final.shape[0] // outputs)
+        if final.shape[0] == outputs * scale**2:
+            sizes = {"scale": scale, "features": first.shape[0], "convs": last // 2 - 1}
+            return sizes | _unusual(channels=channels, out_channels=outputs)
+    return None
 
 
-def _srvgg_config(sizes: Sizes) -> ConfigDict:
-    settings = {"form": "srvgg", "features": sizes["features"], "convs": sizes["convs"]}
+def _srvgg_config(activation: str, sizes: Sizes) -> ConfigDict:
+    settings = {name: value for name, value in sizes.items() if name != "scale"}
+    settings = {"form": "srvgg", **settings}
+    if activation != "prelu":
+        settings["activation"] = activation
     return config_of("esrgan", "generator", settings, scale=sizes["scale"], hr_size=128)
 
 
-def _read_srvgg(config: ConfigDict) -> Sizes | None:
+def _read_srvgg(activation: str, config: ConfigDict) -> Sizes | None:
     net = make_generator(config)
-    if not isinstance(net, SRVGGNetCompact):
+    if not isinstance(net, SRVGGNetCompact) or net.activation != activation:
         return None
-    return {name: getattr(net, name) for name in ("scale", "features", "convs")}
+    sizes = {name: getattr(net, name) for name in ("scale", "features", "convs")}
+    return sizes | _unusual(channels=net.channels, out_channels=net.out_channels)
 
 
 def _srvgg_rules(sizes: Sizes) -> list[Rule]:
@@ -182,6 +226,18 @@ def _srvgg_rules(sizes: Sizes) -> list[Rule]:
         rules += module_rules(f"body.{2 * i}", f"params/conv_{i}")
         rules.append(Rule(f"body.{2 * i + 1}.weight", f"params/prelu_{i}/alpha"))
     return rules
+
+
+def _srvgg_layout(name: str, activation: str) -> Layout:
+    return Layout(
+        name=name,
+        net="g",
+        sizes=partial(_srvgg_sizes, activation),
+        config=partial(_srvgg_config, activation),
+        read=partial(_read_srvgg, activation),
+        rules=_srvgg_rules,
+        expected=_generator_shapes,
+    )
 
 
 # --------------------------------------------------------------------------------- discriminators
@@ -253,15 +309,10 @@ LAYOUTS = (
     _rrdb_layout("Real-ESRGAN RRDBNet", _BASICSR),
     _rrdb_layout("ESRGAN RRDBNet", _NEW),
     _rrdb_layout("ESRGAN RRDBNet, old keys", _OLD),
-    Layout(
-        name="Real-ESRGAN SRVGGNetCompact",
-        net="g",
-        sizes=_srvgg_sizes,
-        config=_srvgg_config,
-        read=_read_srvgg,
-        rules=_srvgg_rules,
-        expected=_generator_shapes,
-    ),
+    _srvgg_layout("Real-ESRGAN SRVGGNetCompact", "prelu"),
+    # Which of the two a file has, its keys don't tell.
+    _srvgg_layout("Real-ESRGAN SRVGGNetCompact with ReLU", "relu"),
+    _srvgg_layout("Real-ESRGAN SRVGGNetCompact with LeakyReLU", "leaky_relu"),
     Layout(
         name="ESRGAN VGG-style discriminator",
         net="d",

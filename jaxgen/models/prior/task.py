@@ -151,19 +151,4 @@ def _train_data(config: ConfigDict) -> tuple[Any, Callable[[Any], Any]]:
         records, transform = examples.train_pictures(config.data)
     if model.condition != "class":
         return records, transform
-    return records, lambda dataset: transform(dataset).map(CheckClass(model.classes))
-
-
-class CheckClass:
-    """Refuses examples of classes that the transformer has no id for."""
-
-    def __init__(self, classes: int):
-        self.classes = classes
-
-    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
-        if not 0 <= example["meaning"] < self.classes:
-            raise UserError(
-                f"model.classes={self.classes}: the data have a class {int(example['meaning'])}; "
-                "set it above the largest"
-            )
-        return example
+    return records, lambda dataset: transform(dataset).map(examples.CheckClass(model.classes))

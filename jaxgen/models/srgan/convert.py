@@ -149,8 +149,7 @@ def _rules(names: _Names, sizes: Sizes) -> list[Rule]:
         rules.append(Rule(f"{prelu}.weight", f"params/up_{u}_prelu/alpha"))
     last = names.last.format(b3=blocks + 3, ups=ups)
     rules += module_rules(last, "params/conv_out")
-    # PyTorch's averaged models count their averages.
-    return [*rules, NORM_COUNTS, Rule("n_averaged", None)]
+    return [*rules, NORM_COUNTS]
 
 
 def _config(generator: dict, sizes: Sizes) -> ConfigDict:

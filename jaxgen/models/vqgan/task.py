@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned.source import find_source
 from jaxgen.errors import UserError
 from jaxgen.keys import WIDEST, Key, Table, weight, whole
-from jaxgen.models.vqgan import maskgit, networks, quantize
-from jaxgen.models.vqgan.networks import Autoencoder, factor, radius
+from jaxgen.models.vqgan import maskgit, quantize
+from jaxgen.models.vqgan.networks import Autoencoder
+from jaxgen.nn import autoencoder as halves
+from jaxgen.nn.autoencoder import factor, radius
 from jaxgen.nn.patchgan import NLayerDiscriminator
 from jaxgen.task import Nets, Task
 from jaxgen.tasks.autoencoder import config as defaults
@@ -23,7 +24,7 @@ from jaxgen.verbs.encode.contract import Encode
 
 # Form of the networks -> (encoder, decoder).
 FORMS: dict[str, tuple[Any, Any]] = {
-    "taming": (networks.Encoder, networks.Decoder),
+    "taming": (halves.Encoder, halves.Decoder),
     "maskgit": (maskgit.Encoder, maskgit.Decoder),
 }
 _LIMITS: dict[str, dict[str, Any]] = {
@@ -31,7 +32,6 @@ _LIMITS: dict[str, dict[str, Any]] = {
     "epsilon": {"least": None, "above": 0, "most": 1},
     "dropout": {"most": None, "below": 1},
 }
-_CHANNELS = {"photo": 3, "depth": 1}
 
 
 def keys(config: ConfigDict) -> Table:
@@ -39,7 +39,7 @@ def keys(config: ConfigDict) -> Table:
     form = _form(config)
     encoder, _ = module_of(config, "autoencoder", FORMS)
     limits: Any = {name: limit for name, limit in _LIMITS.items() if hasattr(encoder, name)}
-    if encoder is networks.Encoder:
+    if encoder is halves.Encoder:
         limits["groups"] = {"least": 0}
     return with_own(
         defaults.KEYS,
@@ -80,12 +80,7 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
     encoder = make_module(form[0], "autoencoder", config, **settings)
     channels = config.model.channels
     decoder = make_module(form[1], "autoencoder", config, channels=channels, **settings)
-    for level, width in enumerate(encoder.widths):
-        if encoder.groups and encoder.features * width % encoder.groups:
-            raise UserError(
-                f"model.autoencoder: level {level} has {encoder.features * width} channels, no "
-                f"multiple of groups={encoder.groups}"
-            )
+    autoencoder.check_groups(encoder)
     chosen = config.model.quantize.to_dict()
     width = chosen["width"]
     if form is FORMS["maskgit"]:
@@ -96,14 +91,6 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
             )
         width = 0
     return Autoencoder(encoder, decoder, quantize.make(**chosen), width)
-
-
-def make_discriminator(config: ConfigDict) -> NLayerDiscriminator | None:
-    """Net "d" of `config.model.discriminator`; None for a run without a GAN."""
-    if config.model.gan_start < 0:
-        return None
-    settings = config.model.discriminator.to_dict()
-    return make_module(NLayerDiscriminator, "discriminator", config, **settings)
 
 
 def encode_verb(config: ConfigDict) -> Encode:
@@ -119,6 +106,14 @@ def encode_verb(config: ConfigDict) -> Encode:
         y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
         return y
 
+    def vectors(nets: Nets) -> jax.Array:
+        found: Any = net.apply(nets["g"], method=lambda net: net.quantize.vectors())
+        return found
+
+    def paint(nets: Nets, z: jax.Array) -> jax.Array:
+        y: Any = net.apply(nets["g"], z, method=Autoencoder.draw)
+        return y
+
     return Encode(
         nets=("g",),
         encode=encode,
@@ -127,16 +122,10 @@ def encode_verb(config: ConfigDict) -> Encode:
         codes=config.model.quantize.codes,
         channels=config.model.channels,
         radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
-        kind=kind_of(config),
+        kind=autoencoder.kind_of(config),
+        vectors=vectors,
+        paint=paint,
     )
-
-
-def kind_of(config: ConfigDict) -> str:
-    """Of the pictures: of the data, or by their number where the weights came without any."""
-    if "source" in config.data:
-        return find_source(config.data.source).KIND
-    numbers = {channels: kind for kind, channels in _CHANNELS.items()}
-    return numbers.get(config.model.channels, "segmentation")
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
@@ -161,17 +150,7 @@ def make_task(config: ConfigDict) -> Task:
     Raises:
       UserError: pictures that the networks can't take.
     """
-    kind = kind_of(config)
-    channels, side = config.model.channels, factor(tuple(config.model.autoencoder.widths))
-    if channels != _CHANNELS.get(kind, channels):
-        raise UserError(
-            f"model.channels={channels}: data.source={config.data.source} has pictures of "
-            f"{_CHANNELS[kind]}"
-        )
-    if config.data.size % side:
-        raise UserError(
-            f"data.size={config.data.size} must be a multiple of {side}, which "
-            "model.autoencoder.widths make of a code"
-        )
-    losses = VQGANLosses(make_autoencoder(config), make_discriminator(config), config, kind)
+    kind = autoencoder.check_pictures(config, factor(tuple(config.model.autoencoder.widths)))
+    d = autoencoder.make_discriminator(config)
+    losses = VQGANLosses(make_autoencoder(config), d, config, kind)
     return autoencoder.make_task(config, losses, encode_verb(config))

@@ -32,7 +32,7 @@ LOSS: Table = {
     ),
     "random_width": Key(0.25, "of that network", above=0, most=8),
     "random_seed": whole(0, "of that network", 0),
-    "bottleneck": weight(1.0, "weight of the codebook's loss"),
+    "bottleneck": weight(1.0, "weight of the codebook's loss, or of the divergence"),
     "adversarial": weight(0.8, "weight of the adversarial loss, times the adaptive one"),
     "adversarial_kind": Key("hinge", "D's loss", choices=("hinge", "vanilla")),
     "adaptive": Key(

@@ -11,15 +11,71 @@ taming-transformers trains it after the generator, on a second reconstruction of
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import examples, section
 from jaxgen.data.captioned.records import count_validation
+from jaxgen.data.captioned.source import find_source
+from jaxgen.errors import UserError
 from jaxgen.evaluation import reconstruction
+from jaxgen.nn.patchgan import NLayerDiscriminator
 from jaxgen.task import Phase, Task
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses, load_perceptual
+from jaxgen.tasks.common import make_module
 from jaxgen.verbs.encode.contract import Encode
+
+# Channels of pictures of a kind.
+_CHANNELS = {"photo": 3, "depth": 1}
+
+
+def kind_of(config: ConfigDict) -> str:
+    """Of the pictures: of the data, or by their number where the weights came without any."""
+    if "source" in config.data:
+        return find_source(config.data.source).KIND
+    numbers = {channels: kind for kind, channels in _CHANNELS.items()}
+    return numbers.get(config.model.channels, "segmentation")
+
+
+def check_pictures(config: ConfigDict, factor: int) -> str:
+    """The pictures' kind, if the networks can take them.
+
+    Args: factor: pixels per latent along each axis.
+
+    Raises:
+      UserError: says what to change.
+    """
+    kind, channels = kind_of(config), config.model.channels
+    if channels != _CHANNELS.get(kind, channels):
+        raise UserError(
+            f"model.channels={channels}: data.source={config.data.source} has pictures of "
+            f"{_CHANNELS[kind]}"
+        )
+    if config.data.size % factor:
+        raise UserError(
+            f"data.size={config.data.size} must be a multiple of {factor}, which "
+            "model.autoencoder.widths make of a code"
+        )
+    return kind
+
+
+def check_groups(encoder: Any) -> None:
+    """Raises UserError if a level's channels are no multiple of the normalisation's groups."""
+    for level, width in enumerate(encoder.widths):
+        if encoder.groups and encoder.features * width % encoder.groups:
+            raise UserError(
+                f"model.autoencoder: level {level} has {encoder.features * width} channels, no "
+                f"multiple of groups={encoder.groups}"
+            )
+
+
+def make_discriminator(config: ConfigDict) -> NLayerDiscriminator | None:
+    """Net "d" of `config.model.discriminator`; None for a run without a GAN."""
+    if config.model.gan_start < 0:
+        return None
+    settings = config.model.discriminator.to_dict()
+    return make_module(NLayerDiscriminator, "discriminator", config, **settings)
 
 
 def make_task(config: ConfigDict, losses: AutoencoderLosses, verb: Encode) -> Task:

@@ -40,7 +40,7 @@ def make_text_encoder(config: ConfigDict) -> Any:
     """The text encoder of `config.model.text`, for the tokenizer of the config."""
     settings = config.model.text.to_dict()
     module = choose(ENCODERS, settings.pop("kind"), "model.text.kind")
-    settings.pop("trained_by")
+    settings.pop("trained_by", None)  # of GANs
     width, heads = settings["width"], settings["heads"]
     if module is LSTMEncoder and settings["bidirectional"] and width % 2:
         raise UserError(f"model.text.width={width} must be even for an lstm of two directions")

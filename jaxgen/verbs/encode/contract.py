@@ -28,6 +28,12 @@ class Encode:
       follows; None: attention or normalisation looks at the whole picture, which must be computed
       at once.
     kind: of the pictures, as of `jaxgen.data.captioned.source.Source`: photo, segmentation, depth.
+    width: d, numbers of a cell; 0: latents are codes.
+    moments: (nets, x) -> (b, h/factor, w/factor, 2 d) float32, mean and log of the variance of the
+      latents, where those are drawn at random: `encode` gives the mean. None: there is no chance.
+    vectors: nets -> the codebook's vectors, (codes, d) float32; None: there is none to show.
+    paint: (nets, z (b, h / factor, w / factor, d) float32) -> y as of `decode`, of vectors of the
+      codebook or others of their kind, and differentiable; None: without a codebook's vectors.
     """
 
     nets: tuple[str, ...]
@@ -38,6 +44,10 @@ class Encode:
     channels: int = 3
     radius: tuple[int, int] | None = None
     kind: str = "photo"
+    width: int = 0
+    moments: Callable[[Nets, jax.Array], jax.Array] | None = None
+    vectors: Callable[[Nets], jax.Array] | None = None
+    paint: Callable[[Nets, jax.Array], jax.Array] | None = None
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -67,6 +77,12 @@ class Encode:
     def encode_program(self) -> Callable[[Nets, Any], jax.Array]:
         """`encode`, jitted."""
         return jax.jit(self.encode)
+
+    @functools.cached_property
+    def moments_program(self) -> Callable[[Nets, Any], jax.Array]:
+        """`moments`, jitted."""
+        assert self.moments is not None
+        return jax.jit(self.moments)
 
     @functools.cached_property
     def decode_program(self) -> Callable[[Nets, Any], jax.Array]:

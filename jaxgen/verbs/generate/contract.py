@@ -14,6 +14,7 @@ import numpy as np
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs import Option
+from jaxgen.verbs.generate.stepwise import Stepwise, levels
 
 # Normal noise is cut off here where it is truncated (BigGAN, Brock et al. 2019, section 3.1).
 CUT = 2.0
@@ -41,6 +42,11 @@ class Generate:
       its own; there is no way between two such. None: normal noise.
     sized: (height, width) -> the same verb for pictures (b, height, width, 3); raises UserError for
       a size that cannot be. None: there is one size alone.
+    begin: (every option's value, picture uint8 (h, w, 3) of any size, mask (h, w) bool or uint8 of
+      the same or None; see `begin.fit`) -> `given` of drawings that begin with a picture and, where
+      there is a mask, differ from it only where that is bright; raises UserError for what cannot
+      be. None: the model draws from noise alone.
+    stepwise: the same drawing in parts, which is then what is done. None: it has no parts.
     """
 
     nets: tuple[str, ...]
@@ -53,6 +59,8 @@ class Generate:
     give: Callable[[Mapping[str, Any]], PyTree] | None = None
     numbers: Callable[[jax.Array], jax.Array] | None = None
     sized: Callable[[int, int], Generate] | None = None
+    begin: Callable[[Mapping[str, Any], np.ndarray, np.ndarray | None], PyTree] | None = None
+    stepwise: Stepwise | None = None
 
     def facts(self) -> dict[str, Any]:
         """See `jaxgen.verbs.Verb`."""
@@ -112,8 +120,7 @@ class Generate:
         @jax.jit
         def program(nets, features, z, given):
             pictures, masks = self.draw(nets, features, z, given)
-            levels = jnp.clip(jnp.round((pictures + 1.0) * 127.5), 0, 255)
-            return levels.astype(jnp.uint8), tuple(mask.astype(jnp.float32) for mask in masks)
+            return levels(pictures), tuple(mask.astype(jnp.float32) for mask in masks)
 
         return program
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs.generate.contract import Generate
+from jaxgen.verbs.generate.stepwise import Watch
 
 # Pixels of a batch on a CPU, whose caches more would leave, and pictures of one at most.
 CPU_PIXELS, CPU_MOST = 128 * 128, 16
@@ -103,6 +104,7 @@ def draw(
     given: PyTree = None,
     batch: int | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
     """Draws one picture after the other.
 
@@ -113,6 +115,7 @@ def draw(
       given: what `verb.give` made of the options.
       batch: pictures per device at a time; None: `default_batch`.
       progress: called as progress(pictures done, pictures in all).
+      watch: of a verb that draws in parts, who looks on; its batches are without what fills them.
 
     Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
 
@@ -131,8 +134,8 @@ def draw(
         features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
         try:
             noises = np.stack([z for _, z in filled])
-            results = verb.draw_program(nets, *devices.split((features, noises), used), given)
-            pictures, masks = jax.tree.map(np.asarray, results)
+            placed, z = devices.split((features, noises), used)
+            pictures, masks = _pictures(verb, nets, placed, z, given, _of(watch, len(part)))
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
                 raise
@@ -145,6 +148,23 @@ def draw(
             yield pictures[i], tuple(mask[i] for mask in masks)
         if progress:
             progress(done, count)
+
+
+def _pictures(
+    verb: Generate, nets: Nets, features: PyTree, z: Any, given: PyTree, watch: Watch | None
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    if verb.stepwise is not None:
+        return verb.stepwise.pictures(nets, features, z, given, watch), ()
+    pictures, masks = verb.draw_program(nets, features, z, given)
+    return np.asarray(pictures), tuple(np.asarray(mask) for mask in masks)
+
+
+def _of(watch: Watch | None, count: int) -> Watch | None:
+    """The same, which sees the first `count` pictures of a batch."""
+    if watch is None:
+        return None
+    seen = watch.seen
+    return watch._replace(seen=lambda done, calls, look: seen(done, calls, lambda: look()[:count]))
 
 
 def weights_between(steps: int) -> list[float]:

@@ -14,24 +14,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxgen.data.picture_files import read_image, write_image
+from jaxgen.data.picture_files import read_image, write_gif, write_image
 from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.verbs.files import FORMATS
-from jaxgen.verbs.generate.use import Drawer, Drawing
+from jaxgen.verbs.generate import note
+from jaxgen.verbs.generate.base import Drawing, TextToImage
+from jaxgen.verbs.generate.film import GAP, Film, filmstrip
+from jaxgen.verbs.generate.guide_run import Along
 
 COLUMNS, MASKED_COLUMNS = 8, 2  # pictures of one text in a row of the sheet
 MOST_SHOWN = 512  # pictures in a sheet
 SHEET = "grid.png"  # in a folder of pictures
 NAME = 50  # letters of a text in a file's name
-GAP = 2  # pixels between a picture and its masks
+GIF = ".gif"
 
 
 class How(NamedTuple):
     """How pictures are drawn; see `Drawer`. options: the model's own, such as truncation. size:
-    (height, width) of pictures of another size than the training's.
+    (height, width) of pictures of another size than the training's. along, film: what is done
+    meanwhile, of a model whose pictures come about step by step; what looks on, of one that draws
+    in steps. about: noted in PNGs, see `note.py`.
     """
 
     seed: int = 0
@@ -40,6 +45,16 @@ class How(NamedTuple):
     batch: int | None = None
     options: Mapping[str, Any] = MappingProxyType({})
     size: tuple[int, int] | None = None
+    along: Along | None = None
+    init: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    film: Film | None = None
+    about: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def filmed(self) -> bool:
+        """Whether frames of each picture are kept."""
+        return self.film is not None and self.film.frames > 0
 
 
 class Cell(NamedTuple):
@@ -58,6 +73,7 @@ class Strip(NamedTuple):
       prompts: the text of its pictures; of a way from one text to another both.
       numbers: of its pictures; of a way that of the first one.
       way: its pictures lie between two.
+      text: what its pictures are of; of a way "".
     """
 
     title: str
@@ -65,6 +81,7 @@ class Strip(NamedTuple):
     prompts: tuple[Prompt, ...]
     numbers: tuple[int, ...]
     way: bool = False
+    text: str = ""
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -92,14 +109,18 @@ def read_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def is_folder(out: Path) -> bool:
+def is_folder(out: Path, filmed: bool = False) -> bool:
     """Whether OUT means a folder of pictures, not one sheet.
+
+    Args: filmed: whether frames are kept, which a .gif can show.
 
     Raises:
       UserError: a file's name of another format.
     """
     if out.is_dir() or not out.suffix:
         return True
+    if out.suffix.lower() == GIF and filmed:
+        return False
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"{out}: cannot write {out.suffix}; use .png, .jpg or .webp, or a folder")
     return False
@@ -118,7 +139,7 @@ def plan(
             end = start + columns
             title = "" if start else text
             part = tuple(numbers[start:end])
-            strips.append(Strip(title, tuple(cells[start:end]), (prompt,), part))
+            strips.append(Strip(title, tuple(cells[start:end]), (prompt,), part, text=text))
     return strips
 
 
@@ -169,13 +190,18 @@ def new_sheet(texts: Sequence[str], seed: int, way: bool = False) -> Path:
     return next(p for p in map(Path, itertools.chain([f"{name}.png"], again)) if not p.exists())
 
 
-def pictures(generate: Drawer, strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
+def pictures(generate: TextToImage[Any], strips: Sequence[Strip], how: How) -> Iterator[Drawing]:
     """Draws all cells of the rows, in their order; the rows are all ways, or none is."""
     if not any(strip.way for strip in strips):
         jobs = [(strip.prompts[0], number) for strip in strips for number in strip.numbers]
+        asked = {
+            "along": how.along, "init": how.init, "mask": how.mask,
+            "watch": None if how.film is None else how.film.watch,
+        }  # fmt: skip
+        more: dict[str, Any] = {name: one for name, one in asked.items() if one is not None}
         yield from generate.each(
             jobs, seed=how.seed, same_noise=how.same_noise, size=how.size, batch=how.batch,
-            **how.options,
+            **more, **how.options,
         )  # fmt: skip
         return
     for strip in strips:
@@ -196,28 +222,34 @@ def check_sheet(count: int) -> None:
 
 
 def write_sheet(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     out: Path,
     how: How,
     moved: Callable[[], None],
     masks: bool = False,
 ) -> None:
-    """Draws the rows and writes them as one picture with captions.
+    """Draws the rows and writes them as one picture with captions, or filmed as a .gif.
 
     Args:
       masks: show them beside the pictures.
       moved: called after each picture.
     """
-    drawn = []
+    drawn, films = [], []
     for picture, levels in pictures(generate, strips, how):
+        if how.film is not None and how.filmed:
+            films.append(how.film.of(picture))
         drawn.append(beside(picture, levels if masks else ()))
         moved()
-    write_image(out, sheet(strips, drawn))
+    if out.suffix.lower() == GIF:
+        write_gif(out, [sheet(strips, frames) for frames in zip(*films, strict=True)])
+        return
+    shown = [filmstrip(frames) for frames in films] if films else drawn
+    write_image(out, sheet(strips, shown), note=note.text(how.about))
 
 
 def write_folder(
-    generate: Drawer,
+    generate: TextToImage[Any],
     strips: Sequence[Strip],
     folder: Path,
     how: How,
@@ -228,15 +260,25 @@ def write_folder(
 
     Args:
       strips: what is still to be drawn.
+      how: where it films, NAME_steps.png is written, too.
       masks: also write NAME_masks.png: the picture with its masks.
       moved: called after each picture.
     """
-    names = [cell.name for strip in strips for cell in strip.cells]
-    for name, (picture, levels) in zip(names, pictures(generate, strips, how), strict=True):
+    cells = [(strip, i) for strip in strips for i in range(len(strip.cells))]
+    for (strip, i), (picture, levels) in zip(cells, pictures(generate, strips, how), strict=True):
+        name = strip.cells[i].name
         if masks:
             write_image(folder / f"{name}_masks.png", beside(picture, levels))
-        write_image(folder / f"{name}.png", picture)  # last: with it the work is done
+        if how.film is not None and how.filmed:
+            write_image(folder / f"{name}_steps.png", filmstrip(how.film.of(picture)))
+        # Last: with it the work is done.
+        write_image(folder / f"{name}.png", picture, note=noted(how, strip, i))
         moved()
+
+
+def noted(how: How, strip: Strip, i: int) -> str:
+    """The note of a row's i-th picture; of those on a way nothing, as none is drawn alone."""
+    return "" if strip.way else note.text(note.of_one(how.about, strip.text, strip.numbers[i]))
 
 
 def missing(strips: Sequence[Strip], folder: Path, masks: bool = False) -> list[Strip]:

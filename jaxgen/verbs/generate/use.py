@@ -12,14 +12,15 @@ from jaxgen.errors import UserError
 from jaxgen.task import Nets
 from jaxgen.verbs import settings
 from jaxgen.verbs.generate import draw
+from jaxgen.verbs.generate.base import Drawing, TextToImage
 from jaxgen.verbs.generate.contract import Generate
+from jaxgen.verbs.generate.guide import Guide
+from jaxgen.verbs.generate.guided import Guided
+from jaxgen.verbs.generate.stepwise import Watch
 from jaxgen.verbs.prompts import read_aloud
-from jaxgen.verbs.use import Use
-
-Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
 
 
-class Drawer(Use[Generate]):
+class Drawer(TextToImage[Generate]):
     """A trained model's verb `generate`; see `Use`."""
 
     def __init__(self, verb: Generate, nets: Nets, name: str):
@@ -31,75 +32,6 @@ class Drawer(Use[Generate]):
         """Side of the pictures in pixels."""
         return self.verb.size
 
-    def __call__(
-        self,
-        prompts: str | Prompt | Sequence[str | Prompt],
-        n: int = 1,
-        *,
-        seed: int = 0,
-        first: int = 0,
-        same_noise: bool = False,
-        size: tuple[int, int] | None = None,
-        batch: int | None = None,
-        progress: draw.Progress | None = None,
-        **options: Any,
-    ) -> np.ndarray:
-        """Draws `n` pictures of each text.
-
-        Picture i of a text is a function of the seed, the text and i alone: not of n, of the other
-        texts or of the batch (but for rounding).
-
-        Args:
-          prompts: one text or several, or what `read` gives. Of a text, unknown words are named in
-            a warning, with the nearest known ones.
-          seed: 0 to 2**32 - 1.
-          first: number of the first picture: n=1, first=3 draws the fourth of n=4 again.
-          same_noise: picture i has the same noise whatever the text, to compare texts.
-          size: (height, width) in pixels, of a model that draws other sizes, too; rounded down to
-            those that it has, with a warning.
-          batch: pictures per device at a time; None: as suits their size.
-          progress: called as progress(pictures done, pictures in all).
-          options: of the model, see `verb.options`; such as `truncation` of a GAN: 1: noise as in
-            training; less: nearer to the mean, more usual and less varied.
-
-        Returns: uint8, (n, size, size, 3) for one text, (texts, n, size, size, 3) for several.
-
-        Raises:
-          UserError: no texts, or a setting out of range.
-        """
-        return self.with_masks(
-            prompts, n, seed=seed, first=first, same_noise=same_noise, size=size, batch=batch,
-            progress=progress, **options,
-        )[0]  # fmt: skip
-
-    def with_masks(
-        self,
-        prompts: str | Prompt | Sequence[str | Prompt],
-        n: int = 1,
-        *,
-        seed: int = 0,
-        first: int = 0,
-        **how: Any,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """As a call, and where the text acted.
-
-        Returns: (pictures, masks): each of the masks is float32 in [0, 1], (n, h, w) for one text,
-          (texts, n, h, w) for several, coarse to fine; there are none for most families.
-        """
-        texts = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
-        if not texts:
-            raise UserError("generate needs at least one text")
-        draw.check_draws(seed, first, n)
-        asked = [read_aloud(self.read, text) for text in texts]
-        drawn = list(
-            self.each([(one, first + i) for one in asked for i in range(n)], seed=seed, **how)
-        )
-        shape = (n,) if isinstance(prompts, str | Prompt) else (len(texts), n)
-        pictures = np.stack([picture for picture, _ in drawn])
-        levels = [np.stack(level) for level in zip(*(masks for _, masks in drawn), strict=True)]
-        pictures = pictures.reshape(*shape, *pictures.shape[1:])
-        return pictures, tuple(level.reshape(*shape, *level.shape[1:]) for level in levels)
-
     def each(
         self,
         jobs: Sequence[tuple[Prompt, int]],
@@ -107,19 +39,29 @@ class Drawer(Use[Generate]):
         seed: int = 0,
         same_noise: bool = False,
         size: tuple[int, int] | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         batch: int | None = None,
         progress: draw.Progress | None = None,
+        watch: Watch | None = None,
         **options: Any,
     ) -> Iterator[Drawing]:
         """Draws any pictures, one after the other, for more of them than memory holds.
 
         Args:
           jobs: (text, number of the picture) of each; the rest as for a call.
+          init: a picture to begin with, uint8 (h, w, 3), of a model that can (family ldm); the
+            option "strength" says how far to go from it. It is fitted to the size that is drawn.
+          mask: (h, w) bool or uint8 of the same size, bright where to draw anew; elsewhere the
+            picture stays as it is.
+          watch: who looks on while a picture is made, of a model that makes it in steps.
 
         Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
         """
-        truncation, given = self._settings(options)
         verb = self.verb if size is None else self._sized(*size)
+        truncation, given = self._settings(options, verb, init, mask)
+        if watch is not None and verb.stepwise is None:
+            raise UserError(f"{self.name} draws a picture at once: there are no steps to see")
 
         def rows() -> Iterator[tuple[draw.Features, np.ndarray]]:
             last = None
@@ -129,7 +71,7 @@ class Drawer(Use[Generate]):
                 text = 0 if same_noise else draw.text_number(prompt)
                 yield features, draw.noise(verb, draw.Draw(seed, text, number), truncation)
 
-        yield from draw.draw(verb, self.variables, rows(), len(jobs), given, batch, progress)
+        yield from draw.draw(verb, self.variables, rows(), len(jobs), given, batch, progress, watch)
 
     def between(
         self,
@@ -175,9 +117,15 @@ class Drawer(Use[Generate]):
         """The text as the model reads it: its words, and which of them it does not know."""
         return self.verb.read(text)
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        """Raises UserError for an option that the model does not take, or a value out of range."""
-        self._settings(options)
+    def check(
+        self,
+        options: Mapping[str, Any],
+        size: tuple[int, int] | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        """Raises UserError for what the model does not take, or options that do not go together."""
+        self._settings(options, self.verb if size is None else self._sized(*size), init, mask)
 
     def check_masks(self) -> None:
         """Raises UserError if the model gives no masks beside its pictures."""
@@ -196,11 +144,28 @@ class Drawer(Use[Generate]):
             self._sizes[height, width] = self.verb.sized(height, width)
         return self._sizes[height, width]
 
-    def _settings(self, options: Mapping[str, Any]) -> tuple[float, Any]:
+    def _settings(
+        self,
+        options: Mapping[str, Any],
+        verb: Generate | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> tuple[float, Any]:
         """(truncation of the noise, what the verb is given)."""
-        wanted = settings(self.verb.options, options, self.name)
-        given = self.verb.give(wanted) if self.verb.give is not None else None
+        verb = verb or self.verb
+        wanted = settings(verb.options, options, self.name)
+        if init is not None:
+            if verb.begin is None:
+                raise UserError(f"{self.name} draws from noise alone: it begins with no picture")
+            return 1.0, verb.begin(wanted, init, mask)
+        if mask is not None:
+            raise UserError("a mask needs the picture that it is of: give init")
+        given = verb.give(wanted) if verb.give is not None else None
         return wanted.get("truncation", 1.0), given
 
 
-bind = Drawer
+def bind(offered: Generate | Guided, nets: Nets, name: str) -> TextToImage[Any]:
+    """The use of what a family offers, or of two models put together."""
+    return (
+        Guide(offered, nets, name) if isinstance(offered, Guided) else Drawer(offered, nets, name)
+    )

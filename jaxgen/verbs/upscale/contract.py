@@ -30,6 +30,8 @@ class Upscale:
     radius: receptive-field radius in low-resolution pixels: output that lies further than this
       from a cut is not changed by the cut. Tiles padded by it equal the whole picture.
     multiple: height and width that `apply` takes must be multiples of this.
+    channels: 3, or 1: `apply` takes and gives pictures of one channel. Gray pictures are given to
+      it as they are, of others each channel by itself.
     options: that a user may set, see `jaxgen.verbs.Option`.
     give: (prompt or None, every option's value) -> `given`, a pytree whose shapes do not depend on
       them. None: the model takes neither.
@@ -43,6 +45,7 @@ class Upscale:
     scale: int
     radius: int
     multiple: int = 1
+    channels: int = 3
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     give: Callable[[Prompt | None, Mapping[str, Any]], PyTree] | None = None
     read: Callable[[str], Prompt] | None = None
@@ -63,8 +66,11 @@ class Upscale:
 
     def trace(self, nets: Nets) -> None:
         """See `jaxgen.verbs.Verb`."""
-        side = 8 * self.multiple
-        jax.eval_shape(self.apply, nets, jax.ShapeDtypeStruct((1, side, side, 3), "float32"), None)
+        jax.eval_shape(self.apply, nets, self.picture(8 * self.multiple), None)
+
+    def picture(self, side: int) -> jax.ShapeDtypeStruct:
+        """What `apply` is given of one colour picture of this side, as a shape."""
+        return jax.ShapeDtypeStruct((3 // self.channels, side, side, self.channels), "float32")
 
     @functools.cached_property
     def program(self) -> Callable[[Nets, Any, PyTree], jax.Array]:
@@ -75,16 +81,26 @@ class Upscale:
             integer, gray = x.dtype == jnp.uint8, x.shape[-1] == 1
             if integer:
                 x = x.astype(jnp.float32) / 127.5 - 1.0
-            if gray:
-                x = jnp.repeat(x, 3, axis=-1)
-            y = self.apply(nets, x, given).astype(jnp.float32)
-            if gray:
+            if self.channels == 1:
+                y = self._each_channel(nets, x, given)
+            else:
+                if gray:
+                    x = jnp.repeat(x, 3, axis=-1)
+                y = self.apply(nets, x, given).astype(jnp.float32)
+            if gray and self.channels == 3:
                 y = (y * LUMA.reshape(1, 1, 1, 3)).sum(axis=-1, keepdims=True)
             if integer:
                 y = jnp.clip(jnp.round((y + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
             return y
 
         return program
+
+    def _each_channel(self, nets: Nets, x: jax.Array, given: PyTree) -> jax.Array:
+        """(b, h, w, c) -> (b, s*h, s*w, c) by a network of one channel."""
+        b, h, w, c = x.shape
+        planes = x.transpose(0, 3, 1, 2).reshape(b * c, h, w, 1)
+        y = self.apply(nets, planes, given).astype(jnp.float32)
+        return y.reshape(b, c, *y.shape[1:3]).transpose(0, 2, 3, 1)
 
     @functools.cached_property
     def attention_program(self) -> Callable[[Nets, Any, PyTree], jax.Array]:

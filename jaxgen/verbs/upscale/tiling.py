@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import devices
@@ -197,11 +196,12 @@ def _upscale(verb, nets, images, given, tile, batch, progress, outs) -> list[np.
         if out.shape != shape or out.dtype != dtype:
             raise ValueError(f"out must be {dtype} {shape}, not {out.dtype} {out.shape}")
 
-    # The net takes multiples only: the last rows and columns are repeated, and cut off again.
+    # The net takes multiples only: the picture is mirrored at its last row and column, as the
+    # original of such nets has it, and cut off again.
     full = round_up(height, verb.multiple), round_up(width, verb.multiple)
     if full != (height, width):
         pads = (0, full[0] - height), (0, full[1] - width), (0, 0)
-        images = [np.pad(image, pads, mode="edge") for image in images]
+        images = [np.pad(image, pads, mode="reflect") for image in images]
     pad = _pad(verb)
     window, workers = _plan(verb, nets, given, full, tile, batch, len(images))
     while True:
@@ -321,7 +321,7 @@ def bytes_per_pixel(verb: Upscale, nets: Nets, given: PyTree = None) -> float:
     key = treedef, shapes
     if key not in verb.activations:
         side = round_up(32, verb.multiple)
-        x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        x = verb.picture(side)
         some_nets, some_given = jax.tree.unflatten(treedef, shapes)
         largest = largest_activation(verb.apply, some_nets, x, some_given)
         verb.activations[key] = largest / side**2

@@ -1,0 +1,144 @@
+"""KL autoencoder: pictures as small maps of numbers, and back (Rombach et al., CVPR 2022).
+
+    python -m jaxgen.main --config=configs/vae.py
+
+trains a small one on captioned shapes at 32 px, within 10 minutes on 2 CPU cores. Then
+
+    jaxgen reconstruct photo.png --model runs/vae -o again.png
+    jaxgen encode photo.png --model runs/vae -o photo.npz
+    jaxgen decode photo.npz --model runs/vae -o again.png
+
+It is the first stage of latent diffusion (configs/ldm.py), which draws such latents. The default
+makes 8 x 8 places of 4 numbers of a picture (f4). A divergence of little weight keeps them near a
+standard normal; what brings them to a deviation of 1 is measured in training. Watch
+"psnr_rgb", "read_whole" (the share of scenes of which everything is still right after encoding and
+decoding), and "g/kl", nats a picture.
+
+LPIPS needs weights of your own (--config.model.loss.lpips="('vgg16.pth','lpips_vgg.pth')"); without
+them the distance of a random network's features stands in its place, named so in the log.
+
+Variants (`--config=configs/vae.py:NAME`):
+  tiny       seconds; what the tests run.
+  f8         the default with 4 x 4 places of 16 numbers.
+  shapes64   two objects with a relation between them, at 64 px: 16 x 16 of 4.
+  emoji      emoji at 32 px; no captions are read.
+  folder     pictures of your own at 64 px, f8: --config.data.path=FOLDER. No captions needed.
+  sd         the published KL-f8: 256 px crops, 32 x 32 of 4, 83,653,863 parameters, weights of the
+             losses as published; --config.data.path=FOLDER. A GPU with 24 GB.
+"""
+
+from jaxgen import config as configs
+from jaxgen.tasks.autoencoder.config import (
+    autoencoder_config,
+    autoencoder_loss,
+    autoencoder_rates,
+)
+
+
+def get_config(arg=""):
+    variant = configs.variant(arg, VARIANTS)
+    config = autoencoder_config(
+        "vae",
+        autoencoder={
+            "features": 32,
+            "widths": (1, 2, 2),  # of the levels: 32, 16 and 8 pixels on a side
+            "blocks": 1,
+            "attention": (),  # levels with attention, beside the middle
+            "middle_attention": True,
+            "latent": 4,
+            "groups": 8,
+        },
+        scaling=0.0,  # of the latents; 0: measured
+        discriminator={"features": 24, "layers": 2},
+        loss=autoencoder_loss(
+            pixel_kind="mse", pixel=5.0, perceptual=0.1, adversarial=0.1, bottleneck=1e-4
+        ),
+        gan_start=1500,
+        d_warmup=100,
+    )
+    autoencoder_rates(config, 1e-3, b1=0.9, b2=0.99, schedule="cosine", final=0.1, warmup=50)
+    config.optimizer.pretrain.final = 0.3
+    config.optimizer.d.update(b1=0.5, b2=0.9)
+    config.train.update(steps=2000)
+    VARIANTS[variant](config)
+    return config
+
+
+def _default(config):
+    pass
+
+
+def _tiny(config):
+    config.data.update(size=16, count=64)
+    config.model.autoencoder.update(features=4, widths=(1, 2), latent=2, groups=2)
+    config.model.discriminator.update(features=4, layers=1)
+    config.model.loss.update(
+        pixel_kind="l1", pixel=1.0, random_layers=(("conv1_2", 1.0),), random_width=0.0625
+    )
+    config.model.update(gan_start=2, d_warmup=1)
+    autoencoder_rates(config, 1e-3, schedule="constant", warmup=0)
+    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
+    config.train.tensorboard = False
+    config.eval.update(images=4, pictures=2, batch=4)
+
+
+def _f8(config):
+    config.model.autoencoder.update(widths=(1, 2, 2, 2), latent=16)
+
+
+def _shapes64(config):
+    config.data.update(size=64, objects=(2, 2))
+
+
+def _emoji(config):
+    config.data.source = "emoji"
+    config.train.update(steps=10_000, eval_every=1000, checkpoint_every=1000)
+    config.model.update(gan_start=7000, d_warmup=500)
+
+
+def _folder(config):
+    config.data.update(source="plain", size=64, crop="random", enlarge=1.25, flip=True)
+    config.model.autoencoder.update(features=64, widths=(1, 2, 4, 4), blocks=2, groups=16)
+    config.model.discriminator.update(features=64, layers=3)
+    config.model.loss.update(
+        pixel_kind="l1", pixel=1.0, perceptual=1.0, adversarial=0.5, bottleneck=1e-6
+    )
+    config.train.update(steps=100_000, eval_every=5000, checkpoint_every=5000)
+    config.model.update(gan_start=20_000, d_warmup=1000)
+
+
+def _sd(config):
+    """As latent-diffusion trained it, but for D's warm-up; its rate times the batch of 4 x 3."""
+    config.data.update(source="plain", size=256, crop="random", enlarge=1.0)
+    config.model.autoencoder = {
+        "features": 128, "widths": (1, 2, 4, 4), "blocks": 2, "attention": (), "latent": 4,
+    }  # fmt: skip
+    config.model.scaling = 0.18215
+    config.model.discriminator.update(features=64, layers=3)
+    config.model.loss.update(
+        pixel_kind="l1", pixel=1.0, perceptual=1.0, adversarial=0.5, bottleneck=1e-6
+    )
+    config.train.update(steps=500_000, batch_size=12, eval_every=10_000, checkpoint_every=10_000)
+    config.model.update(gan_start=50_001, d_warmup=5000)
+    autoencoder_rates(config, 12 * 4.5e-6, b1=0.5, b2=0.9, schedule="constant", warmup=0)
+
+
+VARIANTS = {
+    "": _default,
+    "tiny": _tiny,
+    "f8": _f8,
+    "shapes64": _shapes64,
+    "emoji": _emoji,
+    "folder": _folder,
+    "sd": _sd,
+}
+# What a run of each takes; `jaxgen configs` shows it.
+COSTS = {
+    "": "4 minutes of 2 CPU cores",
+    "tiny": "seconds",
+    "f8": "10 minutes of 2 CPU cores",
+    "shapes64": "15 minutes of 2 CPU cores",
+    "emoji": "15 minutes of 2 CPU cores",
+    "folder": "a GPU",
+    "sd": "a GPU",
+}

@@ -1,0 +1,1 @@
+"""Diffusion without networks: noise schedules, targets, samplers, guidance. Free functions."""

@@ -1,0 +1,87 @@
+"""CLIP's text tower as a denoiser's condition: Stable Diffusion's, a part of the family clip."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.data.text.clip_bpe import from_json
+from jaxgen.data.text.prompt import Prompt
+from jaxgen.encoders.clip.text import TextTower
+from jaxgen.errors import UserError
+from jaxgen.models.clip.text import make_text_tower
+from jaxgen.nn.text import Text
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClipText:
+    """A text tower with the interface of an encoder of `jaxgen.nn.text`.
+
+    All places count, those that fill a text up too, as published models were trained.
+
+    Attributes:
+      tower: the net. depth: blocks that are computed, before the final norm. end: the id that ends
+        a text.
+    """
+
+    tower: TextTower
+    depth: int
+    end: int
+
+    @property
+    def width(self) -> int:
+        """Of the features."""
+        return self.tower.width
+
+    def apply(self, variables: Any, tokens: jax.Array, mask: jax.Array) -> Text:
+        """Tokens (b, t) int32 -> features; the sentence is that at the first end."""
+        words: Any = self.tower.apply(variables, tokens, self.depth)
+        at = jnp.argmax(tokens == self.end, axis=-1)
+        sentence = jnp.take_along_axis(words, at[:, None, None], axis=1)[:, 0]
+        return Text(words, jnp.ones_like(mask), sentence)
+
+
+def make_clip_text(config: ConfigDict) -> ClipText:
+    """Of a converted text tower's config."""
+    tower = make_text_tower(config)
+    return ClipText(tower, tower.layers - config.model.skip, tower.vocabulary - 1)
+
+
+def reader(config: ConfigDict) -> Callable[[str], Prompt]:
+    """Reads a prompt as the tower was trained to: filled up by its own id.
+
+    Raises: UserError, when it reads words: the weights came without their vocabulary.
+    """
+    opened: list[Any] = []
+
+    def read(text: str) -> Prompt:
+        if not text.strip():
+            tokens = empty(config)
+            return Prompt(tokens, np.arange(len(tokens)) < 2, ())
+        if not config.model.vocabulary:
+            raise UserError(
+                "this model came without CLIP's vocabulary, so it reads no texts: put "
+                "bpe_simple_vocab_16e6.txt.gz, or a folder tokenizer/, beside the weights and "
+                "convert them again"
+            )
+        if not opened:
+            opened.append(from_json(config.model.vocabulary, config.model.text.context))
+        prompt: Prompt = opened[0].encode(text)
+        tokens = np.where(prompt.mask, prompt.tokens, np.int32(config.model.pad))
+        return dataclasses.replace(prompt, tokens=tokens)
+
+    return read
+
+
+def empty(config: ConfigDict) -> np.ndarray:
+    """Tokens (t,) of the empty text: start and end, filled up."""
+    text = config.model.text
+    tokens = np.full(text.context, config.model.pad, np.int32)
+    tokens[:2] = text.ids - 2, text.ids - 1
+    return tokens

@@ -1,0 +1,103 @@
+"""Net "g": an image encoder, a text encoder, and what composes their features."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxgen.data.triplets.words import Words
+from jaxgen.models.tirg import compose, encoders
+from jaxgen.models.tirg.compose import View
+from jaxgen.tasks.common import make_module, module_of
+
+START_SCALE = 4.0  # of the learned length of features
+
+
+class Composed(nn.Module):
+    """Pictures and queries as features of one space.
+
+    image, text, composer: see `encoders` and `compose`. `scale` is the features' learned length,
+    from 4.
+    """
+
+    image: nn.Module
+    text: nn.Module
+    composer: nn.Module
+
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.constant(START_SCALE), (1,))
+
+    def pictures(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """(b, h, w, 3) float32 in [-1, 1] -> (b, e) float32, not normalised."""
+        found: jax.Array = self.image.head(self.image.map(x, train))
+        return found.astype(jnp.float32)
+
+    def queries(
+        self, x: jax.Array, tokens: jax.Array, mask: jax.Array, train: bool = False
+    ) -> jax.Array:
+        """Pictures (b, h, w, 3) with texts (b, t) -> (b, e) float32, not normalised."""
+        return self._compose(self.image.map(x, train), tokens, mask, train)
+
+    def __call__(
+        self,
+        source: jax.Array,
+        target: jax.Array,
+        tokens: jax.Array,
+        mask: jax.Array,
+        train: bool = False,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """All that a loss needs, with all pictures in one pass.
+
+        Args:
+          source: (b, h, w, 3) float32 in [-1, 1].
+          target: (b, k, h, w, 3), what each of a picture's k texts asks for.
+          tokens, mask: (b, k, t).
+
+        Returns: (queries (b * k, e), targets (b * k, e), scale ()), not normalised.
+        """
+        b, k = tokens.shape[:2]
+        pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
+        maps = self.image.map(pictures, train)
+        asked = jnp.repeat(maps[:b], k, axis=0)
+        queries = self._compose(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train)
+        targets = self.image.head(maps[b:]).astype(jnp.float32)
+        return queries, targets, self.scale[0]
+
+    def _compose(self, maps, tokens, mask, train) -> jax.Array:
+        text = self.text(tokens, mask, train)
+        view = View(self.image.head(maps), maps, self.image.head)
+        found: jax.Array = self.composer(view, text, train)
+        return found.astype(jnp.float32)
+
+
+def make_net(config: ConfigDict) -> Composed:
+    """Net "g" of `config.model`.
+
+    Raises:
+      UserError: settings that don't go together.
+    """
+    model = config.model
+    image = model.image.to_dict()
+    image.pop("form")
+    if "channels" in image:
+        image["channels"] = tuple(image["channels"])
+    composer = model.compose.to_dict()
+    composer.pop("form")
+    return Composed(
+        image=make_module(
+            module_of(config, "image", encoders.FORMS), "image", config, embed=model.embed, **image
+        ),
+        text=make_module(
+            encoders.WordLSTM,
+            "text",
+            config,
+            size=Words(config.data.vocabulary, config.data.length).size,
+            embed=model.embed,
+            **model.text.to_dict(),
+        ),
+        composer=make_module(
+            module_of(config, "compose", compose.FORMS), "compose", config, **composer
+        ),
+    )

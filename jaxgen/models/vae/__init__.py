@@ -1,0 +1,5 @@
+"""KL autoencoder (Rombach et al., CVPR 2022): pictures as small maps of numbers, and back."""
+
+from jaxgen.models.vae.task import keys, make_task, verbs
+
+__all__ = ["keys", "make_task", "verbs"]

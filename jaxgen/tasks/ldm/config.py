@@ -1,0 +1,77 @@
+"""The keys of a latent diffusion model's config. Values only: they load without JAX."""
+
+from __future__ import annotations
+
+from jaxgen.keys import WIDEST, Key, Table, share, weight, whole
+
+FORMS = ("unet", "dit")
+CONDITIONS = ("none", "class", "text")
+TARGETS = ("eps", "v", "x0", "flow")
+SCHEDULES = ("scaled-linear", "linear", "cosine", "flow")
+DENSITIES = ("uniform", "logit-normal", "mode")
+TEXT: Table = {  # the encoder trained along; `parts.text` takes its place
+    "kind": Key(
+        "transformer", "of the net that reads captions", choices=("lstm", "transformer", "bow")
+    ),
+    "width": whole(64, "of the features", most=WIDEST),
+    "embedding": whole(64, "lstm: size of the token vectors", most=WIDEST),
+    "bidirectional": Key(True, "lstm"),
+    "start": Key(True, "lstm: whether it reads <start>"),
+    "layers": whole(2, "transformer", most=1000),
+    "heads": whole(4, "transformer", most=WIDEST),
+    "dropout": Key(0.0, "in training", least=0, below=1),
+}
+SCHEDULE: Table = {
+    "kind": Key(
+        "flow",
+        "how noise grows with time: betas whose roots are linear (Stable Diffusion), linear betas, "
+        "a cosine, or a rectified flow",
+        choices=SCHEDULES,
+    ),
+    "steps": whole(1000, "times of training; a flow's are any in between", 2, most=2**20),
+    "first": Key(0.00085, "linear ones: the first beta", above=0, below=1),
+    "last": Key(0.012, "linear ones: the last beta", above=0, below=1),
+    "zero_snr": Key(False, "betas rescaled so that the last time is pure noise; target v or x0"),
+    "shift": Key(1.0, "flow: of the times of sampling; above 1: more at much noise", above=0),
+}
+TIMES: Table = {
+    "density": Key("uniform", "at which times training looks", choices=DENSITIES),
+    "mean": Key(0.0, "logit-normal: above 0 more noise", least=-100, most=100),
+    "std": Key(1.0, "logit-normal", above=0, most=100),
+    "mode": Key(1.29, "mode: its strength", least=-1, most=1.75),
+}
+MODEL: Table = {
+    "condition": Key(
+        "text", "what is asked for: nothing, a class (the record's meaning), a text",
+        choices=CONDITIONS,
+    ),
+    "classes": whole(0, "class: their number", 0, most=WIDEST),
+    "text": TEXT,
+    "target": Key("flow", "what the denoiser says: noise, v, the picture, or a flow's velocity",
+                  choices=TARGETS),
+    "schedule": SCHEDULE,
+    "times": TIMES,
+    "min_snr": weight(0.0, "weights of min-SNR with this gamma (5 published); 0: none"),
+    "offset_noise": share(0.0, "noise shifted for whole channels; published 0.05 to 0.1"),
+    "latents": Key(
+        "", 'file of latents (jaxgen prepare latents); "": pictures are encoded in each step'
+    ),
+    "drop_condition": Key(
+        0.1, "share of the examples without their condition, for guidance", least=0, below=1
+    ),
+    "sampling": {  # the verb's options where nobody sets them
+        "sampler": Key("euler", "see `jaxgen.diffusion.plans`"),
+        "steps": whole(30, "calls of the net or a few more"),
+        "guidance": weight(2.0, "how much the condition counts, where it was dropped"),
+        "spacing": Key(
+            "", 'of the times; "": as suits the sampler',
+            choices=("", "leading", "linspace", "trailing"),
+        ),
+    },
+    "ema": Key(0.999, "decay of the average of all trained nets; 0: none", least=0, below=1),
+}  # fmt: skip
+EVAL: Table = {
+    "captions": whole(200, "validation records, and as many held-out ones"),
+    "pictures": whole(8, "captions in the sample grid"),
+    "noises": whole(4, "pictures per caption, for diversity and the grid", 2),
+}

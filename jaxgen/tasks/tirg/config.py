@@ -1,0 +1,32 @@
+"""The keys of a composed retrieval's config. Values only: they load without JAX."""
+
+from __future__ import annotations
+
+from jaxgen.keys import WIDEST, Key, Table, whole
+
+TEXT: Table = {
+    "vector": whole(512, "size of the word vectors", most=WIDEST),
+    "hidden": whole(512, "of the LSTM's state", most=WIDEST),
+    "dropout": Key(0.1, "before its last layer, in training", least=0, below=1),
+}
+LOSS: Table = {
+    "kind": Key(
+        "batch_classification",
+        "each query's target told from the batch's others; or three random negatives each",
+        choices=("batch_classification", "soft_triplet"),
+    ),
+    "half_gradient": Key(
+        False, "soft_triplet: gradients of half the size, as the published code's"
+    ),
+}
+MODEL: Table = {
+    "embed": whole(512, "of the common features", most=WIDEST),
+    "text": TEXT,
+    "loss": LOSS,
+    "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
+}
+EVAL: Table = {
+    "queries": whole(0, "test queries, evenly chosen; 0: all", 0),
+    "pictures": whole(8, "rows of the sample grid"),
+    "ks": Key((1, 5, 10, 50), "recall at each of them", each=whole(1), rising=True),
+}
