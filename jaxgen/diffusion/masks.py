@@ -27,7 +27,10 @@ def read_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def coarse(mask: np.ndarray, factor: int) -> np.ndarray:
-    """(h / factor, w / factor, 1) float32: 1 where any pixel of a latent's patch is to be drawn."""
+    """(h / factor, w / factor, 1) float32: 1 where any pixel of a latent's patch is to be drawn.
+
+    h and w are multiples of `factor`.
+    """
     height, width = mask.shape
     patches = mask.reshape(height // factor, factor, width // factor, factor, 1)
     return np.asarray(patches.any(axis=(1, 3)), np.float32)

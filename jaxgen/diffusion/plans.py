@@ -6,7 +6,7 @@ import math
 
 from jaxgen.diffusion import multi_step, one_step, timesteps
 from jaxgen.diffusion.schedules import Schedule
-from jaxgen.diffusion.table import Plan
+from jaxgen.diffusion.table import Call, Plan
 from jaxgen.diffusion.targets import check_target
 from jaxgen.errors import UserError, near
 
@@ -130,7 +130,9 @@ def _spacing(schedule: Schedule, sampler: str, spacing: str | None) -> str:
     return spacing or ("leading" if grid == "discrete" else "linspace")
 
 
-def _grid(schedule: Schedule, sampler: str, steps: int, spacing: str, karras: bool):
+def _grid(
+    schedule: Schedule, sampler: str, steps: int, spacing: str, karras: bool
+) -> timesteps.Grid:
     if schedule.flow:
         return timesteps.flow(schedule, steps, spacing)
     grid = GRIDS[sampler]
@@ -143,7 +145,9 @@ def _grid(schedule: Schedule, sampler: str, steps: int, spacing: str, karras: bo
     return timesteps.consistency(schedule, steps)
 
 
-def _calls(schedule: Schedule, target: str, sampler: str, grid: timesteps.Grid, eta: float) -> list:
+def _calls(
+    schedule: Schedule, target: str, sampler: str, grid: timesteps.Grid, eta: float
+) -> list[Call]:
     if sampler == "ddim":
         return list(one_step.ddim(grid, target, schedule, eta))
     if sampler == "inverse-ddim":

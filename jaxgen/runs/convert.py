@@ -86,7 +86,9 @@ def _convert(path: Path, tensors: Tensors, layout: str | None, scale: int | None
     _check_not_ours(path, tensors)
     try:
         family, found, sizes, tensors = _recognise_within(path, tensors, layout)
-        if scale is not None and sizes.get("scale", scale) != scale:
+        if scale is not None:
+            if "scale" not in sizes:
+                raise UserError(f"{found.name} enlarges nothing: leave out the scale")
             sizes = {**sizes, "scale": scale}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -223,7 +225,7 @@ def write_own(
         return _write_whole(path, whole, target, overwrite, loras)
     if loras:
         raise UserError(f"{path}: a LoRA changes a model of several nets, and this is one net")
-    own = encoders.to_own(tensors) if layout is None else None
+    own = encoders.to_own(tensors) if layout is None and scale is None else None
     if own is None:
         converted = _convert(path, tensors, layout, scale)
         one, folder = converted.layout, ""
@@ -321,7 +323,7 @@ def write_torch(
                 and form.write(whole, target)
             ):
                 return f"{form.name}, whole"
-    own = weights.read_tensors(path) if path.is_file() else {}
+    own = weights.read_tensors(path) if path.is_file() and is_safetensors(path) else {}
     found = encoders.to_published(own)
     if found is not None:
         name, tensors = found[0].name, found[1]

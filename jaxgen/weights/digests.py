@@ -144,8 +144,8 @@ def check_signed(path: Path, data: bytes) -> None:
     at, end = (found.start(1), found.end(1)) if found.group(1) is not None else found.span(2)
     if found.group(1) is None:
         at -= len(_MARK)
-    blank = data[:at] + BLANK.encode() + data[end:]
-    if data[at:end] != (_MARK + _hash(blank)).encode():
+    rest = memoryview(data)  # a file may be as large as the memory that is left
+    if data[at:end] != (_MARK + _hash(rest[:at], BLANK.encode(), rest[end:])).encode():
         raise DamagedError(
             f"cannot read weights from {path}: its digest is another; fetch or export the file "
             "again"
@@ -167,8 +167,11 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _hash(*parts: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def fingerprint(nets: Mapping[str, Any]) -> str:

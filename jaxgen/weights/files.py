@@ -65,6 +65,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     stripped = {wrappers.strip(key): value for key, value in tensors.items()}
     if len(stripped) != len(tensors):
         raise UserError(f"{path}: keys collide once 'module.' and '_orig_mod.' are taken off")
+    if unshown := [key for key in stripped if not key.isprintable()]:
+        raise UserError(f"{path} is no weight file: a tensor's name is {ascii(unshown[0])[:40]}")
     # PyTorch's averaged models count their averages.
     stripped.pop("n_averaged", None)
     return stripped
@@ -132,26 +134,34 @@ def _check_is_file(path: Path) -> None:
 def _damaged(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.strerror:  # permissions, a failing disk: no damage
         return UserError(f"cannot read {path}: {error.strerror}; nothing was changed")
-    reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+    reason = _shown(" ".join(f"{type(error).__name__} {error}"[:1000].split()))
     return UserError(f"cannot read weights from {path}: {reason}; fetch or export the file again")
 
 
 def _read_safetensors(path: Path) -> Tensors:
+    """Views of the file's bytes, which are in memory once."""
     try:
         data = path.read_bytes()
         digests.check_signed(path, data)
-        entries = safetensors.deserialize(data)
-    except (safetensors.SafetensorError, OSError) as error:
+        with safetensors.safe_open(path, framework="np"):
+            pass  # the header is whole, and its places lie side by side within the file
+        start = 8 + int.from_bytes(data[:8], "little")
+        entries = json.loads(data[8:start])
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    entries.pop("__metadata__", None)
     tensors = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
         dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
         if dtype is None:
             raise UserError(
                 f"{path}: tensor {name} has dtype {entry['dtype']}, which jaxgen does not read; "
                 "save it as float32, float16 or bfloat16"
             )
-        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        first, last = entry["data_offsets"]
+        size = (last - first) // dtype.itemsize
+        array = np.frombuffer(data, dtype, size, start + first) if size else np.empty(0, dtype)
+        tensors[name] = array.reshape(entry["shape"])
     return tensors
 
 
@@ -187,9 +197,14 @@ def _read_torch(path: Path) -> Tensors:
             raise UserError(f"{path} holds a {what}, not a dict of tensors")
         tensors = wrappers.unwrap(path, content, torch_names.leaf)
         if not tensors:
-            keys = ", ".join(str(key) for key in list(content)[:8])
+            keys = ", ".join(_shown(str(key)) for key in list(content)[:8])
             raise UserError(f"{path} has no tensors, only: {keys or 'nothing'}")
         return {key: tensor.read() for key, tensor in tensors.items()}
+
+
+def _shown(text: str) -> str:
+    """A text of a file, which may hold anything, to be printed within a line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 @contextlib.contextmanager
@@ -201,8 +216,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except pickles.UnsafePickleError as error:
         raise UserError(
-            f"{path} asks for {error}, which is no part of weights: it holds code, which jaxgen "
-            "never runs, or is damaged; where you trust it, save only its weights: "
+            f"{path} asks for {_shown(str(error))}, which is no part of weights: it holds code, "
+            "which jaxgen never runs, or is damaged; where you trust it, save only its weights: "
             "torch.save(model.state_dict(), PATH)"
         ) from error
     except Exception as error:  # zip, zlib, pickle and shape errors share no base class

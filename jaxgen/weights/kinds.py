@@ -13,6 +13,7 @@ READABLE = "jaxgen reads .safetensors, .npz, and PyTorch's .pth, .pt, .bin and .
 _OTHERS = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file: run git lfs pull"),
     (b"<", "is a web page, not weights: fetch the file itself"),
+    (b"\x93NUMPY", "is one NumPy array, without a name: save it as .npz, under the tensor's name"),
     (b"\x89HDF", f"is an HDF5 file, such as Keras writes; {READABLE}: save it as .npz"),
     (b"\x1f\x8b", "is compressed by gzip: unpack it first"),
     (b"Rar!", "is a RAR archive: unpack it first"),

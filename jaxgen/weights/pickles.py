@@ -33,6 +33,11 @@ class Stateful:
 
 
 _MARK = object()
+# Keys of dicts are no longer than this: tuples in items, numbers in bits.
+_LONGEST_KEY, _LARGEST_KEY = 16, 64
+# Functions of ours may be given so many times the items and bytes that the pickle has itself: what
+# is memorised can be given again and again.
+_MOST_WORK = 8
 # Operations whose argument is the value.
 _VALUES = frozenset((
     "BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT",
@@ -46,12 +51,14 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 def load(
     file: IO[bytes],
+    size: int,
     find: Callable[[str, str], Any],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Reads one pickle from where `file` stands; leaves it right behind.
 
     Args:
+      size: bytes that the file has.
       find: (module, name) -> what stands for it: a `Maker`, or a value that can't be called.
         Raises `UnsafePickleError` for what is not known.
       persistent: what stands for a thing that lies outside of the pickle, by its id.
@@ -61,12 +68,17 @@ def load(
         need.
       Exception: of another kind, where it is damaged.
     """
-    return _Machine(find, persistent).run(file)
+    return _Machine(find, persistent, _MOST_WORK * size).run(file)
 
 
 class _Machine:
-    def __init__(self, find: Callable[[str, str], Any], persistent: Callable[[Any], Any] | None):
-        self._find, self._persistent = find, persistent
+    def __init__(
+        self,
+        find: Callable[[str, str], Any],
+        persistent: Callable[[Any], Any] | None,
+        work: int,
+    ):
+        self._find, self._persistent, self._work = find, persistent, work
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -138,10 +150,12 @@ class _Machine:
             arguments, made = self._pop(), self._pop()
             if not isinstance(made, Maker) or not isinstance(arguments, tuple):
                 raise UnsafePickleError(f"a call of {_kind(made)}")
+            self._spend(arguments)
             stack.append(made.make(*arguments))
         elif name == "BUILD":
             state = self._pop()
             if isinstance(stack[-1], Stateful):
+                self._spend(state)
                 stack[-1].set_state(state)
             elif not isinstance(stack[-1], dict):  # an OrderedDict's attributes are no weights
                 raise UnsafePickleError(f"attributes of {_kind(stack[-1])}")
@@ -149,6 +163,13 @@ class _Machine:
             stack.append(self._persistent(self._pop()))
         else:
             raise UnsafePickleError(f"the operation {name}")
+
+    def _spend(self, values: Any) -> None:
+        """Counts what a function of ours has to go through."""
+        inner = values if isinstance(values, tuple) else (values,)
+        self._work -= len(inner) + sum(len(one) for one in inner if hasattr(one, "__len__"))
+        if self._work < 0:
+            raise ValueError("it asks for much more than it holds")
 
     def _pop(self) -> Any:
         value = self._stack.pop()
@@ -177,12 +198,18 @@ def _pairs(values: list[Any]) -> dict[Any, Any]:
 def key(value: Any) -> Any:
     """The value, if it may be a key: a text or number, or a tuple of some.
 
-    A hash of tuples in tuples, deep enough, is a crash.
+    A hash of tuples in tuples, deep enough, is a crash; of long ones it takes its time every time.
     """
     inner = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(one, (str, bytes, int, float, type(None))) for one in inner):
+    if len(inner) > _LONGEST_KEY or not all(map(_plain, inner)):
         raise ValueError(f"a key that is {_kind(value)}")
     return value
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _LARGEST_KEY
+    return isinstance(value, (str, bytes, float, type(None)))
 
 
 def _kind(value: Any) -> str:

@@ -47,7 +47,7 @@ def opened(path: Path) -> Iterator[Any]:
         elif is_old(file):
             yield _read_old(file, path.stat().st_size)
         else:
-            yield pickles.load(file, find)
+            yield pickles.load(file, path.stat().st_size, find)
 
 
 def is_zip(file: IO[bytes]) -> bool:
@@ -91,15 +91,18 @@ class Archive:
         found = self._file.getinfo(f"{self._root}{name}")
         if found.compress_type == zipfile.ZIP_STORED:
             self._left -= found.file_size
-        else:
+        elif found.compress_type == zipfile.ZIP_DEFLATED:
             self._compressed_left -= found.file_size
+        else:
+            raise ValueError(f"its entry {name} is compressed in a way that PyTorch does not use")
         if min(self._left, self._compressed_left) < 0:
             raise ValueError(f"its entry {name} is larger than such a file can hold")
         return self._file.read(found)
 
     def load(self, find: Callable[[str, str], Any]) -> Any:
         """What the pickle `data.pkl` holds; `find` as of `pickles.load`."""
-        return pickles.load(io.BytesIO(self.entry("data.pkl")), find, self._storage)
+        data = self.entry("data.pkl")
+        return pickles.load(io.BytesIO(data), len(data), find, self._storage)
 
     def _storage(self, pid: Any) -> Storage:
         kind, key, size = _described(pid)
@@ -163,14 +166,16 @@ def _read_old(file: IO[bytes], size: int) -> Any:
             raise ValueError(f"the numbers {key} are said to be of two kinds")
         return found
 
-    pickles.load(file, find)
-    pickles.load(file, find)
-    machine = pickles.load(file, find)
+    pickles.load(file, size, find)
+    pickles.load(file, size, find)
+    machine = pickles.load(file, size, find)
     if not machine["little_endian"]:
         raise ValueError("its numbers are big-endian")
-    content = pickles.load(file, find, storage)
+    content = pickles.load(file, size, find, storage)
     at = None
-    for key in pickles.load(file, find):
+    for key in pickles.load(file, size, find):
+        if not isinstance(key, str):
+            raise ValueError("a storage whose name is no text")
         at = file.tell() if at is None else at
         places[key] = at
         at += 8 + storages[key].size * storages[key].dtype.itemsize

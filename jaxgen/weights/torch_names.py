@@ -132,6 +132,12 @@ def leaf(value: Any) -> Tensor | NumPyArray | None:
 # --------------------------------------------------------------------------------------- the names
 
 
+# Of a tensor: its offset, and a size and a stride for each of the dimensions that NumPy may have.
+_MOST_NUMBERS = 1 + 2 * 64
+# Lightning before 1.5 has the states of its callbacks under their classes.
+_CALLBACKS = "pytorch_lightning.callbacks."
+
+
 def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
     """`torch._utils._rebuild_tensor_v2`; what follows says nothing of the numbers."""
     return _tensor_of(storage.dtype, storage, offset, shape, strides)
@@ -148,7 +154,8 @@ def _tensor_3(
 
 def _tensor_of(dtype: np.dtype, storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
     numbers = (offset, *shape, *strides)
-    if not isinstance(storage, Storage) or any(type(n) is not int for n in numbers):
+    whole = all(type(n) is int and -1 << 63 <= n < 1 << 63 for n in numbers)
+    if not isinstance(storage, Storage) or not whole or len(numbers) > _MOST_NUMBERS:
         raise ValueError("a tensor without numbers")
     return Tensor(storage, dtype, offset, tuple(shape), tuple(strides))
 
@@ -169,16 +176,22 @@ class _NumPyKind(Stateful):
     """`numpy.dtype` of numbers; its state is (version, byte order, ...)."""
 
     def __init__(self, name: Any, *rest: Any):
-        known = {f"{kind}{size}" for kind in "iufc" for size in (1, 2, 4, 8, 16)} | {"b1"}
-        if name not in known:
+        known = [f"{kind}{size}" for kind in "iufc" for size in (1, 2, 4, 8, 16)]
+        if name not in (*known, "b1"):
             raise UnsafePickleError("NumPy arrays of other things than numbers")
-        self.dtype = np.dtype(name)
+        self.dtype = np.dtype(f"<{name}")
 
     def set_state(self, state: Any) -> None:
         order = state[1]
-        if order not in ("<", ">", "|", "="):
-            raise ValueError("a byte order that is none")
-        self.dtype = self.dtype.newbyteorder(order)
+        if order not in ("<", "|"):
+            raise ValueError("its numbers are big-endian")
+
+
+class _Settings(Stateful):
+    """What a training script was called with; of no use here."""
+
+    def set_state(self, state: Any) -> None:
+        pass
 
 
 class NumPyArray(Stateful):
@@ -193,12 +206,13 @@ class NumPyArray(Stateful):
     def set_state(self, state: Any) -> None:
         _, shape, kind, fortran, data = state
         numbers = np.frombuffer(_bytes(data), _dtype(kind))
-        value = numbers.reshape(shape, order="F" if fortran else "C")
-        self._value = value.astype(value.dtype.newbyteorder("="))
+        self._value = numbers.reshape(shape, order="F" if fortran else "C")
 
 
 def _bytes(data: Any) -> bytes:
-    return data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data))
+    if not isinstance(data, (str, bytes)):
+        raise ValueError("an array without numbers")
+    return data.encode("latin-1") if isinstance(data, str) else data
 
 
 def _dtype(kind: Any) -> np.dtype:
@@ -213,7 +227,8 @@ def _scalar(kind: Any, data: Any) -> Any:
 
 
 def _dict(items: Any = ()) -> dict:
-    return {} if not items else dict(items)
+    pairs = items.items() if isinstance(items, dict) else items
+    return {pickles.key(name): value for name, value in pairs}
 
 
 def _set(items: Any = ()) -> set:
@@ -222,6 +237,8 @@ def _set(items: Any = ()) -> set:
 
 KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Maker(_dict),
+    ("collections", "Counter"): Maker(_dict),  # a learning rate's milestones
+    ("argparse", "Namespace"): Maker(_Settings),
     ("torch._utils", "_rebuild_tensor"): Maker(tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Maker(tensor),
     ("torch._utils", "_rebuild_tensor_v3"): Maker(_tensor_3),
@@ -243,6 +260,13 @@ for _place in ("numpy.core.multiarray", "numpy._core.multiarray"):
 
 
 def find(module: str, name: str) -> Any:
+    """What stands for a name in a pickle.
+
+    Raises:
+      UnsafePickleError: it is none of those that weights need.
+    """
+    if module.startswith(_CALLBACKS):
+        return f"{module}.{name}"  # a text: nothing that can be called
     if (module, name) not in KNOWN:
         raise UnsafePickleError(f"{module}.{name}")
     return KNOWN[module, name]

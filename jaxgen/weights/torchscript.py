@@ -19,8 +19,8 @@ from jaxgen.weights.pickles import Maker, Stateful
 from jaxgen.weights.torch_files import Archive
 from jaxgen.weights.torch_names import Tensor, find, first
 
-# Modules within modules, one after another; a module may lie in many, or in itself.
-_MOST_MODULES, _LONGEST_NAME = 1 << 16, 1 << 12
+# Attributes of modules within modules; a module may lie in many, or in itself.
+_MOST_ATTRIBUTES, _LONGEST_NAME = 1 << 20, 1 << 12
 # A module's class in the program: its names of parameters and buffers are all that is read of it.
 _CLASS = r"^class {name}\(Module\):\n(?P<body>(?:[ \t].*\n|\n)*)"
 _LISTED = re.compile(r"^  __(?:parameters|buffers)__ = \[(?P<names>[^\]]*)\]", re.MULTILINE)
@@ -37,14 +37,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
         archive = Archive(file, "constants.pkl", path.stat().st_size)
         found: dict[str, Tensor] = {}
         programs = _Programs(archive)
-        waiting = [("", archive.load(_find))]
-        for _ in range(_MOST_MODULES):
-            if not waiting:
-                return {name: tensor.read() for name, tensor in found.items()}
+        waiting, left = [("", archive.load(_find))], _MOST_ATTRIBUTES
+        while waiting:
             prefix, module = waiting.pop()
             if not isinstance(module, _Module) or not isinstance(module.state, Mapping):
                 continue
-            if len(prefix) > _LONGEST_NAME:
+            left -= 1 + len(module.state)
+            if left < 0 or len(prefix) > _LONGEST_NAME:
                 raise ValueError("its modules lie in each other without end")
             names = programs.names(module.kind)
             for name, value in module.state.items():
@@ -52,7 +51,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
                     found[f"{prefix}{name}"] = value
                 elif isinstance(value, _Module):
                     waiting.append((f"{prefix}{name}.", value))
-        raise ValueError(f"it has more than {_MOST_MODULES} modules")
+        return {name: tensor.read() for name, tensor in found.items()}
 
 
 class _Module(Stateful):

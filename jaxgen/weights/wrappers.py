@@ -23,7 +23,7 @@ _LEFT = ("module.", "_orig_mod.")
 _AVERAGED_NETS = ("generator_ema", "netG_ema", "net_g_ema", "G_ema", "g_ema", "ema_model")
 _NETS = ("generator", "netG", "net_g", "G", "g", "gen", "model", "net", "network")
 # Checkpoints lie no deeper, and have no more tensors.
-_DEPTH, _MOST = 4, 1 << 20
+_DEPTH, _MOST = 4, 1 << 16
 
 
 def unwrap(path: Any, content: Mapping, leaf: Callable[[Any], Any]) -> dict[str, Any]:
@@ -41,13 +41,17 @@ def unwrap(path: Any, content: Mapping, leaf: Callable[[Any], Any]) -> dict[str,
     """
     content = _inside(path, content, leaf)
     found = _tensors(content, leaf)
-    if not found:
-        for name, inner in content.items():
-            if isinstance(inner, Mapping):
-                tensors = _tensors(_inside(path, inner, leaf), leaf)
-                found |= {f"{name}.{strip(key)}": value for key, value in tensors.items()}
-                if len(found) > _MOST:  # one dict under many names
-                    raise ValueError(f"more than {_MOST} tensors")
+    nets: dict[int, dict[str, Any]] = {}
+    for name, inner in content.items() if not found else ():
+        if not isinstance(inner, Mapping):
+            continue
+        if id(inner) not in nets:  # one dict may have many names
+            nets[id(inner)] = _tensors(_inside(path, inner, leaf), leaf)
+        found |= {f"{name}.{strip(key)}": value for key, value in nets[id(inner)].items()}
+        if len(found) > _MOST:
+            break
+    if len(found) > _MOST:
+        raise ValueError(f"it has more than {_MOST} tensors")
     return found
 
 

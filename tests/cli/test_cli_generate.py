@@ -197,7 +197,7 @@ def test_names_of_files():
 
 
 def test_an_interrupt_ends_the_command(call, monkeypatch, tmp_path):
-    def press(path, *args):
+    def press(path, *args, **more):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(generate_files, "write_image", press)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen.data.text import weighted
+from jaxgen.data.text.tokens import PAD, START, WordTokenizer
 from jaxgen.data.text.weighted import Frame, Piece
 from jaxgen.errors import UserError
 
@@ -76,7 +77,10 @@ def test_chunks_hold_every_word(words):
     inside = (tokens != CLIP.start) & (tokens != CLIP.end)
     np.testing.assert_array_equal(tokens[inside], np.arange(words))
     assert (tokens == CLIP.end).any(axis=1).all()
-    np.testing.assert_allclose(weights, np.where(inside, 1.3, 1.0), rtol=1e-6)
+    np.testing.assert_allclose(weights[inside], 1.3, rtol=1e-6)
+    # A start and an end for each chunk; the others fill it up.
+    assert (weights == 1).sum() == 2 * len(tokens)
+    assert (weights[~inside] <= 1).all()
 
 
 def test_an_encoder_without_an_end():
@@ -85,16 +89,20 @@ def test_an_encoder_without_an_end():
     np.testing.assert_array_equal(tokens, [[1, 5, 6, 7], [1, 8, 0, 0]])
 
 
-def test_prompts_of_unequal_length_become_level():
-    def ids(text):
-        return [7] * len(text)
-
-    long = weighted.cut([Piece("x" * 100, 1.0)], ids, CLIP)
-    short = weighted.cut([Piece("x", 1.0)], ids, CLIP)
-    both = weighted.level([short, long], CLIP)
-    assert both[0].tokens.shape == both[1].tokens.shape == (2, 77)
-    np.testing.assert_array_equal(both[0].tokens[:1], short.tokens)
-    np.testing.assert_array_equal(both[0].tokens[1], [CLIP.start] + [CLIP.end] * 76)
+def test_reader():
+    tokenizer = WordTokenizer(("a", "red", "fox", "runs"), length=4)
+    read = weighted.reader(tokenizer, Frame(length=4, start=START, end=None, pad=PAD))
+    plain, words = read("a red fox"), tokenizer.encode("a red fox")
+    np.testing.assert_array_equal(plain.tokens, words.tokens)
+    np.testing.assert_array_equal(plain.mask, words.mask)
+    assert plain.words == words.words
+    long = read("a (red:0.5) fox runs (blue:0)")
+    assert long.words == ("a", "red", "fox", "runs", "blue")
+    assert long.cut == ()
+    assert long.tokens.shape == (8,)
+    np.testing.assert_allclose(long.mask, [1, 1, 0.5, 1, 1, 1, 1e-6, 0])
+    assert read("(a:1.5) (xyz)").unknown == {"xyz": ()}
+    assert len(read("").tokens) == 4
 
 
 @pytest.mark.parametrize("numbers", [np, jnp], ids=["numpy", "jax"])
@@ -103,11 +111,13 @@ def test_weights_on_features_keep_each_chunks_mean(numbers):
     features = rng.standard_normal((2, 5, 3)).astype(np.float32) + 0.5
     weights = np.ones((2, 5), np.float32)
     same = weighted.weigh(numbers.asarray(features), numbers.asarray(weights))
-    np.testing.assert_array_equal(np.asarray(same), features.reshape(10, 3))
+    np.testing.assert_array_equal(np.asarray(same), features)
     weights[0, 2] = 1.5
     found = np.asarray(weighted.weigh(numbers.asarray(features), numbers.asarray(weights)))
-    found = found.reshape(2, 5, 3)
     np.testing.assert_array_equal(found[1], features[1])
+    weights[0, 4] = 0  # of what fills up
+    again = np.asarray(weighted.weigh(numbers.asarray(features), numbers.asarray(weights)))
+    np.testing.assert_array_equal(again, found)
     assert found[0].mean() == pytest.approx(features[0].mean(), rel=1e-5)
     ratio = found[0] / features[0]
     np.testing.assert_allclose(ratio[2] / ratio[0], 1.5, rtol=1e-5)

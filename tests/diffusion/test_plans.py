@@ -201,3 +201,19 @@ def test_what_does_not_go_together_is_said_before_the_first_step(
     with pytest.raises(UserError, match=says) as caught:
         make_plan(schedule, target, sampler, steps, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_is_the_same_on_eight_devices():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    shared = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    keys = jax.random.split(jax.random.key(3), 8)
+    plan = make_plan(Schedule(), "v", "euler-a", 4)
+
+    @jax.jit
+    def run(plan, keys):
+        noise = sampling.first_noise(keys, SHAPE)
+        return sampling.sample(pull, plan, noise, draw=sampling.noise_of(keys, SHAPE))
+
+    spread = run(plan, jax.device_put(keys, shared))
+    assert len(spread.sharding.device_set) == 8
+    np.testing.assert_array_equal(spread, run(plan, keys))

@@ -91,7 +91,6 @@ def test_pixel_weights_are_the_published_ones_for_our_range():
     [
         RRDBNet(features=4, growth=4, blocks=1),
         RRDBNet(scale=1, features=4, growth=4, blocks=1, skip=True),
-        RRDBNet(scale=1, features=4, growth=4, blocks=1, unshuffle=1),
         RRDBNet(scale=3, features=4, growth=4, blocks=1),
         RRDBNet(scale=8, features=4, growth=4, blocks=1, plus=True),
         RRDBNet(scale=2, features=4, growth=4, blocks=1, unshuffle=4),
@@ -175,23 +174,6 @@ def test_vgg_discriminator_of_smaller_pictures(size):
 def test_impossible_settings_are_named(changes, message):
     with pytest.raises(UserError, match=message):
         esrgan.make_task(load(**changes))
-
-
-@pytest.mark.parametrize(
-    ("form", "changes", "message"),
-    [
-        ("rrdb", {"channels": 4, "skip": True}, r"skip adds the input .* channels=4 must equal"),
-        ("srvgg", {"channels": 2, "features": 4}, "form=srvgg adds the input"),
-        ("rrdb", {"unshuffle": 3}, r"8 or 16, less by model\.generator\.unshuffle=3"),
-        ("rrdb", {"channels": 4, "out_channels": 4}, "trained on colour pictures, which have 3"),
-        ("srvgg", {"channels": 1, "out_channels": 1}, "trained on colour pictures, which have 3"),
-    ],
-)
-def test_settings_of_published_forms_that_do_not_fit(form, changes, message):
-    config = load("tiny")
-    config.model.generator = {"form": form, **changes}
-    with pytest.raises(UserError, match=message):
-        esrgan.make_task(config)
 
 
 def test_crops_must_fit_the_pixel_unshuffle():

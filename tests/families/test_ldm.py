@@ -141,7 +141,7 @@ def test_other_wishes_compile_nothing(drawer, photo):
     drawer(TEXTS[1], batch=1, init=255 - photo, mask=~mask, strength=0.9)
     assert programs(drawer) == before
     drawer(TEXTS[0], batch=1, guidance=1)  # without the half that is not needed
-    assert programs(drawer) == before + 2
+    assert programs(drawer) == before + 3
 
 
 def test_options_have_their_effect(drawer):
@@ -150,10 +150,10 @@ def test_options_have_their_effect(drawer):
 
     usual = draw()
     for options in (
-        {"guidance": 4}, {"steps": 5}, {"negative": "blue"}, {"rescale": 0.7},
-        {"guidance_to": 0.5},
+        {"guidance": 4}, {"steps": 5}, {"negative": "blue"}, {"guidance_to": 0.5},
     ):  # fmt: skip
         assert (draw(**options) != usual).any(), options
+    assert (draw(guidance=9, rescale=1) != draw(guidance=9)).any()
     np.testing.assert_array_equal(draw(negative=""), usual)
     # An empty prompt draws unconditionally: guidance has nothing to lead to.
     free = drawer("", batch=1)
@@ -167,7 +167,7 @@ def test_a_picture_to_begin_with(drawer, photo):
 
     near, far = distance(0.1), distance(0.95)
     assert near < far
-    drawn = drawer(TEXTS[0], batch=1, init=np.zeros((40, 30, 3), np.uint8), strength=0.1)
+    drawn = drawer(TEXTS[0], batch=1, init=np.zeros((40, 30, 3), np.uint8))
     assert drawn.shape == (1, 16, 16, 3)
 
 

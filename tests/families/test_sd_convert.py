@@ -1,6 +1,7 @@
 """Stable Diffusion's published forms, whole: diffusers' folder, CompVis's file, LoRA files."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,13 +10,16 @@ from support.diffusion import assert_near, golden, nhwc, state_dict
 
 import jaxgen
 from jaxgen import weights
+from jaxgen.data.text.clip_bpe import read_tokenizer
 from jaxgen.errors import UserError
 from jaxgen.models.clip.text import HF_TEXT, OPEN_TEXT
 from jaxgen.models.ldm.compvis import UNET, to_compvis, to_diffusers
-from jaxgen.models.ldm.unet_layout import COMPVIS, DIFFUSERS
+from jaxgen.models.ldm.unet import UNet
+from jaxgen.models.ldm.unet_layout import COMPVIS, DIFFUSERS, unet_of
 from jaxgen.models.vae import convert as vae
 from jaxgen.runs import convert
-from jaxgen.weights.keymap import flatten
+from jaxgen.weights.keymap import flatten, source_of
+from jaxgen.weights.parts import filled
 
 EMA = "model_ema."
 
@@ -78,8 +82,10 @@ def compvis_of(nets, ema=False):
 
 
 def nets_of(home):
-    model = jaxgen.load(home)
-    return {name: flatten(tree) for name, tree in model.nets.items()}
+    """All arrays of a model of ours, without opening its verbs."""
+    whole = convert.gathered(home)
+    nets = {**whole.nets, **{name: part.nets for name, part in whole.parts.items()}}
+    return {name: flatten(tree) for name, tree in nets.items()}
 
 
 def same(a, b):
@@ -91,21 +97,53 @@ def same(a, b):
 
 
 def test_the_folder_becomes_a_model(own, fixtures_dir):
-    model = jaxgen.load(own)
-    config = model.config
-    assert sorted(model.nets) == ["first_stage/g", "g", "text"]
-    assert (config.model.target, config.data.size) == ("eps", 128)
+    whole = convert.gathered(own)
+    assert (whole.config.model.target, whole.config.data.size) == ("eps", 128)
+    assert {name: list(part.nets) for name, part in whole.parts.items()} == {
+        "first_stage": ["g"], "text": ["text"],
+    }  # fmt: skip
     file = golden(fixtures_dir, "sd1_unet_tiny")
-    net = model.generate  # the verb is there
-    assert net.size == 128
-    from jaxgen.models.ldm.unet_layout import unet_of
-    from jaxgen.weights.parts import filled
-
-    unet = unet_of(filled(config, model.made_of))
+    unet = unet_of(filled(whole.config, whole.parts))
     y = jax.jit(unet.apply)(
-        model.nets["g"], nhwc(file["x"]), file["t"].astype(np.float32), file["context"]
+        whole.nets["g"], nhwc(file["x"]), file["t"].astype(np.float32), file["context"]
     )
     assert_near(y, nhwc(file["y"]), max(1e-5, 10 * float(file["f64_rel"])))
+
+
+def test_it_draws_what_was_asked(folder, data_dir, tmp_path):
+    """With CLIP's vocabulary beside the weights, which travels along, there and back."""
+    home = tmp_path / "sd"
+    shutil.copytree(folder, home)
+    (home / "tokenizer").mkdir()
+    small = UNet(channels=(32,), blocks=1, attention=(0,), context=32)  # a quick one
+    tree = jax.tree.map(
+        lambda leaf: 0.1 * np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32),
+        shapes_of(small),
+    )
+    tensors = weights.to_torch(tree, DIFFUSERS.rules({"linear": False}))
+    weights.write_tensors(home / "unet" / "diffusion_pytorch_model.safetensors", tensors)
+    name = "bpe_simple_vocab_16e6.txt.gz"
+    shutil.copy(data_dir / "weights" / name, home / "tokenizer" / name)
+    convert.write_own(home, tmp_path / "own")
+    model = jaxgen.load(tmp_path / "own")
+    assert sorted(model.nets) == ["first_stage/g", "g", "text"]
+    a, b = (model.generate(text, seed=1, steps=1)[0] for text in ("a red cat", "a blue dog"))
+    assert a.shape == (128, 128, 3)
+    assert np.abs(a.astype(int) - b).max() > 0
+    convert.write_torch(tmp_path / "own", tmp_path / "back")
+    again = read_tokenizer(tmp_path / "back" / "tokenizer")
+    wanted = read_tokenizer(data_dir / "weights" / name)
+    for text in ("a red cat", "Ünïcode, it's 3 cats!", ""):
+        assert again.ids(text) == wanted.ids(text)
+
+
+def test_a_checkpoint_of_training(nets, own, tmp_path):
+    """`.ckpt`: the state dict beside a trainer's numbers."""
+    torch = pytest.importorskip("torch", reason="a .ckpt is read by PyTorch")
+    tensors = {key: torch.tensor(value) for key, value in compvis_of(nets).items()}
+    torch.save({"global_step": 7, "state_dict": tensors}, tmp_path / "sd.ckpt")
+    convert.write_own(tmp_path / "sd.ckpt", tmp_path / "own")
+    same(nets_of(tmp_path / "own"), nets_of(own))
 
 
 @pytest.mark.parametrize("ema", [False, True], ids=["plain", "with averages"])
@@ -141,14 +179,19 @@ def test_published_key_lists_fit(fixtures_dir):
     names = json.loads((fixtures_dir / "sd1_compvis_to_diffusers.json").read_text())["unet"]
     shapes = DIFFUSERS.expected(DIFFUSERS.config(sizes_of_sd1()))
     flat = flatten(shapes)
-    from jaxgen.weights.keymap import source_of
-
     rules = DIFFUSERS.rules(sizes_of_sd1())
     ours = {source_of(path, rules) for path in flat}
     assert ours == names.keys()
     assert {UNET + key for key in to_compvis(dict.fromkeys(names))} == set(names.values())
     bare = {name.removeprefix(UNET): name for name in names.values()}
     assert to_diffusers(bare).keys() == names.keys()
+    tower = HF_TEXT.config(
+        {"ids": 49408, "context": 77, "width": 768, "layers": 12, "heads": 12, "mlp": 3072,
+         "activation": "quick_gelu", "pad": 49407, "skip": 0}
+    )  # fmt: skip
+    text = {source_of(path, HF_TEXT.rules({})) for path in flatten(HF_TEXT.expected(tower))}
+    split = sum(3 if ".qkv_proj." in key else 1 for key in text)
+    assert split == 196
 
 
 def sizes_of_sd1():
@@ -159,21 +202,22 @@ def sizes_of_sd1():
     }  # fmt: skip
 
 
-def test_other_forms_of_a_unet(nets):
-    """One level, one block: names count differently."""
-    from jaxgen.models.ldm.unet import UNet
+def shapes_of(net):
+    return jax.eval_shape(
+        net.init, jax.random.key(0), np.zeros((1, 8, 8, 4), np.float32),
+        np.zeros(1, np.float32), np.zeros((1, 2, net.context), np.float32),
+    )  # fmt: skip
 
+
+def test_other_forms_of_a_unet():
+    """One level, one block: names count differently."""
     for net in (
         UNet(channels=(32, 32, 64), blocks=1, attention=(1,), context=8),
         UNet(channels=(32,), blocks=2, attention=(), context=8),
         UNet(channels=(32, 64), blocks=3, attention=(0,), middle_attention=False, context=8),
     ):
-        shapes = jax.eval_shape(
-            net.init, jax.random.key(0), np.zeros((1, 8, 8, 4), np.float32),
-            np.zeros(1, np.float32), np.zeros((1, 2, 8), np.float32),
-        )  # fmt: skip
         rules = DIFFUSERS.rules({"linear": False})
-        tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+        tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes_of(net))
         tensors = weights.to_torch(tree, rules)
         again = to_diffusers(to_compvis(tensors))
         assert again.keys() == tensors.keys()

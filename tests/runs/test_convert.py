@@ -135,7 +135,7 @@ def test_names_are_unique():
         convert.find_layout("leftthomas SRGN")
 
 
-# Which of these a file is, its keys do not tell.
+# Which of these a file is, its keys do not tell: tests/families/test_esrgan_forms.py.
 ALIKE = [f"Real-ESRGAN SRVGGNetCompact with {name}" for name in ("ReLU", "LeakyReLU")]
 
 
@@ -155,21 +155,6 @@ def test_every_layout_is_recognised_and_goes_back(name):
     tree = weights.convert(tensors, found.rules(sizes), found.expected(config))
     assert_same_bits(weights.to_torch(tree, found.rules(sizes)), tensors)
     assert convert.recognise({**tensors, "step": np.zeros(1)})[1].name == name
-
-
-@pytest.mark.parametrize("name", ALIKE)
-def test_what_keys_do_not_tell_is_asked_for(jaxgen_command, tmp_path, name):
-    layout, tensors = published(name)
-    weights.write_tensors(tmp_path / "w.safetensors", tensors)
-    code, _, err = jaxgen_command("convert", "w.safetensors", "--to", "model")
-    assert code == 2
-    assert f"{ALIKE[0]} and {ALIKE[1]} alike; say which it is with --layout" in err
-    assert jaxgen_command("convert", "w.safetensors", "--to", "model", "--layout", name)[0] == 0
-    found, back = convert.to_torch(tmp_path / "model")
-    assert found is layout
-    assert_same_bits(back, tensors)
-    kind = "relu" if name == ALIKE[0] else "leaky_relu"
-    assert run.load(tmp_path / "model").config.model.generator.activation == kind
 
 
 def test_what_is_not_published_weights_is_explained(tmp_path):
@@ -344,6 +329,7 @@ def test_mistakes_of_the_command(jaxgen_command, file, tmp_path):
         (("none.pth", "--to", "a"), "does not exist"),
         (("no_such_run", "--to-torch", "a.pth"), "no model 'no_such_run'"),
         ((file, "--to", "a", "--layout", "nobody's"), "no layout"),
+        ((file, "--to", "a", "--scale", "4"), "do not fit: 5 missing"),
     ):
         code, out, err = jaxgen_command("convert", *args)
         assert (code, out) == (2, ""), args
@@ -370,6 +356,7 @@ def test_networks_without_a_layout_say_so(jaxgen_command):
 def test_a_discriminator_is_to_train_from(jaxgen_command, tmp_path):
     _, tensors = published("Swift-SRGAN discriminator")
     weights.write_tensors(tmp_path / "d.safetensors", tensors)
+    assert "enlarges nothing" in jaxgen_command("convert", "d.safetensors", "--scale", 2)[2]
     code, out, _ = jaxgen_command("convert", "d.safetensors", "--to", "d")
     assert code == 0
     assert out.rstrip().endswith("parameters; for train.init_from.d")

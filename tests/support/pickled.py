@@ -1,12 +1,19 @@
 """Pickles written by hand, as PyTorch writes them: what its own writer never would, too."""
 
+import io
 import pickle
 import zipfile
 from typing import NamedTuple
 
 import numpy as np
+import pytest
+
+from jaxgen import weights
+from jaxgen.errors import UserError
 
 DTYPES = {"FloatStorage": np.float32, "HalfStorage": np.float16, "LongStorage": np.int64}
+
+NUMBERS = np.arange(8, dtype=np.float32)
 
 
 class Named(NamedTuple):
@@ -82,3 +89,26 @@ def torch_file(path, content, numbers=None, how=zipfile.ZIP_STORED, **entries):
         for name, data in entries.items():
             file.writestr(f"archive/{name}", data)
     return path
+
+
+def old_file(content=None, machine=None, keys=("0",), numbers=NUMBERS, count=None):
+    """A file of the older format, by hand."""
+    content = {"w": Raw(pickled(whole("0", NUMBERS)).replace(b"tQ", b"NtQ"))} if content is None \
+        else content  # fmt: skip
+    parts = [0x1950A86A20F9469CFC6C, 1001, machine or {"little_endian": True}]
+    file = io.BytesIO()
+    for part in parts:
+        file.write(pickle.dumps(part, protocol=2))
+    file.write(b"\x80\x02" + pickled(content) + b".")
+    file.write(pickle.dumps(list(keys), protocol=2))
+    file.write((numbers.size if count is None else count).to_bytes(8, "little", signed=True))
+    return file.getvalue() + numbers.tobytes()
+
+
+def refused(path, reason):
+    """Asserts that a file gives one line, which names it and says this."""
+    with pytest.raises(UserError) as error:
+        weights.read_tensors(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert reason in str(error.value)

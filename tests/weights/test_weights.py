@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import jax
@@ -346,3 +347,15 @@ def test_npz_with_a_damaged_member_is_named(tmp_path):
         file.writestr("a.npy", b"\x93NUMPY\x01\x00")
     with pytest.raises(UserError, match="cannot read weights"):
         weights.read_tensors(path)
+
+
+def test_a_file_is_in_memory_once(tmp_path):
+    """Its digest and its arrays are read from the same bytes: 4 GB need no 12."""
+    path = tmp_path / "large.safetensors"
+    weights.write_safetensors(path, {"g": {str(i): np.ones((250, 1000)) for i in range(4)}})
+    tracemalloc.start()
+    tree = weights.read_tree(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.3 * path.stat().st_size
+    np.testing.assert_array_equal(tree["g"]["3"], np.ones((250, 1000)))

@@ -8,16 +8,20 @@ features of the chunks stand one after another.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.data.text.prompt import Prompt
+from jaxgen.data.text.tokens import Tokenizer
 from jaxgen.errors import UserError, shown
 
 EMPHASIS = 1.1  # of one pair of brackets
 MOST = 10.0  # of a weight
+LEAST = 1e-6  # so that a word of weight 0 is told from what fills a chunk up
 _SIGNS = re.compile(r"\\(.)|([()\[\]])", re.DOTALL)
 _WEIGHT = re.compile(r"^(.*):\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$", re.DOTALL)
 
@@ -92,7 +96,8 @@ def _joined(pieces: Sequence[Sequence[Any]]) -> list[Piece]:
 class Chunks(NamedTuple):
     """A prompt for an encoder of fixed length.
 
-    tokens: (n, length) int32. weights: (n, length) float32, 1 of starts, ends and padding.
+    tokens: (n, length) int32. weights: (n, length) float32: of the words, 1 of starts and ends, 0
+    of what fills a chunk up.
     """
 
     tokens: np.ndarray
@@ -122,44 +127,52 @@ def cut(pieces: Sequence[Piece], ids: Callable[[str], Sequence[int]], frame: Fra
     room = frame.length - (1 if frame.end is None else 2)
     count = max(1, -(-len(found) // room))
     tokens = np.full((count, frame.length), frame.pad, np.int32)
-    weights = np.ones((count, frame.length), np.float32)
+    weights = np.zeros((count, frame.length), np.float32)
     for row in range(count):
         part = found[row * room : (row + 1) * room]
-        tokens[row, 0] = frame.start
+        tokens[row, 0], weights[row, 0] = frame.start, 1
         for place, (token, weight) in enumerate(part, 1):
-            tokens[row, place], weights[row, place] = token, weight
+            tokens[row, place], weights[row, place] = token, max(weight, LEAST)
         if frame.end is not None:
-            tokens[row, len(part) + 1] = frame.end
+            tokens[row, len(part) + 1], weights[row, len(part) + 1] = frame.end, 1
     return Chunks(tokens, weights)
 
 
-def level(several: Sequence[Chunks], frame: Frame) -> list[Chunks]:
-    """The same number of chunks for each prompt, empty ones at the end: guidance compares them."""
-    most = max(len(one.tokens) for one in several)
-    empty = cut([], lambda _: (), frame)
+def reader(tokenizer: Tokenizer, frame: Frame) -> Callable[[str], Prompt]:
+    """What reads prompts with weights, of any length, for an encoder of fixed length.
 
-    def filled(rows: np.ndarray, more: np.ndarray) -> np.ndarray:
-        return np.concatenate([rows, *[more] * (most - len(rows))])
+    The prompt's tokens and mask are those of all its chunks, one after another. Where a word has a
+    weight of its own the mask is float32, and says how much each token counts.
+    """
 
-    return [
-        Chunks(filled(one.tokens, empty.tokens), filled(one.weights, empty.weights))
-        for one in several
-    ]
+    def read(text: str) -> Prompt:
+        pieces = parse(text)
+        chunks = cut(pieces, tokenizer.ids, frame)
+        plain = tokenizer.encode(" ".join(piece.text for piece in pieces))
+        mask = chunks.weights.reshape(-1)
+        if all(piece.weight == 1 for piece in pieces):
+            mask = mask > 0
+        words = plain.words + plain.cut
+        return dataclasses.replace(
+            plain, tokens=chunks.tokens.reshape(-1), mask=mask, words=words, cut=()
+        )
+
+    return read
 
 
 def weigh(features: Any, weights: Any) -> Any:
-    """A prompt's features, as one sequence, with its words' weights.
+    """A prompt's features with its words' weights.
 
     Each token's feature times its weight; then a chunk's mean is what it was, so that a weight
     tells words from each other and does not make the whole prompt louder.
 
     Args:
       features: (n, length, d) of n chunks; NumPy's or JAX's.
-      weights: (n, length).
+      weights: (n, length); what fills a chunk up, of weight 0, counts as 1 here.
 
-    Returns: (n * length, d).
+    Returns: (n, length, d).
     """
-    weighted = features * weights[..., None]
+    weighted = features * (weights + (weights == 0))[..., None]
     before, after = (x.mean(axis=(1, 2), keepdims=True) for x in (features, weighted))
     weighted = weighted * (before / (after + (after == 0)))
-    return weighted.reshape(-1, features.shape[-1])
+    return weighted

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.data.text import weighted
 from jaxgen.data.text.clip_bpe import from_json
 from jaxgen.data.text.prompt import Prompt
+from jaxgen.data.text.weighted import Frame
 from jaxgen.encoders.clip.text import TextTower
 from jaxgen.errors import UserError
 from jaxgen.models.clip.text import make_text_tower
@@ -54,11 +56,11 @@ def make_clip_text(config: ConfigDict) -> ClipText:
 
 
 def reader(config: ConfigDict) -> Callable[[str], Prompt]:
-    """Reads a prompt as the tower was trained to: filled up by its own id.
+    """Reads a prompt as the tower was trained to: filled up by its own id, a long one in chunks.
 
     Raises: UserError, when it reads words: the weights came without their vocabulary.
     """
-    opened: list[Any] = []
+    opened: list[Callable[[str], Prompt]] = []
 
     def read(text: str) -> Prompt:
         if not text.strip():
@@ -71,10 +73,10 @@ def reader(config: ConfigDict) -> Callable[[str], Prompt]:
                 "convert them again"
             )
         if not opened:
-            opened.append(from_json(config.model.vocabulary, config.model.text.context))
-        prompt: Prompt = opened[0].encode(text)
-        tokens = np.where(prompt.mask, prompt.tokens, np.int32(config.model.pad))
-        return dataclasses.replace(prompt, tokens=tokens)
+            tokenizer = from_json(config.model.vocabulary, config.model.text.context)
+            frame = Frame(tokenizer.length, tokenizer.start, tokenizer.end, config.model.pad)
+            opened.append(weighted.reader(tokenizer, frame))
+        return opened[0](text)
 
     return read
 

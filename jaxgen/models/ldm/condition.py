@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import tokenizers
 from jaxgen.data.text.prompt import Prompt
-from jaxgen.data.text.tokens import only_start
+from jaxgen.data.text.tokens import PAD, START, only_start
+from jaxgen.data.text.weighted import Frame, reader, weigh
 from jaxgen.errors import UserError
 from jaxgen.models.ldm import clip_text
 from jaxgen.tasks.t2i.task import make_text_encoder
@@ -75,15 +76,40 @@ class Condition:
     ) -> dict[str, jax.Array]:
         """What a denoiser takes beside x and time: {"context", "mask"}, {"label"} or {}.
 
-        Args: text: variables of that net, where there is one. rng: of dropout, in training.
+        Args:
+          text: variables of that net, where there is one.
+          tokens: (b, t) of one chunk, or of several one after another.
+          mask: bool, or float32: how much each token counts (`jaxgen.data.text.weighted`).
+          rng: of dropout, in training.
         """
         if self.kind == "none":
             return {}
         if self.kind == "class":
             return {"label": tokens[:, 0]}
         more = {} if rng is None or self.fixed else {"train": True, "rngs": {"dropout": rng}}
-        read = self.encoder.apply(text, tokens, mask, **more)
-        return {"context": read.words, "mask": read.mask}
+        chunks = (-1, len(self.nothing))
+        read = self.encoder.apply(text, tokens.reshape(chunks), mask.reshape(chunks) > 0, **more)
+        words = read.words
+        if mask.dtype != bool:  # an encoder may leave out the first token
+            words = weigh(words, mask.reshape(chunks)[:, -words.shape[1] :])
+        count = len(tokens)
+        words = words.reshape(count, -1, words.shape[-1])
+        return {"context": words, "mask": read.mask.reshape(count, -1)}
+
+    def level(
+        self, text: Any, a: dict[str, jax.Array], b: dict[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Two of `embed`'s with as many chunks: the shorter one ends in chunks of nothing."""
+        if self.encoder is None or a["context"].shape[1] == b["context"].shape[1]:
+            return a, b
+        nothing = self.embed(text, *self.empty(1))
+        most = max(a["context"].shape[1], b["context"].shape[1])
+
+        def filled(x: jax.Array, more: jax.Array) -> jax.Array:
+            more = jnp.broadcast_to(more, (len(x), *more.shape[1:]))
+            return jnp.concatenate([x, *[more] * ((most - x.shape[1]) // more.shape[1])], axis=1)
+
+        return jax.tree.map(filled, a, nothing), jax.tree.map(filled, b, nothing)
 
 
 def make_condition(config: ConfigDict) -> Condition:
@@ -113,10 +139,11 @@ def make_condition(config: ConfigDict) -> Condition:
         return Condition(kind, nothing, read, encoder, encoder.width, fixed)
     encoder = make_text_encoder(source)
     tokenizer = tokenizers.make_tokenizer(source.data)
+    frame = Frame(tokenizer.length, START, end=None, pad=PAD)
     return Condition(
         kind,
         only_start(tokenizer.length)[0],
-        tokenizer.encode,
+        reader(tokenizer, frame),
         encoder,
         encoder.width,
         fixed,

@@ -152,6 +152,7 @@ class Sampler:
             return lambda x, t: predict(x, t, features)
         tokens, mask = given["negative"]
         free = self.embed(nets, tokens[None], mask[None])
+        features, free = self.condition.level(nets.get(TEXT), features, free)
         count = jax.tree.leaves(features)[0].shape[0]
         free = jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape[1:])), free)
         least, most = given["interval"]

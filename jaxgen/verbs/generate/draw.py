@@ -8,7 +8,6 @@ another program, whose sums round differently: at most one level of 255.
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -49,10 +48,19 @@ class Features(NamedTuple):
 
     tree: PyTree
 
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of its arrays."""
+        return [x.shape for x in jax.tree.leaves(self.tree)]
+
     def towards(self, other: Features, weight: float) -> Features:
         """Between two texts: (1 - weight) * this + weight * other; masks are joined."""
         if weight in (0.0, 1.0):
             return other if weight else self
+        if self.shapes() != other.shapes():
+            raise UserError(
+                "there is no way between a text that is read at once and one that is read in "
+                "parts: make them alike in length"
+            )
 
         def mix(a, b):
             if a.dtype == bool:
@@ -127,8 +135,8 @@ def draw(
         raise UserError(f"the batch must be at least 1, not {batch}")
     used = devices.usable()
     size = batch * len(used)
-    waiting, done = iter(rows), 0
-    while part := list(itertools.islice(waiting, size)):
+    done = 0
+    for part in _parts(rows, size):
         filled = part + part[-1:] * (size - len(part))
         trees = [features.tree for features, _ in filled]
         features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
@@ -148,6 +156,20 @@ def draw(
             yield pictures[i], tuple(mask[i] for mask in masks)
         if progress:
             progress(done, count)
+
+
+def _parts(
+    rows: Iterable[tuple[Features, np.ndarray]], size: int
+) -> Iterator[list[tuple[Features, np.ndarray]]]:
+    """Rows in lists of at most `size`; texts of other lengths begin another."""
+    part: list[tuple[Features, np.ndarray]] = []
+    for row in rows:
+        if part and (len(part) == size or row[0].shapes() != part[-1][0].shapes()):
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part
 
 
 def _pictures(
