@@ -13,7 +13,7 @@ from jaxgen.weights.places import CONFIG
 
 _USES = {
     "generate": "jaxgen generate {example} --model {run} -n 8 -o drawn.png",
-    "upscale": "jaxgen upscale photo.jpg --model {run} -o large.png",
+    "upscale": "jaxgen upscale photo.jpg --model {run}",
     "encode": "jaxgen reconstruct photo.png --model {run} -o again.png",
     "complete": "jaxgen complete photo.png --keep 0.5 --model {run} -o completed.png",
     "embed": "jaxgen embed photo.png --model {run} -o features.npz",

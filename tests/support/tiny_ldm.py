@@ -57,3 +57,9 @@ def tiny_ldm(seed=0):
     """A whole model, such as to export."""
     config = tiny_ldm_config()
     return Model("ldm", config, tiny_nets(config, seed), step=4)
+
+
+def tiny_vae():
+    """A whole autoencoder of random numbers."""
+    config = tiny_latent_config()
+    return Model("vae", config.parts.first_stage, {"g": tiny_nets(config)["first_stage/g"]}, step=4)
