@@ -9,6 +9,7 @@ from support.tiny_ldm import tiny_drawer, tiny_latent_config, tiny_ldm_config, t
 from jaxgen.errors import UserError
 from jaxgen.models.ldm.losses import LDMLosses
 from jaxgen.models.ldm.task import make_task, parts
+from jaxgen.models.ldm.unet import _located
 from jaxgen.verbs.generate.stepwise import Watch
 
 TEXTS = ["a large red circle", "a small blue square"]
@@ -79,6 +80,20 @@ def test_dropped_conditions_ask_for_nothing():
     assert 70 < gone.sum() < 130
     np.testing.assert_array_equal(np.asarray(dropped[1])[gone], [empty.mask] * gone.sum())
     np.testing.assert_array_equal(np.asarray(dropped[0])[~gone], tokens[~gone])
+
+
+def test_where_a_place_is_and_a_texts_one_vector_reach_the_net():
+    losses = LDMLosses(tiny_ldm_config())
+    nets = tiny_nets(losses.config)
+    assert nets["g"]["params"]["conv_in"]["kernel"].shape == (3, 3, 4 * 3 + 2, 8)
+    where = np.asarray(_located(jnp.zeros((1, 2, 3, 1))))[0]
+    np.testing.assert_array_equal(where[..., 1], [[-1, 0, 1]] * 2)
+    np.testing.assert_array_equal(where[..., 2], [[-1] * 3, [1] * 3])
+    prompt = losses.condition.read(TEXTS[0])
+    tokens, mask = prompt.tokens[None], prompt.mask[None]
+    asked = losses.condition.embed(nets["text"], tokens, mask)
+    sentence = losses.condition.encoder.apply(nets["text"], tokens, mask).sentence
+    np.testing.assert_array_equal(asked["label"], sentence)
 
 
 @pytest.mark.parametrize(

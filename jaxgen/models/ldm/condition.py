@@ -100,8 +100,8 @@ class Condition:
         asked = {"context": words, "mask": read.mask.reshape(count, -1)}
         if not self.pooled:
             return asked
-        # Of a long text its first chunk's.
-        return {**asked, "label": read.sentence.reshape(count, -1, self.pooled)[:, 0]}
+        sentences = read.sentence.reshape(count, -1, self.pooled)  # one of each chunk
+        return {**asked, "label": sentences.mean(axis=1)}
 
     def level(
         self, text: Any, a: dict[str, jax.Array], b: dict[str, jax.Array]
@@ -116,10 +116,10 @@ class Condition:
             more = jnp.broadcast_to(more, (len(x), *more.shape[1:]))
             return jnp.concatenate([x, *[more] * ((most - x.shape[1]) // more.shape[1])], axis=1)
 
-        def levelled(one: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            return {**one, **{k: filled(one[k], nothing[k]) for k in ("context", "mask")}}
+        def leveled(x: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            return x | {key: filled(x[key], nothing[key]) for key in ("context", "mask")}
 
-        return levelled(a), levelled(b)
+        return leveled(a), leveled(b)
 
 
 def make_condition(config: ConfigDict) -> Condition:
