@@ -269,7 +269,7 @@ def test_cirr_has_subsets_and_hides_targets_of_test1(data_dir, tmp_path):
     hidden = cirr.open_split(settings, "test1")
     assert (len(hidden.captions), len(hidden.queries)) == (2315, 4148)
     assert not any(query.target for query in hidden.queries)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         cirr.open_split(settings, "train")
 
 

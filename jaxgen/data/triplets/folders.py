@@ -12,6 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgen.data.picture_source import FileReader, Pictures
+from jaxgen.data.text.unicode import read_text
 from jaxgen.data.triplets.source import Drawn, Query
 from jaxgen.errors import NO_JSON, UserError
 
@@ -114,8 +115,6 @@ def read_json(path: Path) -> Any:
     """
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        return json.loads(read_text(path))
     except NO_JSON:
         raise UserError(f"{path} is not readable as JSON; fetch it again") from None
