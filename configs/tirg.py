@@ -17,9 +17,11 @@ Variants (`--config=configs/tirg.py:NAME`):
                the default with another composition.
   shaded       pictures shaded and seen from above, each from a camera of its own.
   2d_to_shaded the same, asked for with flat drawings.
+  combiner     CLIP4Cir's Combiner over a CLIP of yours that stays as it is:
+               --config.parts.clip=runs/clip --config.data.size=ITS_SIZE.
   css3d        the published set at its own size: --config.data.path=FOLDER with the .npy file and
-               images/. ResNet-18, soft triplets, SGD: 15,928,389 parameters and its words'. Begin
-               with ImageNet's weights: --config.train.init_from.g=FILE. A GPU.
+               images/. ResNet-18, soft triplets, SGD: 15,928,389 parameters and its words'. With
+               ImageNet's weights: --config.model.image_weights=resnet18.pth. A GPU.
   fashion200k, mit_states, fashion_iq, cirr
                the same networks on these sets at 224 px: --config.data.path=FOLDER.
 """
@@ -67,7 +69,7 @@ def _tiny(config):
     config.model.image.channels = (4, 8)
     config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
     config.train.tensorboard = False
-    config.optimizer.g.warmup = 0
+    config.optimizer.g.update(warmup=0, clip_norm=1.0)
     config.eval.update(pictures=2)
 
 
@@ -103,6 +105,14 @@ def _published(config):
         steps=160_000, batch_size=32, log_every=500, eval_every=10_000, checkpoint_every=5000
     )
     config.eval.queries = 0
+
+
+def _combiner(config):
+    config.model.image = {"form": "clip", "pad": 0.0}
+    config.model.compose = {"form": "combiner", "projection": 256, "hidden": 512}
+    config.parts = {"clip": ""}
+    config.data.size = 32
+    config.optimizer.g.weight_decay = 0.05
 
 
 def _css3d(config):
@@ -146,6 +156,7 @@ VARIANTS = {
     },
     "shaded": _shaded,
     "2d_to_shaded": _2d_to_shaded,
+    "combiner": _combiner,
     "css3d": _css3d,
     "fashion200k": _fashion200k,
     "mit_states": _mit_states,

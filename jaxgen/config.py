@@ -314,10 +314,10 @@ def check(config: ConfigDict) -> None:
 def _check_schedule(name: str, settings: ConfigDict) -> None:
     if settings.schedule == "multistep" and not settings.milestones:
         raise UserError(f"{name}.schedule=multistep needs {name}.milestones")
-    if settings.weight_decay and settings.name != "adamw":
+    if settings.weight_decay and settings.name not in ("adamw", "sgd"):
         raise UserError(
             f"{name}.weight_decay={settings.weight_decay} has no effect with "
-            f"{name}.name={settings.name}; use adamw, or 0"
+            f"{name}.name={settings.name}; use adamw or sgd, or 0"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.triplets.css import CSS
-from jaxgen.data.triplets.examples import open_split, square
+from jaxgen.data.triplets.examples import open_split
 from jaxgen.data.triplets.fashion_iq import FashionIQ
 from jaxgen.data.triplets.mit_states import MITStates
 from jaxgen.data.triplets.source import Query, Triplets
@@ -116,18 +116,18 @@ def features(
     def blocks(count: int) -> list[range]:
         return [range(at, min(at + _BLOCK, count)) for at in range(0, count, _BLOCK)]
 
-    size = use.verb.size
+    size, fit = use.verb.size, use.verb.fit
     gallery, asked = [], []
     for block in blocks(len(triplets.captions)):
         if check is not None:
             check()
-        gallery.append(use.pictures([square(triplets.picture(i), size) for i in block]))
+        gallery.append(use.pictures([fit(triplets.picture(i), size) for i in block]))
     for block in blocks(len(queries)):
         if check is not None:
             check()
         part = [queries[i] for i in block]
         sources = {one.source for one in part}
-        seen = {i: square(triplets.picture(i, source=True), size) for i in sources}
+        seen = {i: fit(triplets.picture(i, source=True), size) for i in sources}
         asked.append(use([seen[one.source] for one in part], [one.text for one in part]))
     if not asked:
         raise UserError("there are no queries to evaluate on")
@@ -205,6 +205,26 @@ def ranks(
             asked[own], gallery[there], captions[there], targets[own]
         )
     return before
+
+
+def retrieval_success(
+    use: Retriever,
+    drawn: Sequence[np.ndarray],
+    queries: Sequence[Query],
+    triplets: Triplets,
+    gallery: np.ndarray,
+    ks: Sequence[int],
+) -> dict[int, float]:
+    """RS@k of pictures that were drawn for queries (TIM-GAN): drawn as a picture, is it the target?
+
+    Args:
+      drawn: uint8 (h, w, 3), one for each query.
+      gallery: features of the split's pictures, of `features`.
+
+    Returns: {k: share of queries whose drawn picture has the target among the k nearest}.
+    """
+    asked = use.pictures(drawn)
+    return retrieval.recall(ranks(triplets, queries, gallery, asked), ks)
 
 
 def _parts(

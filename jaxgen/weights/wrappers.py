@@ -16,7 +16,7 @@ _AVERAGED = ("params_ema", "params-ema", "ema_state_dict", "state_dict_ema", "mo
 # What dicts are wrapped in, the best first; in flat files such are the first parts of the names.
 _WRAPPERS = (*_AVERAGED, "params", "state_dict", "model_state_dict")
 # Nested dicts are also named like this; in flat files these are names of layers (ESRGAN's model.0).
-_NESTED = (*_WRAPPERS, "model", "net", "network")
+_NESTED = (*_WRAPPERS, "model", "net", "network", "Combiner")
 # Left in the keys by DataParallel and torch.compile.
 _LEFT = ("module.", "_orig_mod.")
 # A net among others, or inside of a trainer's module.

@@ -165,7 +165,7 @@ def test_mistakes_are_one_line(call, tmp_path):
         (["--prompts", "nowhere.txt", "-o", "o.png"], "nowhere.txt: cannot be read"),
         (["--prompts", "empty.txt", "-o", "o.png"], "holds no text"),
         (["--prompts", "bytes.txt", "-o", "o.png"], "line 1: not UTF-8"),
-        (["a", "-o", "o.gif"], "cannot write .gif"),
+        (["a", "-o", "o.bmp"], "cannot write .bmp"),
         (["a", "-o", "file/o.png"], "cannot write to file"),
         (["a", "-o", "o.png", "-n", 600], "600 pictures are too many for one file"),
         (["a", "-o", "o.png", "--truncation", 2], "truncation must be"),

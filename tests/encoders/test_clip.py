@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.encoders.clip.model import CLIP
+from jaxgen.encoders.clip.preprocess import fit, padded
 from jaxgen.encoders.clip.text import TextTower
 from jaxgen.encoders.clip.text_keys import join_hf, part_hf
 from jaxgen.encoders.clip.vision import VisionTransformer
@@ -274,3 +275,14 @@ def test_features_equal_those_of_transformers(activation, tmp_path):
             for f in features(config, tree, x, tokens)[:2]]  # fmt: skip
     close(unit[0], out.image_embeds.numpy())
     close(unit[1], out.text_embeds.numpy())
+
+
+def test_padding_equals_clip4cir_s(fixtures_dir):
+    golden = np.load(fixtures_dir / "retrieval" / "clip4cir_pad.npz")
+    for about in json.loads(str(golden["info"])):
+        name, size = about["transform"], about["dim"]
+        ratio = 1.0 if name == "square" else float(name.removeprefix("target"))
+        image = padded(golden[f"{about['image']}:image"], ratio)
+        assert list(image.shape[1::-1]) == about["padded_wh"]
+        wanted = golden[f"{about['image']}:{name}:{size}:uint8"]
+        np.testing.assert_array_equal(fit(image, size), wanted)

@@ -11,6 +11,7 @@ from pathlib import Path
 from jaxgen import config
 from jaxgen.data.captioned import section as captioned
 from jaxgen.data.sr import section as sr
+from jaxgen.data.triplets import section as triplets
 from jaxgen.keys import markdown
 from jaxgen.tasks.autoencoder import config as autoencoder_task
 from jaxgen.tasks.sr import config as sr_task
@@ -23,6 +24,7 @@ TABLES = {
     "optimizer": config.OPTIMIZER,
     "sr": sr.KEYS,
     "captioned": captioned.KEYS,
+    "triplets": triplets.KEYS,
     "sr loss": sr_task.LOSS,
     "t2i loss": t2i_task.LOSS,
     "autoencoder loss": autoencoder_task.LOSS,

@@ -8,7 +8,7 @@ An example is {"source": uint8 (n, n, 3), "target": uint8 (k, n, n, 3), "tokens"
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from absl import logging
@@ -61,15 +61,29 @@ def make_words(data: ConfigDict) -> Words:
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture's middle square at `size` pixels: the shorter side resized, the longer one cut."""
-    if image.shape[:2] == (size, size):
-        return image
+    """A picture's middle square at `size` pixels, as torchvision's Resize and CenterCrop have it.
+
+    The shorter side is resized, bilinear with antialiasing; the longer one becomes what keeps the
+    shape, rounded down, and is cut.
+    """
     height, width = image.shape[:2]
-    scale = size / min(height, width)
-    sides = (max(size, round(width * scale)), max(size, round(height * scale)))
-    image = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    short = min(height, width)
+    if short != size:
+        sides = (int(size * width / short), int(size * height / short))
+        image = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
+    height, width = image.shape[:2]
+    top, left = round((height - size) / 2), round((width - size) / 2)
     return image[top : top + size, left : left + size]
+
+
+Fit = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Reader(Protocol):
+    """What reads a text."""
+
+    def fill(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens (t,) int32, mask (t,) bool)."""
 
 
 class MakeExample:
@@ -78,8 +92,10 @@ class MakeExample:
     A class because Grain pickles it into its workers.
     """
 
-    def __init__(self, data: ConfigDict, triplets: Triplets):
-        self.triplets, self.words = triplets, make_words(data)
+    def __init__(
+        self, data: ConfigDict, triplets: Triplets, words: Reader | None = None, fit: Fit = square
+    ):
+        self.triplets, self.words, self.fit = triplets, words or make_words(data), fit
         self.size, self.count = data.size, data.per_source
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -88,15 +104,21 @@ class MakeExample:
         source = self.triplets.picture(items[0].source, source=True)
         targets = [self.triplets.picture(item.target) for item in items]
         return {
-            "source": np.ascontiguousarray(square(source, self.size)),
-            "target": np.stack([square(one, self.size) for one in targets]),
+            "source": np.ascontiguousarray(self.fit(source, self.size)),
+            "target": np.stack([self.fit(one, self.size) for one in targets]),
             "tokens": np.stack([tokens for tokens, _ in texts]),
             "mask": np.stack([mask for _, mask in texts]),
         }
 
 
-def train_data(data: ConfigDict) -> tuple[Any, Callable[[Any], Any]]:
+def train_data(
+    data: ConfigDict, words: Reader | None = None, fit: Fit = square
+) -> tuple[Any, Callable[[Any], Any]]:
     """(records, transform) for `jaxgen.task.Task.train_data`.
+
+    Args:
+      words: what reads the texts; None: by `data.vocabulary`.
+      fit: (picture, size) -> the picture at that size.
 
     Raises:
       UserError: impossible settings, or nothing to train on.
@@ -104,9 +126,9 @@ def train_data(data: ConfigDict) -> tuple[Any, Callable[[Any], Any]]:
     triplets = open_split(data, 0)
     if not len(triplets):
         raise UserError(f"data.source={data.source} has nothing to train on in {data.path}")
-    if said := report(triplets.texts(), make_words(data)):
+    if words is None and (said := report(triplets.texts(), make_words(data))):
         logging.warning("%s", said)
-    make = MakeExample(data, triplets)
+    make = MakeExample(data, triplets, words, fit)
     return range(len(triplets)), lambda dataset: dataset.random_map(make)
 
 

@@ -37,3 +37,22 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     top, left = round((height - size) / 2), round((width - size) / 2)
     return image[top : top + size, left : left + size]
+
+
+def padded(image: np.ndarray, ratio: float) -> np.ndarray:
+    """A long picture with black borders, so that its middle square holds more of it (CLIP4Cir).
+
+    Args:
+      image: uint8 (h, w, 3).
+      ratio: of the long side to the short one, from which the short one is filled up to
+        long / ratio; 1: a square. Odd differences lose a pixel, as published.
+
+    Returns: uint8 (h', w', 3), the picture itself where it is not so long.
+    """
+    height, width = image.shape[:2]
+    long = max(height, width)
+    if long / min(height, width) < ratio:
+        return image
+    wanted = long / ratio
+    rows, columns = (max(int((wanted - side) / 2), 0) for side in (height, width))
+    return np.pad(image, ((rows, rows), (columns, columns), (0, 0)))

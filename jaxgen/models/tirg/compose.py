@@ -49,6 +49,17 @@ class TextOnly(nn.Module):
         return text
 
 
+class Sum(nn.Module):
+    """The sum of both, as they are: CLIP4Cir's baseline."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, view: View, text: jax.Array, train: bool = False) -> jax.Array:
+        """(b, e)."""
+        return view.vector + text
+
+
 class Concat(nn.Module):
     """Both features, one after the other, through two layers.
 
@@ -227,6 +238,7 @@ class Combiner(nn.Module):
 FORMS: dict[str, type[nn.Module]] = {
     "image": ImageOnly,
     "text": TextOnly,
+    "sum": Sum,
     "concat": Concat,
     "tirg": TIRG,
     "tirg_lastconv": TIRGLastConv,

@@ -1,4 +1,4 @@
-"""Weights of google/tirg, both ways.
+"""Weights of google/tirg and of CLIP4Cir's Combiner, both ways.
 
 A checkpoint does not hold its vocabulary, without which word ids mean nothing: put it beside the
 file as `vocabulary.txt`, a word in each line in the order of their ids from 1. (The words' order
@@ -18,10 +18,12 @@ from jaxgen.data.triplets import section
 from jaxgen.encoders import resnet
 from jaxgen.errors import UserError
 from jaxgen.log import log
+from jaxgen.models.tirg import over_clip
+from jaxgen.models.tirg.compose import Combiner, View
 from jaxgen.models.tirg.layout import TELLING, split_gates, stack_gates, tirg_rules
 from jaxgen.models.tirg.networks import make_net
 from jaxgen.tasks.tirg.config import EVAL, MODEL
-from jaxgen.weights import Tree
+from jaxgen.weights import DENSE, Rule, Tree, module_rules
 from jaxgen.weights.layout import Layout, Sizes, Tensors, count
 
 VOCABULARY = "vocabulary.txt"
@@ -105,7 +107,77 @@ def _expected(config: ConfigDict) -> Tree:
     )
 
 
+def _combiner_sizes(tensors: Tensors) -> Sizes | None:
+    projection, embed = tensors["text_projection_layer.weight"].shape
+    return {
+        "embed": embed,
+        "projection": projection,
+        "hidden": tensors["combiner_layer.weight"].shape[0],
+    }
+
+
+def _combiner_config(sizes: Sizes) -> ConfigDict:
+    """Of a composer that has yet to be put over its CLIP: `train.init_from.g` with `parts.clip`."""
+    config = configs.base("tirg")
+    config.data = section.defaults()
+    config.model = keys.defaults(MODEL)
+    config.model.embed = sizes["embed"]
+    config.model.image = {"form": over_clip.PART}
+    config.model.compose = {
+        "form": "combiner",
+        "projection": sizes["projection"],
+        "hidden": sizes["hidden"],
+    }
+    config.parts = {over_clip.PART: ""}
+    config.eval = keys.defaults(EVAL)
+    return config
+
+
+def _combiner_read(config: ConfigDict) -> Sizes | None:
+    model = config.model
+    if not over_clip.is_over_clip(config) or model.compose.form != "combiner":
+        return None
+    clip = config.parts.get(over_clip.PART)
+    embed = clip.model.embed if isinstance(clip, ConfigDict) else model.embed
+    return {
+        "embed": embed,
+        "projection": model.compose.get("projection", Combiner.projection),
+        "hidden": model.compose.get("hidden", Combiner.hidden),
+    }
+
+
+def _combiner_rules(sizes: Sizes) -> list[Rule]:
+    del sizes
+    table = (
+        ("text_projection_layer", "text"), ("image_projection_layer", "image"),
+        ("combiner_layer", "hidden"), ("output_layer", "out"),
+        ("dynamic_scalar.0", "share_hidden"), ("dynamic_scalar.3", "share"),
+    )  # fmt: skip
+    return [rule for key, name in table for rule in module_rules(key, f"params/{name}", DENSE)]
+
+
+def _combiner_expected(config: ConfigDict) -> Tree:
+    sizes = _combiner_read(config)
+    assert sizes is not None
+    row = jax.ShapeDtypeStruct((1, sizes["embed"]), "float32")
+    module = Combiner(projection=sizes["projection"], hidden=sizes["hidden"])
+
+    def init(rng, row):
+        return module.init(rng, View(row, row, lambda x: x), row)
+
+    return jax.eval_shape(init, jax.random.key(0), row)
+
+
 LAYOUTS = (
+    Layout(
+        name="CLIP4Cir Combiner",
+        net="g",
+        sizes=_combiner_sizes,
+        config=_combiner_config,
+        read=_combiner_read,
+        rules=_combiner_rules,
+        expected=_combiner_expected,
+    ),
     Layout(
         name="TIRG",
         net="g",

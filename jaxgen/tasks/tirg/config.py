@@ -21,6 +21,9 @@ LOSS: Table = {
 }
 MODEL: Table = {
     "embed": whole(512, "of the common features", most=WIDEST),
+    "image_weights": Key(
+        "", "a ResNet's weights file, torchvision's or converted, that its trunk begins with"
+    ),
     "text": TEXT,
     "loss": LOSS,
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxgen.data.text.prompt import Prompt
+from jaxgen.data.triplets.examples import square
 from jaxgen.task import Nets
 from jaxgen.verbs import Option
 
@@ -24,6 +25,7 @@ class Retrieve:
     pictures: (nets, x (b, size, size, 3) float32 in [-1, 1]) -> (b, width) float32, of length 1.
     queries: (nets, x, tokens (b, t) int32, mask (b, t) bool) -> (b, width) float32, of length 1.
     length: t.
+    fit: (uint8 (h, w, 3), size) -> uint8 (size, size, 3): how a picture is looked at.
     """
 
     nets: tuple[str, ...]
@@ -33,6 +35,7 @@ class Retrieve:
     read: Callable[[str], Prompt]
     pictures: Callable[[Nets, jax.Array], jax.Array]
     queries: Callable[[Nets, jax.Array, jax.Array, jax.Array], jax.Array]
+    fit: Callable[[np.ndarray, int], np.ndarray] = square
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:

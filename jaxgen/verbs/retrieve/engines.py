@@ -14,6 +14,7 @@ import numpy as np
 from jaxgen.errors import UserError, pip_install
 
 _BLOCK = 2**15  # rows that are multiplied at once
+_SMALL = 2**26  # bytes of rows that are held as float32
 _WIDER = 8  # an approximate engine is asked for so many times more where results are filtered
 
 
@@ -37,7 +38,8 @@ class Exact:
     """
 
     def __init__(self, vectors: np.ndarray):
-        self.vectors = vectors
+        small = vectors.nbytes <= _SMALL
+        self.vectors = np.asarray(vectors, np.float32) if small else vectors
 
     def search(
         self, query: np.ndarray, k: int, allowed: np.ndarray

@@ -234,9 +234,9 @@ def _clear(place: Path) -> None:
         _begin(place, after, index.header, lines)
     newest = _newest(place)
     kinds = ("rows-*.jsonl", "vectors-*.f16", "graph-*.usearch", ".*.part")
-    for file in [file for kind in kinds for file in place.glob(kind)]:
-        if file.stem.rpartition("-")[2] != str(newest):
-            file.unlink(missing_ok=True)
+    for left in [path for kind in kinds for path in place.glob(kind)]:
+        if left.stem.rpartition("-")[2] != str(newest):
+            left.unlink(missing_ok=True)
 
 
 def _newest(place: Path) -> int:

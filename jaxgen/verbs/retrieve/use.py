@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.triplets.examples import square
 from jaxgen.errors import UserError
 from jaxgen.verbs.prompts import read_aloud
 from jaxgen.verbs.retrieve.contract import Retrieve
@@ -66,7 +65,7 @@ class Retriever(Use[Retrieve]):
         for start in range(0, len(rows), BATCH):
             part, said = rows[start : start + BATCH], texts[start : start + BATCH]
             more = BATCH - len(part)
-            prompts = [known[text] for text in (*said, *said[-1:] * more)]
+            prompts = [known[text] for text in [*said, *[said[-1]] * more]]
             batch = (
                 np.stack(part + part[-1:] * more),
                 np.stack([prompt.tokens for prompt in prompts]),
@@ -84,7 +83,7 @@ class Retriever(Use[Retrieve]):
             raise UserError(
                 f"retrieve takes pictures as uint8 (h, w, 3), not {picture.dtype} {picture.shape}"
             )
-        return square(picture, self.verb.size)
+        return self.verb.fit(picture, self.verb.size)
 
 
 bind = Retriever
