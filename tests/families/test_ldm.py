@@ -12,6 +12,8 @@ from jaxgen.models.ldm.task import make_task, parts
 from jaxgen.models.ldm.unet import _located
 from jaxgen.verbs.generate.stepwise import Watch
 
+# Less to compile, where attention is not what is tested.
+PLAIN = {"model__denoiser__middle_attention": False}
 TEXTS = ["a large red circle", "a small blue square"]
 
 
@@ -229,13 +231,13 @@ def test_mistakes_are_one_line(drawer, options, message):
 
 
 def test_classes_and_nothing_at_all():
-    config = tiny_ldm_config(model__condition="class", model__classes=3)
+    config = tiny_ldm_config(model__condition="class", model__classes=3, **PLAIN)
     verb = tiny_drawer(config)
     drawn = verb(["0", "2", ""], batch=1, guidance=3.0)
     assert (drawn[0] != drawn[1]).any()
     with pytest.raises(UserError, match="from 0 to 2, not '3'"):
         verb("3")
-    config = tiny_ldm_config(model__condition="none", model__drop_condition=0.0)
+    config = tiny_ldm_config(model__condition="none", model__drop_condition=0.0, **PLAIN)
     free = tiny_drawer(config)
     assert free("", 2, batch=2).shape == (2, 16, 16, 3)
     assert "guidance" not in free.verb.options
@@ -244,7 +246,7 @@ def test_classes_and_nothing_at_all():
 def test_betas_have_their_own_samplers():
     config = tiny_ldm_config(
         model__target="v", model__schedule__kind="scaled-linear", model__schedule__zero_snr=True,
-        model__sampling__sampler="ddim",
+        model__sampling__sampler="ddim", **PLAIN,
     )  # fmt: skip
     verb = tiny_drawer(config)
     drawn = verb(TEXTS[0], batch=1, eta=1.0)

@@ -23,7 +23,7 @@ def tiny_ldm_config(variant="tiny", **changes):
 
 def tiny_latent_config():
     """The same among latents of 2 pixels on a side, its autoencoder's config filled in."""
-    config = tiny_ldm_config(model__denoiser__patch=1)
+    config = tiny_ldm_config(model__denoiser__patch=1, model__denoiser__middle_attention=False)
     with config.unlocked():
         config.parts = {
             "first_stage": configs.load(f"{REPOSITORY}/configs/vae.py:tiny"),
