@@ -99,6 +99,16 @@ SIZES = {
     },
     "StackGAN-PyTorch stage I discriminator": {"size": 16, "features": 4, "condition": 3},
     "StackGAN-PyTorch stage II discriminator": {"size": 128, "features": 2, "condition": 3},
+    "TIRG": {
+        "compose": "tirg",
+        "arch": "resnet18",
+        "width": 0.125,
+        "embed": 8,
+        "words": 5,
+        "vector": 6,
+        "hidden": 7,
+    },
+    "CLIP4Cir Combiner": {"embed": 8, "projection": 16, "hidden": 12},
 }
 
 

@@ -19,6 +19,14 @@ from jaxgen.errors import NO_JSON, UserError
 _NAMED = 5  # missing pictures that a warning names
 
 
+def one_text_each(data: ConfigDict) -> None:
+    """Raises UserError where an example asks for several changes of a picture that has one."""
+    if data.per_source > 1:
+        raise UserError(
+            f"data.source={data.source} has one text for each picture: set data.per_source=1"
+        )
+
+
 def folder_of(data: ConfigDict) -> Path:
     """`data.path`, a folder.
 
