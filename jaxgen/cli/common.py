@@ -22,7 +22,8 @@ from jaxgen.errors import UserError
 from jaxgen.log import forget_interrupts, interrupt
 from jaxgen.verbs import Option
 
-DEFAULT_MODEL = "srgan_x4"
+DEFAULT_MODEL = "srgan_x4"  # to measure: of pictures that were made smaller without loss
+PHOTO_MODEL = "srresnet_photo_x4"  # to use
 DEFAULT_GENERATOR = "dfgan_shapes"
 
 JsonFile = Annotated[

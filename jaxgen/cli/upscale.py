@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import DEFAULT_MODEL, ShardText, interruptible, is_there
+from jaxgen.cli.common import PHOTO_MODEL, ShardText, interruptible, is_there
 from jaxgen.errors import UserError
 
 
@@ -51,10 +51,10 @@ def upscale(
         str,
         typer.Option(
             help="A run's folder, an exported model's folder, or a bundled model (`jaxgen "
-            "models`). srgan_x4 gives sharp pictures with likely detail; srresnet_x4 is softer "
-            "and closer to the original."
+            "models`). The default is for photos that were saved as JPEG. Of clean small pictures "
+            "srgan_x4 makes sharp ones with likely detail; srresnet_x4 is closer to the original."
         ),
-    ] = DEFAULT_MODEL,
+    ] = PHOTO_MODEL,
     tile: Annotated[
         int | None,
         typer.Option(
