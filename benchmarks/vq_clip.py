@@ -5,9 +5,7 @@
 One iteration: the nearest codes of z, the decoder, the views (mean and maximum of the picture's
 regions, with noise), CLIP's vision transformer, the distance from the prompt, the gradient of z
 through all of it, Adam, and z clipped to the codebook's range. The views' other changes are left
-out: the original has them of kornia. jaxgen's is what `jaxgen generate` runs: views in chunks
-whose gradient computes them again, so that memory does not grow with their number. PyTorch keeps
-all of them.
+out: the original has them of kornia. jaxgen's is what `jaxgen generate` runs, all views at once.
 
 Both begin with the same weights, whose pictures and losses must agree. On a CPU and on a GPU
 float32. How it is timed and what the ratios are: `benchmarks.srgan`.
@@ -37,7 +35,7 @@ class Case:
     """One comparison.
 
     side: of the picture. features: of the decoder, of widths 1, 2, 4. width, size: of the vision
-    transformer, and the side of its pictures. cutouts: views; chunk: of them at once in jaxgen.
+    transformer, and the side of its pictures. cutouts: views.
     """
 
     side: int
@@ -45,7 +43,6 @@ class Case:
     width: int
     size: int
     cutouts: int
-    chunk: int
 
     @property
     def net(self) -> dict[str, Any]:
@@ -68,8 +65,9 @@ def serve_jax(case: Case, folder: Path) -> None:
     from jaxgen.models.clip.layout import openai_rules
     from jaxgen.models.vqgan import networks, quantize
     from jaxgen.models.vqgan.convert import autoencoder_rules
+    from jaxgen.nn.autoencoder import Decoder, Encoder
 
-    halves = [form(**case.net, attention=(2,)) for form in (networks.Encoder, networks.Decoder)]
+    halves = [form(**case.net, attention=(2,)) for form in (Encoder, Decoder)]
     stage = networks.Autoencoder(*halves, quantize.make("vq", codes=CODES, width=WIDTH), WIDTH)
     eye = VisionTransformer(EMBED, case.size, PATCH, case.width, LAYERS, case.width // 64)
     g = jax.jit(stage.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -80,7 +78,7 @@ def serve_jax(case: Case, folder: Path) -> None:
     nets = {"g": g, "c": c}
 
     def guide(noise: float) -> VQGANCLIP:
-        views = Cutouts(case.size, case.cutouts, changes=(), noise=noise, chunk=case.chunk)
+        views = Cutouts(case.size, case.cutouts, changes=(), noise=noise, chunk=case.cutouts)
         return VQGANCLIP(
             vectors=lambda nets: stage.apply(nets["g"], method=lambda net: net.quantize.vectors()),
             paint=lambda nets, z: stage.apply(nets["g"], z, method=networks.Autoencoder.draw),
@@ -270,9 +268,9 @@ def main() -> None:
     if not gpu:
         common.keep_to_threads()
     if args.quick:
-        case = Case(64, 32, 128, 64, args.cutouts or 8, 8)
+        case = Case(64, 32, 128, 64, args.cutouts or 8)
     else:
-        case = Case(128, 64, 256, 64, args.cutouts or 16, 8)
+        case = Case(128, 64, 256, 64, args.cutouts or 16)
     found = [r for r in rivals.available() if r in (rivals.EAGER, rivals.COMPILED)]
     forms = rivals.forms(found, train=True, dtype="float32", gpu=gpu)
     result = rivals.compare("benchmarks.vq_clip", case, forms, 3 if args.quick else 5)

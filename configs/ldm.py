@@ -48,7 +48,7 @@ def get_config(arg=""):
         "form": "unet",
         "channels": (64, 96),  # of the levels
         "blocks": 1,
-        "attention": (1,),  # levels with attention, beside the middle
+        "attention": (),  # levels with attention, beside the middle
         "middle_attention": True,
         "depth": 1,
         "heads": 4,
@@ -56,9 +56,11 @@ def get_config(arg=""):
         "linear": True,
         "groups": 16,
         "patch": 1,  # side of the pixels or latents that are one place
+        "coordinates": True,  # what "top" is, is learned late without
         "dropout": 0.0,
         "remat": False,
     }
+    config.model.sentence = True
     config.model.times.density = "logit-normal"
     config.model.sampling.update(steps=16, guidance=2.0)
     config.model.ema = 0.995
@@ -91,7 +93,7 @@ def _pixels(config):
 def _tiny(config):
     _pixels(config)
     config.data.update(size=16, count=64)
-    config.model.denoiser.update(channels=(8, 16), attention=(), heads=2, groups=4)
+    config.model.denoiser.update(channels=(8, 16), heads=2, groups=4)
     config.model.text.update(width=8, layers=1, heads=2)
     config.model.sampling.steps = 3
     config.model.ema = 0.9

@@ -176,6 +176,7 @@ COSTS = {
     "relationship": "15 minutes of 2 CPU cores",
     "shaded": "10 minutes of 2 CPU cores",
     "2d_to_shaded": "10 minutes of 2 CPU cores",
+    "combiner": "10 minutes of 2 CPU cores",
     "css3d": "a GPU",
     "fashion200k": "a GPU",
     "mit_states": "a GPU",

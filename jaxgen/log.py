@@ -20,7 +20,7 @@ _coming: list[threading.Timer] = []  # Ctrl-C that a finalizer dropped
 
 
 class _Line(logging.Formatter):
-    """`warning: text` on one line; the first word of what is worse or none of what is not."""
+    """Lines of warnings and of what is worse begin, behind the time, with a word that says so."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -31,13 +31,29 @@ class _Line(logging.Formatter):
         return text if record.exc_info else f"{text[:start]}{word}: {text[start:]}"
 
 
+class _Stderr(logging.StreamHandler):
+    """Writes warnings to what `sys.stderr` is at the time."""
+
+    def __init__(self):
+        super().__init__(sys.stderr)
+        self.setLevel(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+_rest = _Stderr()  # of whoever has set up no log of its own
+
+
 def plain_warnings() -> None:
     """Warnings of all kinds as one line each, of Python's `warnings` and of absl's, too.
 
     Called by the commands, not on import.
     """
-    if logging.lastResort is not None:  # what writes where nobody has set up a log
-        logging.lastResort.setFormatter(_Line("%(message)s"))
+    _rest.setFormatter(_Line("%(message)s"))
+    if not logging.root.handlers:  # absl would add one of its own at its first line
+        logging.root.addHandler(_rest)
 
     def show(message: Warning | str, *where: object, **more: object) -> None:
         log.warning("%s", " ".join(str(message).split()))
@@ -51,7 +67,8 @@ def setup() -> None:
     _hush_failing_saves()
     plain_warnings()
     line = _Line("%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    absl_logging.get_absl_handler().setFormatter(line)
+    for other in (absl_logging.get_absl_handler(), _rest):
+        other.setFormatter(line)
     if log.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)

@@ -112,7 +112,7 @@ def _list() -> None:
     from rich.table import Table
 
     from jaxgen.encoders.convert import KINDS
-    from jaxgen.runs.convert import layouts, wholes
+    from jaxgen.runs.layouts import layouts, wholes
 
     table = Table("layout", "family", "net")
     for family, one in layouts():

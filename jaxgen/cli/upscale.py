@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import math
 import sys
 from pathlib import Path
@@ -21,19 +22,31 @@ class Format(enum.StrEnum):
     png = "png"
     jpg = "jpg"
     webp = "webp"
+    tif = "tif"
+    gif = "gif"
+
+
+class Depth(enum.StrEnum):
+    """Bits a channel that `upscale` writes."""
+
+    eight = "8"
+    sixteen = "16"
 
 
 def upscale(
     photos: Annotated[
         list[Path],
-        typer.Argument(metavar="PHOTO", help="Pictures, or folders of pictures or frames."),
+        typer.Argument(metavar="PHOTO", help="Pictures, folders of pictures or frames, videos."),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--out", "-o", help="The folder to write to; for one picture also a file name."
+            "--out",
+            "-o",
+            help="The folder to write to; for one picture also a file name. Default: beside the "
+            "input, as NAME_x4.png, or FOLDER_x4.",
         ),
-    ],
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -90,37 +103,74 @@ def upscale(
         ),
     ] = False,
     format: Annotated[
-        Format | None, typer.Option(help="File format; by default OUT's, else png.")
+        Format | None,
+        typer.Option(
+            help="File format; by default OUT's, else png, and of animations and pages their own."
+        ),
     ] = None,
+    depth: Annotated[
+        Depth | None,
+        typer.Option(
+            help="Bits a channel of PNG and TIFF. Default: 16 where the picture has more than 8."
+        ),
+    ] = None,
+    any_size: Annotated[
+        bool,
+        typer.Option(
+            "--any-size",
+            help="Also read pictures of more than 179 megapixels, or with more than 1 MiB of text: "
+            "limits that guard against hostile files.",
+        ),
+    ] = False,
     shard: ShardText = None,
     overwrite: Annotated[
         bool, typer.Option(help="Replace pictures that are there; otherwise they are left out.")
     ] = False,
 ) -> None:
-    """Enlarge photos, or the frames of a video.
+    """Enlarge photos, and videos.
 
-    Gray stays gray, transparency is kept (PNG, WebP), EXIF rotation is applied.
+    Gray stays gray, transparency is kept (PNG, WebP, TIFF), EXIF rotation is applied. Colour
+    profile, resolution, EXIF and texts are kept as far as the format holds them. Animations and
+    TIFF pages are done frame by frame.
+
+    Videos keep their sound and the times of their frames; PyAV (pip install av) or ffmpeg does it.
 
     With --shard every share writes its own pictures into the same OUT.
 
     A picture that can't be read is named and the others are done; exit code 1. The same command
     again goes on where an interrupted one stopped.
     """
+    from jaxgen.data.picture_open import allow_any_size
     from jaxgen.data.shard import read_shard
     from jaxgen.verbs.files import check_writable, fatal, naming, plan_outputs
-    from jaxgen.verbs.upscale.files import upscale_files
+    from jaxgen.verbs.upscale.files import How
+    from jaxgen.verbs.upscale.videos import is_video, plan_videos, upscale_all
 
     if scale is not None and math.isnan(scale):
         raise UserError("--scale must be a number")
     if prompt is None and (show_attention or strength is not None):
         raise UserError(f"{'--show-attention' if show_attention else '--strength'} needs --prompt")
     share = read_shard(shard) if shard is not None else None
-    out = out.expanduser()
-    jobs = plan_outputs(photos, out, format.value if format else None)
+    if any_size:
+        allow_any_size()
+    out = out.expanduser() if out else None
+    opened = functools.cache(lambda: _open(model))
+
+    def suffix() -> str:
+        return f"_x{scale or opened().scale:g}"
+
+    videos = [photo for photo in photos if is_video(photo)]
+    pictures = [photo for photo in photos if not is_video(photo)]
+    if videos and pictures and out and out.suffix and not out.is_dir():
+        raise UserError(f"{out}: pictures and videos need a folder to write to")
+    jobs = plan_outputs(pictures, out, format.value if format else None, suffix=suffix)
+    jobs += plan_videos(videos, out, suffix)
     single = len(jobs) == 1
     if not overwrite and single and not share and is_there(jobs[0][1]):
         raise UserError(f"{jobs[0][1]} exists; give --overwrite to replace it")
-    check_writable(jobs[0][1].parent if single else out)
+    folders = [out] if out and not single else [target.parent for _, target in jobs]
+    for folder in dict.fromkeys(folders):
+        check_writable(folder)
     if share is not None:
         jobs = share.of(jobs)
         if not jobs:
@@ -130,9 +180,8 @@ def upscale(
     from tqdm import tqdm
 
     from jaxgen.data.text.tokens import complaint
-    from jaxgen.runs.model import load
 
-    enlarge = load(model).upscale
+    enlarge = opened().upscale
     if prompt is not None:
         asked = enlarge.read(prompt)
         enlarge = enlarge.asking(asked, **({} if strength is None else {"strength": strength}))
@@ -157,12 +206,14 @@ def upscale(
             with bar.external_write_mode(file=file):
                 print(text, file=file, flush=True)
 
-        work = upscale_files(enlarge, todo, moved, tile=tile, batch=batch, scale=scale)
+        how = How(tile, batch, scale, int(depth.value) if depth else None)
+        work = upscale_all(enlarge, todo, moved, how, f"{prompt} {strength}")
         with contextlib.closing(work) as outcomes:
-            for source, target, size, took, error in outcomes:
+            for source, target, size, took, error, remark in outcomes:
                 if size:
-                    say(f"{target}  {size[1]}x{size[0]}  {took:.1f} s", sys.stdout)
-                    if show_attention:
+                    more = f"  {remark}" if remark else ""
+                    say(f"{target}  {size[1]}x{size[0]}  {took:.1f} s{more}", sys.stdout)
+                    if show_attention and not is_video(source):
                         say(f"{_write_attention(enlarge, source, target)}", sys.stdout)
                 elif error and fatal(error):
                     left = len(todo) - finished
@@ -178,6 +229,12 @@ def upscale(
         raise typer.Exit(1)
 
 
+def _open(model: str) -> Any:
+    from jaxgen.runs.model import load
+
+    return load(model)
+
+
 def _write_attention(enlarge: Any, source: Path, target: Path) -> Path:
     """The sheet of attention maps beside an upscaled picture."""
     import numpy as np
@@ -187,5 +244,5 @@ def _write_attention(enlarge: Any, source: Path, target: Path) -> Path:
 
     words, maps = enlarge.attention(read_image(source))
     path = sheet_path(target)
-    write_image(path, np.asarray(heat_sheet(read_image(target), words, maps)))
+    write_image(path, np.asarray(heat_sheet(read_image(target), words, maps)), mark="sheet")
     return path

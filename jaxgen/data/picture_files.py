@@ -1,7 +1,8 @@
-"""Reading and writing picture files: any size and mode in, uint8 RGB out.
+"""Reading and writing picture files: any size and mode in, RGB out.
 
-Phone photos are rotated as their EXIF tag says, 16-bit and float pictures are scaled to 8 bits,
-gray, palette and CMYK become RGB. A file that cannot be read is a `UserError` that names it.
+Phone photos are rotated as their EXIF tag says, pictures of more than 8 bits are scaled to 8 (or to
+16, where that is wanted), gray, palette and CMYK become RGB. A file that cannot be read is a
+`UserError` that names it.
 """
 
 from __future__ import annotations
@@ -9,138 +10,135 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import struct
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms
 
+from jaxgen.data import picture_values
+from jaxgen.data.picture_about import NOTHING, About, about, is_marked, options, space
+from jaxgen.data.picture_deep import write_png16, write_tiff
+from jaxgen.data.picture_open import (
+    DAMAGED,
+    Source,
+    extensions,
+    head,
+    is_tiff,
+    name_of,
+    open_picture,
+    unsupported,
+)
+from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_size
 from jaxgen.errors import UserError
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Bytes from which a PNG is deflated in the quickest way.
 LARGE = 32 << 20
-NOTE = "jaxgen"  # a PNG's key of a note
-_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-# What Pillow raises on damaged files, format by format.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-Source = str | os.PathLike | bytes
+FORMATS = {
+    ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG",
+    ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
+}  # fmt: skip
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF", "FLI")
+_warned: set[str] = set()  # once for each file, however often it is read
+# Files of a folder whose first bytes are looked at in threads.
+_MANY = 64
+_NAMED = 5  # at most so many files that are left out are listed one by one
 
 
-def _name(source: Source) -> str:
-    return "the given bytes" if isinstance(source, bytes) else os.fspath(source)
+class Picture(NamedTuple):
+    """A decoded picture, upright.
 
+    rgb: uint8 or uint16 (h, w, 3); under transparent pixels the file's own colours. alpha: (h, w)
+    of the same type, or None if the picture is opaque throughout. gray: the file is gray; rgb has
+    three equal channels. about: what else the file says.
+    """
 
-def _open(source: Source) -> Image.Image:
-    """Opens lazily: the header only. Raises UserError."""
-    name = _name(source)
-    try:
-        with warnings.catch_warnings():
-            # Large panoramas are welcome; Pillow's hard limit (180 megapixels) still holds.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if isinstance(source, bytes):
-                return Image.open(io.BytesIO(source))
-            return Image.open(source)
-    except FileNotFoundError:
-        raise UserError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{name} is a folder, not a picture") from None
-    except PermissionError:
-        raise UserError(f"{name}: no permission to read it") from None
-    except UnidentifiedImageError:
-        empty = not source if isinstance(source, bytes) else os.path.getsize(source) == 0
-        what = "the file is empty" if empty else "not a picture that can be read, or damaged"
-        raise UserError(f"{name}: {what}; remove or replace it") from None
-    except _DAMAGED as error:
-        raise UserError(f"{name}: cannot be read as a picture ({error})") from None
+    rgb: np.ndarray
+    alpha: np.ndarray | None
+    gray: bool
+    about: About = NOTHING
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """(height, width) of a picture as it will be read, from its header only. Raises UserError."""
-    with _open(path) as image:
+    try:
+        image = open_picture(path)
+    except UserError:
+        if not is_tiff(head(path)):
+            raise
+        return tiff_size(path)
+    with image:
         width, height = image.size
+        if image.format == "TIFF":  # of which Pillow has turned the size already
+            return height, width
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF: turned by 90 degrees
-        except _DAMAGED:
+        except DAMAGED:
             turned = False
     return (width, height) if turned else (height, width)
 
 
-def _decode(source: Source) -> Image.Image:
+def read_picture(source: Source, deep: bool = False) -> Picture:
+    """Reads a picture and keeps what RGB alone would lose.
+
+    Args:
+      deep: give uint16 where the file holds more than 8 bits: gray, and colour of PNG and TIFF.
+
+    Raises:
+      UserError: missing, empty, damaged, cut short or unsupported; the message names the file.
+    """
+    return _read(source, deep)[0]
+
+
+def _read(source: Source, deep: bool) -> tuple[Picture, bool]:
+    """`read_picture`, and whether the file holds several frames."""
+    dtype = np.uint16 if deep else np.uint8
+    try:
+        opened = open_picture(source)
+    except UserError:
+        if not is_tiff(head(source)):
+            raise
+        return Picture(*read_tiff(source, dtype=dtype), tiff_about(source)), False
+    with opened:
+        made = picture_values.origin(opened)
+        image = _loaded(opened, source)
+        said = about(opened, image)
+        if made.unsigned_32:
+            return Picture(*read_tiff(source, dtype=dtype), said), False
+        found = picture_values.deep_values(image, source, made)
+        if found is None:
+            found = picture_values.values(image, name_of(source))
+        several = made.format in ANIMATED and bool(getattr(opened, "is_animated", False))
+    picture = Picture(*found, said)
+    return (picture if deep else shallow(picture)), several
+
+
+def _loaded(opened: Image.Image, source: Source) -> Image.Image:
     """Fully decoded and upright. Raises UserError."""
-    with _open(source) as image:
-        try:
-            image.load()
-            try:
-                return ImageOps.exif_transpose(image)
-            except _DAMAGED:  # a damaged EXIF block does not make the picture unreadable
-                return image.copy()
-        except _DAMAGED as error:
-            raise UserError(
-                f"{_name(source)}: damaged or cut short ({error}); remove or replace it"
-            ) from None
-        except MemoryError:
-            raise UserError(f"{_name(source)}: too large for this machine's memory") from None
-
-
-def _deep_to_uint8(image: Image.Image) -> np.ndarray:
-    """Modes of more than 8 bits, all of one channel: (h, w) uint8."""
-    x = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        # Float pictures carry no range: 0..1 by custom, or 0..255 if anything exceeds 1.
-        x = np.nan_to_num(x)
-        x = x * 255.0 if x.max(initial=0.0) <= 1.0 else x
-    elif image.mode == "I" and x.min(initial=0.0) >= 0 and x.max(initial=0.0) <= 255:
-        pass  # 8-bit values in 32-bit pixels
-    else:
-        x = x * (255.0 / 65535.0)
-    return np.clip(np.floor(x + 0.5), 0, 255).astype(np.uint8)
+    try:
+        opened.load()
+        return picture_values.upright(opened)
+    except DAMAGED as error:
+        raise UserError(
+            f"{name_of(source)}: damaged or cut short ({error}); remove or replace it"
+        ) from None
+    except MemoryError:
+        raise UserError(f"{name_of(source)}: too large for this machine's memory") from None
 
 
 def read_image_with_alpha(path: Source) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """Reads a picture and keeps what RGB alone would lose.
-
-    Returns:
-      rgb: uint8 (h, w, 3); under transparent pixels the file's own colours.
-      alpha: uint8 (h, w), or None if the picture is opaque throughout.
-      was_gray: True if the file is gray (three equal channels are returned).
-
-    Raises:
-      UserError: missing, empty, damaged or cut short; the message names the file.
+    """(rgb, alpha, gray) of `read_picture`, in 8 bits; of an animation the first frame, and a
+    warning. Raises UserError.
     """
-    image = _decode(path)
-    alpha = None
-    if image.mode == "PA" or "transparency" in image.info:
-        image = image.convert("LA" if image.mode in ("1", "L") else "RGBA")
-    if image.mode in ("La", "RGBa"):  # premultiplied
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    if image.mode in ("LA", "RGBA"):
-        alpha = np.array(image.getchannel("A"))
-        alpha = None if np.all(alpha == 255) else alpha
-    was_gray = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        gray = _deep_to_uint8(image)
-        return np.repeat(gray[..., None], 3, axis=2), alpha, was_gray
-    try:
-        rgb = np.array(image.convert("RGB"))
-    except _DAMAGED as error:
-        raise UserError(f"{_name(path)}: mode {image.mode} is not supported ({error})") from None
-    return rgb, alpha, was_gray
+    (rgb, alpha, gray, _), several = _read(path, deep=False)
+    if several and (name := name_of(path)) not in _warned:
+        _warned.add(name)
+        logging.warning("%s is an animation: its first frame is taken", name)
+    return rgb, alpha, gray
 
 
 def read_image(path_or_bytes: Source) -> np.ndarray:
@@ -155,19 +153,50 @@ def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.floor(rgb * weight + 255.0 * (1.0 - weight) + 0.5).astype(np.uint8)
 
 
-def _to_pillow(
-    rgb: np.ndarray, alpha: np.ndarray | None, gray: bool, kind: str
-) -> tuple[Image.Image, bool]:
-    """Picture in the mode the format holds, and whether transparency had to be given up."""
-    flatten = False
-    if alpha is not None and kind == "JPEG":
-        rgb, alpha, flatten = over_white(rgb, alpha), None, True
+def eight_bits(x: np.ndarray) -> np.ndarray:
+    """uint16 to uint8, rounded; uint8 as it is."""
+    return x if x.dtype == np.uint8 else ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def shallow(picture: Picture) -> Picture:
+    """In 8 bits."""
+    alpha = None if picture.alpha is None else eight_bits(picture.alpha)
+    return picture._replace(rgb=eight_bits(picture.rgb), alpha=alpha)
+
+
+def to_pillow(picture: Picture, kind: str) -> tuple[Image.Image, About, bool]:
+    """A uint8 picture in the mode that a format holds.
+
+    Returns: the image; what is to be said beside it, without a profile that no longer holds; and
+      whether transparency had to be given up.
+    """
+    rgb, alpha, gray, said = picture
+    flatten = alpha is not None and kind == "JPEG"
+    if flatten and alpha is not None:
+        rgb, alpha = over_white(rgb, alpha), None
     image = Image.fromarray(np.ascontiguousarray(rgb))
-    if gray and kind != "WEBP":  # WebP has no gray form
+    gray = gray and kind not in ("WEBP", "GIF")  # which have no gray form
+    if gray:
         image = image.convert("L")
+    if said.icc:
+        fits = "GRAY" if gray else "RGB"
+        if kind == "GIF" or space(said.icc) != fits:
+            image, said = _without_profile(image, said.icc), said._replace(icc=None)
     if alpha is not None:
         image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
-    return image, flatten
+    return image, said, flatten
+
+
+def _without_profile(image: Image.Image, icc: bytes) -> Image.Image:
+    """In sRGB, where the profile is one of the picture's colours; else as it is."""
+    kinds = {"GRAY": "L", "RGB": "RGB"}
+    if image.mode == "L" or space(icc) not in kinds:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        return picture_values.to_srgb(image.convert(kinds[space(icc)]), profile)
+    except ImageCms.PyCMSError:
+        return image
 
 
 def write_image(
@@ -176,90 +205,101 @@ def write_image(
     alpha: np.ndarray | None = None,
     gray: bool = False,
     quality: int = 95,
+    *,
+    about: About = NOTHING,
+    mark: str = "",
     note: str = "",
 ) -> None:
-    """Writes PNG, JPEG or WebP, by the path's ending; all or nothing.
+    """Writes PNG, JPEG, WebP, TIFF or GIF, by the path's ending; all or nothing.
 
     The picture goes to a temporary file beside the target and is renamed when complete, so that a
     full disk or a kill leaves neither half a picture nor a lost older one. Missing folders are
     made. JPEG holds no transparency: it is laid over white, with a warning.
 
     Args:
-      rgb: uint8 (h, w, 3).
-      alpha: uint8 (h, w) or None.
+      rgb: uint8 (h, w, 3); uint16 is kept by PNG and TIFF, and rounded to 8 bits for the others.
+      alpha: of the same type, (h, w), or None.
       gray: store one channel (BT.601 luma of `rgb`) where the format can.
       quality: 1..100, of JPEG and WebP.
-      note: a text that a PNG keeps beside the picture, for `read_note`; others drop it.
+      about: what else to say, as far as the format holds it.
+      mark: what this is, if it is not a picture of its own ("sheet", "masks"): a PNG so marked is
+        left out of folders of pictures.
+      note: how it was drawn, for `jaxgen.data.picture_drawn.read_note`; a PNG keeps it.
 
     Raises:
       UserError: unknown ending, no permission, disk full, too large for the format.
     """
     path = Path(path)
-    kind = _FORMATS.get(path.suffix.lower())
+    kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise UserError(
             f"{path}: cannot write {path.suffix or 'a name without ending'}; "
-            "use .png, .jpg or .webp"
+            "use .png, .jpg, .webp, .tif or .gif"
         )
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise ValueError(f"write_image needs uint8 (h, w, 3), not {rgb.dtype} {rgb.shape}")
-    image, flattened = _to_pillow(rgb, alpha, gray, kind)
+    if rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(
+            f"write_image needs uint8 or uint16 (h, w, 3), not {rgb.dtype} {rgb.shape}"
+        )
+    if kind == "TIFF" or (kind == "PNG" and rgb.dtype == np.uint16):
+        _write_channels(path, kind, Picture(rgb, alpha, gray, about))
+        return
+    alpha = None if alpha is None else eight_bits(alpha)
+    image, about, flattened = to_pillow(Picture(eight_bits(rgb), alpha, gray, about), kind)
     if flattened:
         logging.warning("%s: JPEG holds no transparency; laid over white (use .png)", path)
+    how = {**save_options(kind, rgb.nbytes, quality), **options(kind, about, mark, note)}
+    replace_file(path, kind, lambda file: image.save(file, format=kind, **how))
+
+
+def save_options(kind: str, size: int, quality: int = 95) -> dict[str, Any]:
+    """Pillow's options of a format for a picture of so many bytes."""
     # Run lengths alone: of photos, smaller than the quickest search for repetitions and a third
     # quicker.
     quick = {"compress_level": 1, "compress_type": zlib.Z_RLE}
-    options: dict[str, Any] = {
-        "PNG": quick if rgb.nbytes >= LARGE else {},
+    found: dict[str, Any] = {
+        "PNG": quick if size >= LARGE else {},
         "JPEG": {"quality": quality, "subsampling": 0},
         "WEBP": {"quality": quality, "method": 4},
+        "GIF": {},
     }[kind]
-    if note and kind == "PNG":
-        held = PngImagePlugin.PngInfo()
-        held.add_itxt(NOTE, note, zip=True)
-        options = {**options, "pnginfo": held}
-    with _whole(path, kind) as file:
-        image.save(file, format=kind, **options)
+    return found
 
 
-def write_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], pause: int = 120) -> None:
-    """Writes an animation that goes on for ever; all or nothing.
-
-    Args: frames: uint8 (h, w, 3) of one size. pause: milliseconds of each; the last stays longer.
-
-    Raises:
-      UserError: no permission, disk full.
-    """
-    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    pauses = [pause] * (len(images) - 1) + [10 * pause]
-    with _whole(Path(path), "GIF") as file:
-        images[0].save(
-            file, format="GIF", save_all=True, append_images=images[1:], duration=pauses, loop=0
-        )
+def channels(picture: Picture) -> np.ndarray:
+    """(h, w, 1..4) of the picture's type: gray or colour, with alpha where there is some."""
+    if not picture.gray:
+        color = picture.rgb
+    elif np.array_equal(picture.rgb[..., 0], picture.rgb[..., 1]):
+        color = picture.rgb[..., :1]
+    else:
+        luma = picture.rgb @ np.array([0.299, 0.587, 0.114])  # BT.601
+        color = np.floor(luma + 0.5).astype(picture.rgb.dtype)[..., None]
+    return color if picture.alpha is None else np.dstack([color, picture.alpha])
 
 
-def read_note(path: str | os.PathLike) -> str:
-    """What `write_image` noted in a PNG; "" if nothing. Raises UserError."""
-    try:
-        with Image.open(path) as image:
-            image.load()  # texts may stand behind the picture
-            return str(getattr(image, "text", {}).get(NOTE, ""))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except _DAMAGED as error:
-        raise UserError(f"{path} is no picture that can be read ({error})") from None
+def fitting(said: About, gray: bool) -> About:
+    """Without a profile of other colours than the picture's."""
+    fits = not said.icc or space(said.icc) == ("GRAY" if gray else "RGB")
+    return said if fits else said._replace(icc=None)
 
 
-@contextlib.contextmanager
-def _whole(path: Path, kind: str) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path` when all is written. Raises UserError."""
+def _write_channels(path: Path, kind: str, picture: Picture) -> None:
+    said, pixels = fitting(picture.about, picture.gray), channels(picture)
+    if kind == "PNG":
+        replace_file(path, kind, lambda file: write_png16(file, pixels, said))
+    else:
+        replace_file(path, kind, lambda file: write_tiff(file, [pixels], said, pixels.nbytes))
+
+
+def replace_file(path: Path, kind: str, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes beside the target and renames; see `write_image`. Raises UserError."""
     # Not longer than the target's name may be: that one may fill what the file system allows.
     mark = zlib.crc32(path.name.encode(errors="surrogatepass"))
     part = path.with_name(f".{mark:08x}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            yield file
+        with open(part, "w+b") as file:
+            write(file)
         os.replace(part, path)
     except ValueError as error:
         raise UserError(f"{path}: {kind} cannot hold this picture ({error}); use .png") from None
@@ -288,6 +328,9 @@ def _walk(folder: Path) -> Iterator[Path]:
 def list_images(path: str | os.PathLike) -> list[Path]:
     """Sorted picture files below a folder (by ending, hidden ones left out), or the one file.
 
+    Sheets and masks that our own commands wrote beside pictures are none. Pictures of a kind that
+    is not read here are named in a warning.
+
     Returns an empty list for a folder without pictures. Raises UserError if `path` is missing.
     """
     path = Path(path).expanduser()
@@ -295,4 +338,29 @@ def list_images(path: str | os.PathLike) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
-    return sorted(p for p in _walk(path) if p.suffix.lower() in EXTENSIONS)
+    known, found, left = extensions(), [], []
+    for file in _walk(path):
+        if file.suffix.lower() in known:
+            found.append(file)
+        elif why := unsupported(file):
+            left.append((file, why))
+    _name_left_out(sorted(left))
+    return _without_marked(sorted(found))
+
+
+def _name_left_out(left: list[tuple[Path, str]]) -> None:
+    for file, why in left[:_NAMED]:
+        logging.warning("left out: %s: %s", file, why)
+    if len(left) > _NAMED:
+        logging.warning("left out: %d more files like these", len(left) - _NAMED)
+
+
+def _without_marked(files: list[Path]) -> list[Path]:
+    mine = [file for file in files if file.suffix.lower() == ".png"]
+    if len(mine) > _MANY:
+        with ThreadPoolExecutor(8) as pool:  # many at a time, for file systems far away
+            starts = list(pool.map(head, mine, chunksize=64))
+    else:
+        starts = [head(file) for file in mine]
+    marked = {file for file, start in zip(mine, starts, strict=True) if is_marked(start)}
+    return [file for file in files if file not in marked]

@@ -1,4 +1,4 @@
-"""Inpainting and outpainting: masks, canvases, and the picture put together (NumPy, host)."""
+"""Inpainting and outpainting: masks and canvases, on the host."""
 
 from __future__ import annotations
 
@@ -24,21 +24,6 @@ def read_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     if not bright.any():
         raise UserError("the mask selects nothing: paint white what is to be drawn anew")
     return np.asarray(bright.any(axis=-1))
-
-
-def coarse(mask: np.ndarray, factor: int) -> np.ndarray:
-    """(h / factor, w / factor, 1) float32: 1 where any pixel of a latent's patch is to be drawn.
-
-    h and w are multiples of `factor`.
-    """
-    height, width = mask.shape
-    patches = mask.reshape(height // factor, factor, width // factor, factor, 1)
-    return np.asarray(patches.any(axis=(1, 3)), np.float32)
-
-
-def put_together(drawn: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The drawn picture (..., h, w, c) inside the mask (h, w), the source's own pixels outside."""
-    return np.where(mask[..., None], drawn, source)
 
 
 def canvas(

@@ -30,7 +30,8 @@ class Cutouts:
     power: of crops: above 1 smaller ones, below 1 larger ones.
     changes: of `augment.KINDS`; they come in that order.
     noise: standard deviation of the noise, at most; each view's is uniform below it.
-    chunk: views that are computed at once. Memory grows with it, results don't change.
+    chunk: views that are computed at once. Memory grows with it; results don't change, but for
+      rounding.
     """
 
     size: int = 224
@@ -39,7 +40,7 @@ class Cutouts:
     power: float = 1.0
     changes: tuple[str, ...] = augment.KINDS
     noise: float = 0.1
-    chunk: int = 8
+    chunk: int = 32
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -55,7 +56,7 @@ def features(
     key: jax.Array,
     mesh: Mesh | None = None,
 ) -> jax.Array:
-    """Features of a picture's views; its gradient computes each chunk again.
+    """Features of a picture's views; if they are several chunks, its gradient computes each again.
 
     Args:
       judge: pictures (b, size, size, c) about [-1, 1] -> (b, d).
@@ -106,12 +107,14 @@ def _features(
             seen += level * jax.random.normal(grain, seen.shape)
         return seen
 
-    @jax.checkpoint
     def judged(indices: jax.Array) -> jax.Array:
         return judge(jax.vmap(view)(indices) * 2 - 1)
 
     count = len(indices)
     chunk = min(cutouts.chunk, count)
+    if chunk == count:
+        return judged(indices)
+    judged = jax.checkpoint(judged)
     whole = count // chunk * chunk
     found = jax.lax.map(judged, indices[:whole].reshape(-1, chunk))
     found = found.reshape(whole, found.shape[-1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from jaxgen import cache
 from jaxgen.data.captioned.records import validation_data
-from jaxgen.data.picture_files import list_images
+from jaxgen.data.sr.pairing import originals
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions, sets
@@ -95,6 +95,7 @@ def evaluate_model(
     truncation: float = 1.0,
     clip: Embedder | None = None,
     check: Callable[[], None] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Pictures of the captions of a model's validation data against these data.
 
@@ -104,19 +105,21 @@ def evaluate_model(
       seed, truncation: of their noise, see `model.generate`.
       clip: another model's `embed`, which is to say how well pictures fit their captions.
       check: as for `evaluate_pictures`.
+      options: of the model's own, see its `generate.verb.options`.
 
     Returns: the report: beside that of `jaxgen.evaluation.sets.report` it has "model", "step",
       "diversity" (of pictures of one caption: "pixels", in [0, 1], and of features), and for
       captioned shapes "caption_accuracy" and "held_out_accuracy", shares in [0, 1] of what the
-      pictures show right of their captions; with `clip` "clip": "model", its name, and the numbers
-      of `jaxgen.evaluation.clip_judge`.
+      pictures show right of their captions; "options" where some were given; with `clip` "clip":
+      "model", its name, and the numbers of `jaxgen.evaluation.clip_judge`.
 
     Raises:
       UserError: the model's data are not there, or a setting out of range.
     """
     check_draws(seed, 0, 1)
     # Not every family's noise can be truncated; nobody need say that it is not to be.
-    options: dict[str, Any] = {} if truncation == 1.0 else {"truncation": truncation}
+    asked = dict(options or {})
+    options = asked if truncation == 1.0 else {**asked, "truncation": truncation}
     model.generate.check(options)
     cache.enable()
     config = model.config.data
@@ -160,6 +163,8 @@ def evaluate_model(
         generated = features.measure(net, pictures(), about, None, moved)
     report = sets.report(net, generated, reference, how.splits or SPLITS)
     report = {"model": model.name, "step": model.step, **report}
+    if asked:
+        report["options"] = asked
     if config.source == "shapes":
         report["caption_accuracy"] = captions.accuracy(judged)
         held_out = validation_data(config, "held_out")
@@ -191,7 +196,7 @@ def _network(how: How, count: int) -> FeatureNet:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = list_images(folder)
+    files = originals(folder)
     if not files:
         raise UserError(f"{folder}: no pictures in this folder")
     return files

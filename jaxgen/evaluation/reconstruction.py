@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.records import validation_data
-from jaxgen.data.picture_files import list_images
+from jaxgen.data.sr.pairing import originals
 from jaxgen.encoders.lpips import load_distance
 from jaxgen.errors import UserError
 from jaxgen.evaluation import captions
@@ -124,7 +124,7 @@ def _given(
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """(picture as `Coder` takes it, the scene that it shows where that is known)."""
     if folder is not None:
-        paths = list_images(folder)[:most]
+        paths = originals(folder)[:most]
         if not paths:
             raise UserError(f"{folder}: no pictures in this folder")
         for path in paths:

@@ -207,6 +207,26 @@ def ranks(
     return before
 
 
+def retrieval_success(
+    use: Retriever,
+    drawn: Sequence[np.ndarray],
+    queries: Sequence[Query],
+    triplets: Triplets,
+    gallery: np.ndarray,
+    ks: Sequence[int],
+) -> dict[int, float]:
+    """RS@k of pictures that were drawn for queries (TIM-GAN): drawn as a picture, is it the target?
+
+    Args:
+      drawn: uint8 (h, w, 3), one for each query.
+      gallery: features of the split's pictures, of `features`.
+
+    Returns: {k: share of queries whose drawn picture has the target among the k nearest}.
+    """
+    asked = use.pictures(drawn)
+    return retrieval.recall(ranks(triplets, queries, gallery, asked), ks)
+
+
 def _parts(
     triplets: MITStates,
     queries: Sequence[Query],

@@ -8,11 +8,7 @@ frozen networks (VGG and the like) are converted by `jaxgen.encoders.convert`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
 import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +16,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
-from jaxgen import models as families
 from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.runs.card import sizes_text
+from jaxgen.runs.layouts import find_layout, layouts, wholes
 from jaxgen.verbs.offered import verbs_of, wanted_parts
 from jaxgen.weights import Tree, parts, places, wrappers
 from jaxgen.weights.files import is_safetensors
 from jaxgen.weights.keymap import misfits
-from jaxgen.weights.layout import Gathered, Layout, Sizes, Tensors, Whole, fitted
+from jaxgen.weights.layout import Gathered, Layout, Sizes, Tensors, fitted
 from jaxgen.weights.nets import open_nets
 
 
@@ -332,41 +328,6 @@ def write_torch(
         name = one.name
     weights.write_tensors(target, tensors)
     return f"{name}, {len(tensors)} tensors"
-
-
-def layouts() -> list[tuple[str, Layout]]:
-    """(family, layout), of all families that have published weights."""
-    return list(_listed("LAYOUTS"))
-
-
-def wholes() -> list[tuple[str, Whole]]:
-    """(family, form), of all models that are published whole, several nets at once."""
-    return list(_listed("WHOLES"))
-
-
-@functools.cache
-def _listed(what: str) -> tuple[tuple[str, Any], ...]:
-    found = []
-    for family in sorted(m.name for m in pkgutil.iter_modules(families.__path__)):
-        name = f"jaxgen.models.{family}.convert"
-        if importlib.util.find_spec(name) is not None:
-            module = importlib.import_module(name)
-            found += [(family, one) for one in getattr(module, what, ())]
-    return tuple(found)
-
-
-def find_layout(name: str) -> tuple[str, Layout]:
-    """(family, layout) of that name; upper and lower case are the same.
-
-    Raises:
-      UserError: there is none; says the nearest.
-    """
-    known = {one.name.lower(): (family, one) for family, one in layouts()}
-    if name.lower() not in known:
-        near = difflib.get_close_matches(name.lower(), list(known), n=1)
-        hint = f"; did you mean {known[near[0]][1].name!r}?" if near else ""
-        raise UserError(f"no layout {name!r}{hint}; `jaxgen convert --list` names them")
-    return known[name.lower()]
 
 
 def _sizes_of(layout: Layout, tensors: Tensors) -> Sizes | None:

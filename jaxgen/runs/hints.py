@@ -13,10 +13,11 @@ from jaxgen.weights.places import CONFIG
 
 _USES = {
     "generate": "jaxgen generate {example} --model {run} -n 8 -o drawn.png",
-    "upscale": "jaxgen upscale photo.jpg --model {run} -o large.png",
+    "upscale": "jaxgen upscale photo.jpg --model {run}",
     "encode": "jaxgen reconstruct photo.png --model {run} -o again.png",
     "complete": "jaxgen complete photo.png --keep 0.5 --model {run} -o completed.png",
     "embed": "jaxgen embed photo.png --model {run} -o features.npz",
+    "retrieve": "jaxgen index FOLDER --model {run} -o index",
 }
 # What needs no data of one's own comes without.
 _EVALUATIONS = {
@@ -24,6 +25,7 @@ _EVALUATIONS = {
     "upscale": "jaxgen eval --model {run} --data FOLDER",
     "encode": "jaxgen eval --model {run}",
     "embed": "jaxgen eval --model {run}",
+    "retrieve": "jaxgen eval --model {run}",
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgen.data.picture_about import MARK
 from jaxgen.weights.checkpoints import read_metrics
 
 BASELINE = "bicubic_"  # prefix of evaluation metrics of the method to compare with
@@ -48,7 +49,7 @@ def draw_curves(workdir: str | Path, marks: Sequence[tuple[int, str]] = ()) -> N
             _panel(figure.add_axes((left / width, bottom / height, *size)), name, lines, marks)
         top -= HEIGHT * math.ceil(len(panels) / columns)
     partial = Path(workdir) / "curves.tmp.png"
-    figure.savefig(partial, dpi=90)
+    figure.savefig(partial, dpi=90, metadata={MARK: "curves"})
     plt.close(figure)
     partial.replace(Path(workdir) / "curves.png")
 

@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from jaxgen.data.picture_about import MARK
 from jaxgen.errors import UserError
 from jaxgen.train.sweep_study import FOLDER, SURPLUS, Sweep
 
@@ -100,5 +101,5 @@ def _plot(sweep: Sweep, table: list[dict[str, Any]]) -> bytes:
         if kind == "log":
             axis.set_xscale("log")
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=110, format="png")
+    figure.savefig(drawn, dpi=110, format="png", metadata={MARK: "curves"})
     return drawn.getvalue()

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from jaxgen import glossary
+from jaxgen.data.picture_files import write_image
 from jaxgen.errors import UserError
 from jaxgen.grid import captioned_grid
 from jaxgen.log import log
@@ -138,7 +140,8 @@ def save_samples(folder: Path, step: int, result: Evaluation) -> Path | None:
         return None
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step:08d}.png"
-    captioned_grid(result.pictures, titles=result.titles).save(path)
+    sheet = np.asarray(captioned_grid(result.pictures, titles=result.titles))
+    write_image(path, sheet, mark="sheet")
     return path
 
 

@@ -98,16 +98,17 @@ class Tensor:
         numbers = self.storage.numbers()
         if numbers.dtype != self.dtype:
             numbers = numbers.view(self.dtype)
-        pairs = zip(self.shape, self.strides, strict=True)
+        pairs = list(zip(self.shape, self.strides, strict=True))
         last = self.offset + sum((n - 1) * step for n, step in pairs)
         inside = min((self.offset, *self.shape, *self.strides)) >= 0
         empty = 0 in self.shape
         if not inside or not (empty or last < numbers.size):  # NumPy would read the memory beyond
             raise ValueError(f"a tensor {self.shape} lies outside of its {numbers.size} numbers")
-        if math.prod(self.shape) > numbers.size:
-            raise ValueError(f"a tensor {self.shape} of {numbers.size} numbers overlaps itself")
         if empty:
             return np.zeros(self.shape, self.dtype)
+        # Of what is expanded the stride is 0, and each number is there several times.
+        if math.prod(n for n, step in pairs if step) > numbers.size:
+            raise ValueError(f"a tensor {self.shape} of {numbers.size} numbers overlaps itself")
         size = numbers.itemsize
         view = np.ndarray(
             self.shape,

@@ -74,34 +74,49 @@ def strip(key: str) -> str:
     return key
 
 
-def views(tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+def views(
+    tensors: Mapping[str, np.ndarray], depth: int = 2
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(name, state dict): what may be the net of a file, the likeliest first; named "" as it is.
 
-    Averaged nets, the file as it is, its nets by their usual names, and what all keys lie under.
+    Averaged nets, the file as it is, its nets by their usual names, and what all keys lie under;
+    of each of the latter, where it is none of ours, the same again.
     """
-    there = {key.partition(".")[0] for key in tensors if "." in key}
-    for name in (*_AVERAGED_NETS, "model_ema", "ema"):
-        if name in there:
-            yield name, _under(tensors, name)
-    yield "", dict(tensors)
-    for name in _NETS:
-        if name in there:
-            yield name, _under(tensors, name)
-    if len(there) == 1 and all("." in key for key in tensors) and not there.issubset(_NETS):
-        [name] = there
+    there = {key.partition(".")[0]: None for key in tensors if "." in key}
+    averaged = _named((*_AVERAGED_NETS, "model_ema", "ema"), there)
+    nets = _named(_NETS, there)
+    if len(there) == 1 and all("." in key for key in tensors):
+        nets = nets or list(there)
+    for name in averaged:
         yield name, _under(tensors, name)
+    yield "", dict(tensors)
+    for name in nets:
+        inner = _under(tensors, name)
+        yield name, inner
+        if depth > 1:
+            for within, state in views(inner, depth - 1):
+                if within:
+                    yield f"{name}.{within}", state
+
+
+def _named(wanted: tuple[str, ...], there: Mapping[str, None]) -> list[str]:
+    """Which of these nets are there, with or without "_state_dict" behind the name."""
+    return [name for one in wanted for name in there if name.removesuffix("_state_dict") == one]
 
 
 def say_view(path: Any, name: str, tensors: Mapping[str, np.ndarray]) -> None:
     """Logs which net of a file was taken, where that leaves others out."""
-    others = sorted({key.partition(".")[0] for key in tensors} - {name})
+    outer = name.partition(".")[0]
+    others = sorted({key.partition(".")[0] for key in tensors} - {outer})
     if name and others:
         _say(path, name, others)
 
 
 def _say(path: Any, name: str, others: list[str]) -> None:
     if others:
-        what = "the averaged weights, " if name in (*_AVERAGED, *_AVERAGED_NETS) else ""
+        last = name.rpartition(".")[2].removesuffix("_state_dict")
+        averaged = (*_AVERAGED, *_AVERAGED_NETS)
+        what = "the averaged weights, " if last in averaged or name in averaged else ""
         log.warning("%s: takes %s%s; leaves out %s", path, what, name, ", ".join(others))
 
 

@@ -66,7 +66,9 @@ def test_gray_alpha_16_bit_palette_and_rotated(jaxgen_command, model, expected, 
     assert (code, err) == (0, "")
     assert read(out / "gray.png").shape == (52, 68)
     assert np.array_equal(read(out / "gray.png"), expected(gray))
-    assert np.array_equal(read(out / "deep.png"), expected(gray))
+    deep = read(out / "deep.png")
+    assert deep.dtype == np.uint16
+    assert np.abs(deep / 257.0 - expected(gray)).max() < 0.51
     large = read(out / "alpha.png")
     assert np.array_equal(large[..., :3], expected(color))
     assert np.array_equal(large[..., 3], imresize(alpha, scale=4))
@@ -172,11 +174,10 @@ def test_a_side_that_the_format_cannot_hold(jaxgen_command, model, tmp_path):
         (["nowhere.png", "-o", "o"], "nowhere.png: no such file or folder"),
         (["a.png", "nowhere.png", "-o", "o"], "nowhere.png: no such file or folder"),
         (["void", "-o", "o"], "void: no pictures in this folder"),
-        (["a.png", "-o", "o.tiff"], "cannot write .tiff; use .png, .jpg or .webp"),
+        (["a.png", "-o", "o.bmp"], "cannot write .bmp; use .png, .jpg, .webp, .tif or .gif"),
         (["a.png", "b.png", "-o", "o.png"], "several pictures need a folder"),
         (["a.png", "-o", "o.png", "--format", "jpg"], "--format jpg contradicts the name o.png"),
         (["a.png", "-o", "a.png", "--overwrite"], "would replace an input picture"),
-        (["a.png", "-o", ".", "--overwrite"], "would replace an input picture"),
         (["a.png", "sub/a.png", "-o", "o"], "two pictures would be written to o/a.png.png"),
         (["a.png", "-o", "file/o"], "cannot write to file/o"),
         (["a.png", "-o", "file/o.png"], "cannot write to file"),

@@ -110,7 +110,7 @@ def test_a_model_on_its_own_captions(jaxgen_command, daubs_family, tmp_path):
         model.config.data = section.defaults()
         model.config.data.size = SIZE
     model.export(tmp_path / "model")
-    command = ("eval", "--model", "model", "-n", 6, "--seed", 3, "--truncation", 0.5)
+    command: tuple = ("eval", "--model", "model", "-n", 6, "--seed", 3, "--truncation", 0.5)
     code, out, err = jaxgen_command(*command, "--json", "o.json")
     assert (code, err) == (0, "")
     result = report(tmp_path)
@@ -132,6 +132,11 @@ def test_a_model_on_its_own_captions(jaxgen_command, daubs_family, tmp_path):
     assert result["diversity"][f"features_{LABEL}"] > 0
     assert "diversity: pixels" in out
     assert "held out accuracy: whole" in out
+    command = (*command[:7], "--option", "truncation=0.5")
+    assert jaxgen_command(*command, "--json", "again.json")[0] == 0
+    again = report(tmp_path, "again.json")
+    assert again["scores"] == result["scores"]
+    assert again["options"] == {"truncation": 0.5}
 
 
 def test_options_that_do_not_apply_are_named(
@@ -159,6 +164,8 @@ def test_options_that_do_not_apply_are_named(
         (("--pictures", "a", "--data", "absent"), "absent: no such file or folder"),
         (("--model", "model", "--gray", "keep"), "--gray is for super-resolution; model draws"),
         (("--model", "model", "--truncation", 0), "truncation must be above 0"),
+        (("--model", "model", "--option", "rate=1"), "has no option 'rate'"),
+        ((*folders, "--option", "rate=1"), "--option is for pictures that a model draws"),
         (("--model", "sr", "--data", "b", "--splits", 2), "--splits is for generated pictures; sr"),
         (("--model", "sr", "--data", "b", "--seed", 2), "--seed is for generated pictures; sr"),
         (("--model", "sr"), "--data is needed"),

@@ -13,6 +13,7 @@ from support.fake_family import SIZE, daubs, daubs_family
 from support.tiny_model import ROOT, tiny_model
 
 from jaxgen import grid
+from jaxgen.data.picture_files import list_images
 from jaxgen.verbs.generate import files as generate_files
 from jaxgen.weights import places
 
@@ -86,6 +87,7 @@ def test_a_folder_of_pictures(call, model, tmp_path):
     assert out.startswith("out/grid.png\nout  4 pictures")
     names = [f"{text}_seed7_{k}.png" for text in ("a_blue_square", "a_red_circle") for k in (0, 1)]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*names, "grid.png"]
+    assert sorted(p.name for p in list_images(tmp_path / "out")) == names  # what eval counts
     expected = model.generate("a red circle", 2, seed=7)
     np.testing.assert_array_equal(read(tmp_path / "out" / names[3]), expected[1])
 
@@ -165,7 +167,7 @@ def test_mistakes_are_one_line(call, tmp_path):
         (["--prompts", "nowhere.txt", "-o", "o.png"], "nowhere.txt: cannot be read"),
         (["--prompts", "empty.txt", "-o", "o.png"], "holds no text"),
         (["--prompts", "bytes.txt", "-o", "o.png"], "line 1: not UTF-8"),
-        (["a", "-o", "o.gif"], "cannot write .gif"),
+        (["a", "-o", "o.bmp"], "cannot write .bmp"),
         (["a", "-o", "file/o.png"], "cannot write to file"),
         (["a", "-o", "o.png", "-n", 600], "600 pictures are too many for one file"),
         (["a", "-o", "o.png", "--truncation", 2], "truncation must be"),

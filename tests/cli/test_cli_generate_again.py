@@ -8,7 +8,8 @@ from PIL import Image
 from support.fake_family import daubs, daubs_family
 from support.tiny_ldm import tiny_ldm
 
-from jaxgen.data.picture_files import read_image, read_note
+from jaxgen.data.picture_drawn import read_note
+from jaxgen.data.picture_files import read_image
 from jaxgen.verbs.generate import film
 
 __all__ = ["daubs_family"]

@@ -66,6 +66,16 @@ def _end(line, status):
     raise SystemExit(status)
 
 
+def test_a_sweep_finds_them_too(jaxgen_command, tmp_path):
+    (tmp_path / "space.py").write_text('SPACE = {"train.batch_size": {"choice": (8,)}}')
+    for name in ("rdn:tiny", "configs/rdn.py:tiny"):
+        code, _, err = jaxgen_command(
+            "sweep", "--config", name, "--space", "space.py", "--trials", 1
+        )
+        assert code == 2
+        assert f"--metric is missing: {name} has no train.best_metric" in err
+
+
 def test_configs_are_listed_with_data_steps_and_what_they_take(jaxgen_command):
     code, out, _ = jaxgen_command("configs")
     assert code == 0

@@ -138,7 +138,7 @@ def test_failed_write_names_the_file_and_keeps_the_older_one(tmp_path, monkeypat
 
 def test_unwritable_targets_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"use \.png"):
-        write_image(tmp_path / "a.gif", noise())
+        write_image(tmp_path / "a.bmp", noise())
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         write_image(tmp_path / "file" / "a.png", noise())

@@ -269,12 +269,14 @@ def test_cirr_has_subsets_and_hides_targets_of_test1(data_dir, tmp_path):
     hidden = cirr.open_split(settings, "test1")
     assert (len(hidden.captions), len(hidden.queries)) == (2315, 4148)
     assert not any(query.target for query in hidden.queries)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         cirr.open_split(settings, "train")
 
 
-def test_an_unknown_source_and_a_missing_folder_are_one_line():
+def test_settings_that_cannot_be_are_one_line():
     with pytest.raises(UserError, match=r"data\.source must be one of .*css.*; did you mean css"):
         section.check(data(source="csss"))
+    with pytest.raises(UserError, match=r"set data\.per_source=1"):
+        section.check(data(source="cirr"))
     with pytest.raises(UserError, match=r"needs data\.path"):
         cirr.open_split(data(source="cirr"), "val")

@@ -149,14 +149,6 @@ def test_masks():
     np.testing.assert_array_equal(wide[0, :4], np.broadcast_to(picture[0, 0], (4, 3)))
     read = masks.read_mask(np.where(mask[..., None], 255, 0).astype(np.uint8), 12, 16)
     np.testing.assert_array_equal(read, mask)
-    one = np.zeros((12, 16), bool)
-    one[5, 6] = True
-    small = masks.coarse(one, 4)
-    assert small.shape == (3, 4, 1)
-    assert small.sum() == small[1, 1] == 1
-    put = masks.put_together(np.zeros_like(wide), wide, mask)
-    np.testing.assert_array_equal(put[:8, 4:], picture)
-    assert put[mask].max() == 0
     for wrong, says in (
         (lambda: masks.read_mask(mask, 8, 12), "the mask is 16x12, the picture 12x8"),
         (lambda: masks.read_mask(np.zeros((8, 12), np.uint8), 8, 12), "selects nothing"),

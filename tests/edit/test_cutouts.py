@@ -177,3 +177,21 @@ def test_chunks_change_nothing(style):
     assert np.abs(want).max() > 0
     np.testing.assert_allclose(again, seen, atol=1e-5)
     np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_memory_grows_with_the_chunk_and_not_with_the_count():
+    """Of the gradient, by what the compiled program needs."""
+    look = jax.random.normal(jax.random.key(0), (16 * 16 * 3, 256)) / 30
+
+    def needed(count, chunk):
+        views = Cutouts(16, count, "pooled", changes=(), chunk=chunk)
+
+        def seen(x):
+            judge = lambda v: jnp.tanh(v.reshape(len(v), -1) @ look)  # noqa: E731
+            return features(views, judge, x, jax.random.key(1)).sum()
+
+        program = jax.jit(jax.grad(seen)).lower(jnp.zeros((16, 16, 3))).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert needed(64, 4) < 1.5 * needed(8, 4)
+    assert needed(64, 64) > 4 * needed(64, 4)

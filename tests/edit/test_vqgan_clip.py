@@ -13,8 +13,9 @@ from jaxgen import devices
 from jaxgen.edit.clamp import clamp_with_gradient
 from jaxgen.edit.cutouts import Cutouts
 from jaxgen.edit.vqgan_clip import VQGANCLIP, Prompts, Settings, prompt_loss, quantise
-from jaxgen.models.vqgan.networks import Autoencoder, Decoder, Encoder
+from jaxgen.models.vqgan.networks import Autoencoder
 from jaxgen.models.vqgan.quantize import make
+from jaxgen.nn.autoencoder import Decoder, Encoder
 
 
 @pytest.fixture(scope="module")

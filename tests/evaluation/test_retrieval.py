@@ -125,6 +125,19 @@ def test_an_oracle_s_features_reach_what_css_allows():
     assert found["recall_at_1"] == found["held_out_at_1"] == found["remove_at_1"] == 1
     assert found["mean_rank"] == 1
     assert 0.5 < found["ceiling_at_1"] < 1
+    # What was drawn is judged as a picture: here the target itself, and the source unchanged.
+    numbers = {caption: number for number, caption in enumerate(split.captions)}
+
+    class Known:
+        def pictures(self, drawn):
+            return np.array([gallery[number] for number in drawn])
+
+    for drawn, right in (
+        ([numbers[query.target] for query in split.queries], 1.0),
+        ([query.source for query in split.queries], 0.0),
+    ):
+        args = (Known(), drawn, split.queries, split, gallery, (1,))
+        assert evaluation.retrieval_success(*args)[1] == right
     half = evaluation.chosen(split.queries, 60)
     assert len(half) == 60
     assert evaluation.scores(split, half, gallery, asked[::2], (1,))["recall_at_1"] == 1

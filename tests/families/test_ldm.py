@@ -9,8 +9,11 @@ from support.tiny_ldm import tiny_drawer, tiny_latent_config, tiny_ldm_config, t
 from jaxgen.errors import UserError
 from jaxgen.models.ldm.losses import LDMLosses
 from jaxgen.models.ldm.task import make_task, parts
+from jaxgen.models.ldm.unet import _located
 from jaxgen.verbs.generate.stepwise import Watch
 
+# Less to compile, where attention is not what is tested.
+PLAIN = {"model__denoiser__middle_attention": False}
 TEXTS = ["a large red circle", "a small blue square"]
 
 
@@ -79,6 +82,20 @@ def test_dropped_conditions_ask_for_nothing():
     assert 70 < gone.sum() < 130
     np.testing.assert_array_equal(np.asarray(dropped[1])[gone], [empty.mask] * gone.sum())
     np.testing.assert_array_equal(np.asarray(dropped[0])[~gone], tokens[~gone])
+
+
+def test_where_a_place_is_and_a_texts_one_vector_reach_the_net():
+    losses = LDMLosses(tiny_ldm_config())
+    nets = tiny_nets(losses.config)
+    assert nets["g"]["params"]["conv_in"]["kernel"].shape == (3, 3, 4 * 3 + 2, 8)
+    where = np.asarray(_located(jnp.zeros((1, 2, 3, 1))))[0]
+    np.testing.assert_array_equal(where[..., 1], [[-1, 0, 1]] * 2)
+    np.testing.assert_array_equal(where[..., 2], [[-1] * 3, [1] * 3])
+    prompt = losses.condition.read(TEXTS[0])
+    tokens, mask = prompt.tokens[None], prompt.mask[None]
+    asked = losses.condition.embed(nets["text"], tokens, mask)
+    sentence = losses.condition.encoder.apply(nets["text"], tokens, mask).sentence
+    np.testing.assert_array_equal(asked["label"], sentence)
 
 
 @pytest.mark.parametrize(
@@ -214,13 +231,13 @@ def test_mistakes_are_one_line(drawer, options, message):
 
 
 def test_classes_and_nothing_at_all():
-    config = tiny_ldm_config(model__condition="class", model__classes=3)
+    config = tiny_ldm_config(model__condition="class", model__classes=3, **PLAIN)
     verb = tiny_drawer(config)
     drawn = verb(["0", "2", ""], batch=1, guidance=3.0)
     assert (drawn[0] != drawn[1]).any()
     with pytest.raises(UserError, match="from 0 to 2, not '3'"):
         verb("3")
-    config = tiny_ldm_config(model__condition="none", model__drop_condition=0.0)
+    config = tiny_ldm_config(model__condition="none", model__drop_condition=0.0, **PLAIN)
     free = tiny_drawer(config)
     assert free("", 2, batch=2).shape == (2, 16, 16, 3)
     assert "guidance" not in free.verb.options
@@ -229,7 +246,7 @@ def test_classes_and_nothing_at_all():
 def test_betas_have_their_own_samplers():
     config = tiny_ldm_config(
         model__target="v", model__schedule__kind="scaled-linear", model__schedule__zero_snr=True,
-        model__sampling__sampler="ddim",
+        model__sampling__sampler="ddim", **PLAIN,
     )  # fmt: skip
     verb = tiny_drawer(config)
     drawn = verb(TEXTS[0], batch=1, eta=1.0)

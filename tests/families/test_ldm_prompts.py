@@ -51,6 +51,22 @@ def test_texts_of_all_lengths_in_one_call(drawer):
         drawer.between(SHORT, LONG, steps=3, seed=3, guidance=2.0)
 
 
+def test_a_texts_one_vector_is_no_longer_for_a_long_text():
+    config = tiny_ldm_config(model__sentence=True)
+    condition, nets = LDMLosses(config).condition, tiny_nets(config)
+    long, short = condition.read(LONG), condition.read(LONG[: LONG.index(" small")])
+    whole, first = (
+        condition.embed(nets["text"], p.tokens[None], p.mask[None]) for p in (long, short)
+    )
+    assert short.tokens.shape == condition.nothing.shape
+    assert len(short.words) < len(condition.nothing) - 1  # so the first chunk of LONG holds more
+    assert whole["label"].shape == first["label"].shape
+    leveled = condition.level(nets["text"], whole, first)
+    assert leveled[0]["context"].shape == leveled[1]["context"].shape
+    np.testing.assert_array_equal(leveled[1]["label"], first["label"])
+    assert leveled[1]["mask"].sum() == first["mask"].sum() + 2  # two starts
+
+
 def test_chunks_are_read_apart():
     config = tiny_ldm_config()
     condition, nets = LDMLosses(config).condition, tiny_nets(config)

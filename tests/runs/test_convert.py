@@ -13,7 +13,7 @@ from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.encoders import convert as encoders
 from jaxgen.errors import UserError
-from jaxgen.runs import convert
+from jaxgen.runs import convert, layouts
 from jaxgen.runs import model as run
 from jaxgen.train import loop
 from jaxgen.weights import keymap
@@ -99,6 +99,16 @@ SIZES = {
     },
     "StackGAN-PyTorch stage I discriminator": {"size": 16, "features": 4, "condition": 3},
     "StackGAN-PyTorch stage II discriminator": {"size": 128, "features": 2, "condition": 3},
+    "TIRG": {
+        "compose": "tirg",
+        "arch": "resnet18",
+        "width": 0.125,
+        "embed": 8,
+        "words": 5,
+        "vector": 6,
+        "hidden": 7,
+    },
+    "CLIP4Cir Combiner": {"embed": 8, "projection": 16, "hidden": 12},
 }
 
 
@@ -110,7 +120,7 @@ def random_tree(shapes, seed=0):
 
 def published(name, **changes):
     """(layout, random state dict of small sizes) of a layout."""
-    _, layout = convert.find_layout(name)
+    _, layout = layouts.find_layout(name)
     sizes = {**SIZES[name], **changes}
     tree = random_tree(layout.expected(layout.config(sizes)))
     return layout, weights.to_torch(tree, layout.rules(sizes))
@@ -128,11 +138,11 @@ def file(tmp_path):
 
 
 def test_names_are_unique():
-    names = [one.name.lower() for _, one in convert.layouts()]
+    names = [one.name.lower() for _, one in layouts.layouts()]
     assert len(names) == len(set(names))
-    assert convert.find_layout("basicsr msrresnet")[0] == "srgan"
+    assert layouts.find_layout("basicsr msrresnet")[0] == "srgan"
     with pytest.raises(UserError, match="did you mean 'leftthomas SRGAN'"):
-        convert.find_layout("leftthomas SRGN")
+        layouts.find_layout("leftthomas SRGN")
 
 
 # Which of these a file is, its keys do not tell: tests/families/test_esrgan_forms.py.
@@ -141,7 +151,7 @@ ALIKE = [f"Real-ESRGAN SRVGGNetCompact with {name}" for name in ("ReLU", "LeakyR
 
 # CLIP's do not tell all by their keys: tests/encoders/test_clip.py.
 @pytest.mark.parametrize(
-    "name", [one.name for of, one in convert.layouts() if of != "clip" and one.name not in ALIKE]
+    "name", [one.name for of, one in layouts.layouts() if of != "clip" and one.name not in ALIKE]
 )
 def test_every_layout_is_recognised_and_goes_back(name):
     """Among all layouts, with all sizes; and an unneeded key more doesn't change that."""
@@ -371,7 +381,7 @@ def test_a_discriminator_is_to_train_from(jaxgen_command, tmp_path):
 def test_converted_nets_fit_the_task_that_starts_from_them(jaxgen_command, tmp_path):
     """`train.init_from.d` puts in what has the keys and shapes of the task's own net."""
     config = configs.load(f"{REPOSITORY}/configs/swift_srgan.py:tiny", {"train.init_from.d": "d"})
-    _, layout = convert.find_layout("Swift-SRGAN discriminator")
+    _, layout = layouts.find_layout("Swift-SRGAN discriminator")
     _, tensors = published(layout.name, **layout.read(config))
     weights.write_tensors(tmp_path / "d.safetensors", tensors)
     assert jaxgen_command("convert", "d.safetensors", "--to", "d")[0] == 0
@@ -386,6 +396,6 @@ def test_converted_nets_fit_the_task_that_starts_from_them(jaxgen_command, tmp_p
 
 def test_the_guide_names_every_layout():
     text = (REPOSITORY / "docs" / "weights.md").read_text()
-    absent = [one.name for _, one in convert.layouts() if one.name not in text]
+    absent = [one.name for _, one in layouts.layouts() if one.name not in text]
     assert not absent
     assert not [kind.name for kind in encoders.KINDS if kind.name not in text]

@@ -10,12 +10,12 @@ from jaxgen.cli import make_command
 from jaxgen.runs import hints
 
 
-@pytest.mark.parametrize("name", ["srgan", "dfgan", "vqgan", "clip"])
+@pytest.mark.parametrize("name", ["srgan", "dfgan", "vqgan", "clip", "tirg"])
 def test_commands_to_use_evaluate_and_continue(tmp_path, name):
     run = tmp_path / "a run"
     run.mkdir()
     config = configs.load(REPOSITORY / "configs" / f"{name}.py:tiny")
-    if name == "clip":  # which reads texts by a tokenizer that a run has made
+    if name in ("clip", "tirg"):  # which read texts by a tokenizer that a run has made
         from jaxgen.train import family
 
         config = family.resolve(config)

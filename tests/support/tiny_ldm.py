@@ -23,7 +23,7 @@ def tiny_ldm_config(variant="tiny", **changes):
 
 def tiny_latent_config():
     """The same among latents of 2 pixels on a side, its autoencoder's config filled in."""
-    config = tiny_ldm_config(model__denoiser__patch=1)
+    config = tiny_ldm_config(model__denoiser__patch=1, model__denoiser__middle_attention=False)
     with config.unlocked():
         config.parts = {
             "first_stage": configs.load(f"{REPOSITORY}/configs/vae.py:tiny"),
@@ -57,3 +57,9 @@ def tiny_ldm(seed=0):
     """A whole model, such as to export."""
     config = tiny_ldm_config()
     return Model("ldm", config, tiny_nets(config, seed), step=4)
+
+
+def tiny_vae():
+    """A whole autoencoder of random numbers."""
+    config = tiny_latent_config()
+    return Model("vae", config.parts.first_stage, {"g": tiny_nets(config)["first_stage/g"]}, step=4)

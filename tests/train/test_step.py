@@ -192,3 +192,17 @@ def test_missing_optimizer_section():
         del config.optimizer.g
     with pytest.raises(UserError, match=r"no section for the phase\(s\) g"):
         make_optimizers(task, config)
+
+
+def test_groups_have_learning_rates_of_their_own_and_sgd_decays():
+    settings = configs.optimizer(
+        0.5, name="sgd", b1=0.0, weight_decay=0.1, factors=(("trunk", 0.1), ("^g/", 2.0))
+    )
+    rule = make_optimizer(settings, 10).rule
+    params = {"g": {"trunk": jnp.ones(2), "head": jnp.ones(2)}, "h": {"head": jnp.ones(2)}}
+    grads = jax.tree.map(lambda p: 3 * p, params)
+    updates, _ = rule.update(grads, rule.init(params), params)
+    plain = -0.5 * (3 + 0.1)
+    np.testing.assert_allclose(updates["g"]["trunk"], 0.1 * plain, rtol=1e-6)
+    np.testing.assert_allclose(updates["g"]["head"], 2 * plain, rtol=1e-6)
+    np.testing.assert_allclose(updates["h"]["head"], plain, rtol=1e-6)

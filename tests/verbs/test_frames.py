@@ -66,7 +66,9 @@ def close(a, b):
 
 def outcomes(model, jobs, **options):
     moved = []
-    found = list(upscale_files.upscale_files(model.upscale, jobs, moved.append, **options))
+    found = list(
+        upscale_files.upscale_files(model.upscale, jobs, moved.append, upscale_files.How(**options))
+    )
     return found, moved
 
 
@@ -177,16 +179,16 @@ def test_decoding_and_encoding_overlap_with_the_network(model, tmp_path, monkeyp
     jobs = files.plan_outputs([tmp_path / "in"], tmp_path / "out", None)
     together = threading.Barrier(3, timeout=60)
     read_picture, write, enlarge = (
-        upscale_files.read_image_with_alpha,
+        upscale_files.read_picture,
         upscale_files.write_image,
         Upscaler.__call__,
     )
     count = {"upscale": 0}
 
-    def reading(path):
+    def reading(path, deep):
         if Path(path).name == "frame_2.png":
             together.wait()
-        return read_picture(path)
+        return read_picture(path, deep)
 
     def writing(path, *args, **options):
         if Path(path).name == "frame_0.png":
@@ -199,7 +201,7 @@ def test_decoding_and_encoding_overlap_with_the_network(model, tmp_path, monkeyp
             together.wait()
         return enlarge(self, *args, **options)
 
-    monkeypatch.setattr(upscale_files, "read_image_with_alpha", reading)
+    monkeypatch.setattr(upscale_files, "read_picture", reading)
     monkeypatch.setattr(upscale_files, "write_image", writing)
     monkeypatch.setattr(Upscaler, "__call__", enlarging)
     found, _ = outcomes(model, jobs)

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxgen.errors import UserError
 from jaxgen.metrics.retrieval import unit
 from jaxgen.verbs.retrieve import build, engines
-from jaxgen.verbs.retrieve.index import Index
+from jaxgen.verbs.retrieve.index import Index, writing
 from jaxgen.verbs.retrieve.search import search, sheet
 
 
@@ -73,6 +73,16 @@ def test_only_what_is_new_is_looked_at(folder, tmp_path):
     assert now["2.png"] != first["2.png"]
     assert not {"4.png", "deep/1.png"} & now.keys()
     assert Index(place).broken_rows() == []
+
+
+def test_one_process_writes_at_a_time(folder, tmp_path):
+    build.update(folder, tmp_path / "index", Fake())
+    header = Index(tmp_path / "index").header
+    with (
+        writing(tmp_path / "index", header),
+        pytest.raises(UserError, match="is being written by another process"),
+    ):
+        build.update(folder, tmp_path / "index", Fake())
 
 
 def test_rows_that_nothing_names_are_cleared_away(folder, tmp_path):

@@ -52,6 +52,8 @@ def test_every_dtype_equals_torch(torch, tmp_path, zipped):
     content |= {"turned": base.T, "part": base[1:, 2:], "tied": base, "twice": base}
     content["parameter"] = torch.nn.Parameter(torch.ones(2))
     content["row"] = torch.arange(4).expand(1, -1)
+    content["expanded"] = torch.ones(1, 3).expand(5, 3)
+    content["empty"] = torch.zeros(0, 3)
     path = tmp_path / "w.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     read = weights.read_tensors(path)

@@ -7,7 +7,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
-from support.pickled import Call, Module, Named, Tensor, pickled
+from support.pickled import Call, Module, Named, Raw, Tensor, pickled
 
 from jaxgen import weights
 from jaxgen.errors import UserError
@@ -101,6 +101,19 @@ def test_code_is_refused_and_not_run(tmp_path, no_torch):
     program = f"import os\nos.mkdir({str(mark)!r})\n{LINEAR}"
     assert weights.read_tensors(small(tmp_path / "n.pt", program=program))
     assert not mark.exists()
+
+
+def test_modules_in_each_other_without_end(tmp_path, no_torch):
+    new = pickled(Named("__torch__.nn", "Linear")) + b")\x81"
+    itself = Raw(new + b"q\x01}(X\x01\x00\x00\x00ah\x01ub")
+    twice = new + b"q\x00}b0"  # each holds the one before twice
+    for level in range(60):
+        get = b"h" + bytes([level])
+        twice += new + b"q" + bytes([level + 1]) + b"}(K\x00" + get + b"K\x01" + get + b"ub0"
+    for deep in (itself, Raw(twice + b"h\x3c")):
+        path = archive(tmp_path / "m.pt", {"deep": deep})
+        with pytest.raises(UserError, match="lie in each other without end"):
+            weights.read_tensors(path)
 
 
 @pytest.mark.parametrize("drop", ["data.pkl", "data/0", "code/__torch__/nn.py"])

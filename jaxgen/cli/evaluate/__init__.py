@@ -65,8 +65,10 @@ def _verb_of(model: str) -> str:
     if model == "bicubic":
         return "upscale"
     from jaxgen.verbs.offered import verbs_in
-    from jaxgen.weights.places import resolve
+    from jaxgen.weights.places import is_composed, resolve
 
+    if is_composed(model):
+        return "generate"
     offered = verbs_in(resolve(model))
     for verb in _FOR:
         if verb in offered:

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from jaxgen.cli.common import DEFAULT_GENERATOR, JsonFile, console, interruptible
+from jaxgen.cli.common import (
+    DEFAULT_GENERATOR,
+    JsonFile,
+    OptionTexts,
+    console,
+    interruptible,
+    read_options,
+)  # fmt: skip
 from jaxgen.errors import UserError
 
 
@@ -82,6 +89,7 @@ def generate(
         float | None,
         typer.Option(help="Of their noise, see `jaxgen generate`. Default: 1."),
     ] = None,
+    option: OptionTexts = None,
     clip: Annotated[
         str | None,
         typer.Option(
@@ -106,10 +114,16 @@ def generate(
     if pictures is not None:
         if model is not None:
             raise UserError("--model measures a model; with --pictures there is none")
-        own = (("-n", n), ("--seed", seed), ("--truncation", truncation), ("--clip", clip))
-        for option, value in own:
+        own = (
+            ("-n", n),
+            ("--seed", seed),
+            ("--truncation", truncation),
+            ("--clip", clip),
+            ("--option", option),
+        )
+        for name, value in own:
             if value is not None:
-                raise UserError(f"{option} is for pictures that a model draws, not for --pictures")
+                raise UserError(f"{name} is for pictures that a model draws, not for --pictures")
         if data is None:
             raise UserError("--pictures needs --data: the folder or .npz to compare with")
 
@@ -131,6 +145,7 @@ def generate(
                 opened, data, how, n=n, seed=seed or 0,
                 truncation=1.0 if truncation is None else truncation,
                 clip=None if clip is None else load(clip).embed, check=check,
+                options=read_options(option, opened.generate.verb.options),
             )  # fmt: skip
     report.show_sets(measured, title, console())
     if json_file:

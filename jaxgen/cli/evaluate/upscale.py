@@ -142,7 +142,9 @@ def upscale(
     pairs = folder_pairs(data, factor, gray.value, share)
     if share is not None and json_file is not None:
         weights = {name: [str(file) for file in files] for name, files in asked.items()}
-        about |= dict(zip(shards.OF_SHARES, (weights, digest(pair_names(data))), strict=True))
+        about |= dict(
+            zip(shards.OF_SHARES, (weights, digest(pair_names(data, factor))), strict=True)
+        )
         if shards.is_written(json_file, share, about):
             print(f"share {share} was there already: {json_file}")
             return

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.picture_files import list_images, read_image, read_image_with_alpha
+from jaxgen.data.picture_files import read_image, read_image_with_alpha
 from jaxgen.data.resize import imresize
 from jaxgen.data.shard import Shard
 from jaxgen.data.sr.blind import blind_crop, degrade_blind
 from jaxgen.data.sr.degrade import degrade, degrade_crop, mod_crop
+from jaxgen.data.sr.pairing import find_pairs
 from jaxgen.data.sr.section import check
 from jaxgen.data.sr.sources import open_source
-from jaxgen.data.text.unicode import nfc
 from jaxgen.errors import UserError
 
 Pair = tuple[str, np.ndarray, np.ndarray]
@@ -156,8 +156,8 @@ def folder_pairs(
     """Pairs for measuring on a benchmark folder.
 
     Args:
-      path: a folder of HR pictures, whose LR is made by MATLAB's bicubic; or one that holds the
-        folders HR and LR with pictures of the same names (an ending like x4 on LR's is fine).
+      path: a folder of HR pictures, whose LR is made by MATLAB's bicubic; or one that also holds
+        the LR pictures, in a layout of `jaxgen.data.sr.pairing`.
       scale: HR pictures are cut to a multiple of it.
       gray: "keep": a gray HR picture is given as (h, w), which `sr_metrics` measures as such;
         "replicate": as three equal channels.
@@ -167,19 +167,12 @@ def folder_pairs(
       (name, lr uint8 (h, w, 3), hr uint8 (scale*h, scale*w, 3) or gray (scale*h, scale*w)).
 
     Raises:
-      UserError: no pictures, an LR is missing or of another size, an unreadable file.
+      UserError: no pictures, an LR is missing or of another size, pairs that nothing tells apart,
+        an unreadable file.
     """
     if gray not in ("keep", "replicate"):
         raise UserError(f"unknown gray rule {gray!r}: use 'keep' or 'replicate'")
-    root = Path(path).expanduser()
-    folder, paired = _originals(root)
-    files = list_images(folder)
-    if not files:
-        raise UserError(f"{folder} holds no pictures (PNG, JPEG, WebP, TIFF or BMP)")
-    low = {_stem(p, scale): p for p in list_images(root / "LR")} if paired else {}
-    missing = [p.name for p in files if paired and _stem(p, scale) not in low]
-    if missing:
-        raise UserError(f"{root / 'LR'} has no picture for {', '.join(missing[:5])}")
+    files, low, folder = find_pairs(Path(path).expanduser(), scale)
     for file in files if shard is None else shard.of(files):
         name = _name(file, folder)
         if gray == "keep":
@@ -189,35 +182,20 @@ def folder_pairs(
         if min(hr.shape[:2]) < scale:
             raise UserError(f"{file} is smaller than scale {scale}; remove it")
         hr = mod_crop(hr, scale)
-        lr = read_image(low[_stem(file, scale)]) if paired else degrade(hr, scale)
+        lr = read_image(low[file]) if file in low else degrade(hr, scale)
         if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
             raise UserError(
-                f"{low[_stem(file, scale)]} is {lr.shape[1]}x{lr.shape[0]}, but {file.name} at "
+                f"{low[file]} is {lr.shape[1]}x{lr.shape[0]}, but {file.name} at "
                 f"scale {scale} needs {hr.shape[1] // scale}x{hr.shape[0] // scale}"
             )
         yield name, lr, hr[..., 0] if was_gray else hr
 
 
-def pair_names(path: str | Path) -> list[str]:
-    """The names that `folder_pairs` gives, of all pictures; UserError for a missing folder."""
-    folder, _ = _originals(Path(path).expanduser())
-    return [_name(file, folder) for file in list_images(folder)]
-
-
-def _originals(root: Path) -> tuple[Path, bool]:
-    """(their folder, whether LR pictures are beside it)."""
-    paired = (root / "HR").is_dir() and (root / "LR").is_dir()
-    return (root / "HR" if paired else root), paired
+def pair_names(path: str | Path, scale: int) -> list[str]:
+    """The names that `folder_pairs` gives, of all pictures; UserError as there."""
+    files, _, folder = find_pairs(Path(path).expanduser(), scale)
+    return [_name(file, folder) for file in files]
 
 
 def _name(file: Path, folder: Path) -> str:
     return file.relative_to(folder).as_posix() if file != folder else file.name
-
-
-def _stem(path: Path, scale: int) -> str:
-    """Name without ending, and without the scale that DIV2K's and SwinIR's LR names end in."""
-    stem = nfc(path.stem)
-    for ending in (f"_x{scale}", f"x{scale}", f"_X{scale}", f"X{scale}"):
-        if stem.endswith(ending) and len(stem) > len(ending):
-            return stem.removesuffix(ending)
-    return stem

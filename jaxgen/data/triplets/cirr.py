@@ -13,12 +13,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxgen.data.triplets.folders import Listed, folder_of, present, read_json
+from jaxgen.data.triplets.folders import Listed, folder_of, one_text_each, present, read_json
 from jaxgen.data.triplets.source import Drawn, Query
 from jaxgen.errors import UserError
 
 EXAMPLE = "show two dogs on the grass"
 SPLITS = ("train", "val", "test1")
+
+
+check = one_text_each
 
 
 def open_split(data: ConfigDict, split: str) -> Listed:

@@ -109,7 +109,9 @@ class CSS:
         self.split, self.render, self.size, self.files = split, render, size, files
         self.objects: list[Any] = list(held["objects_img"])
         labels = held.get("labels")
-        self.captions = [str(one) for one in (labels or range(len(self.objects)))]
+        self.captions = [
+            str(one) for one in (range(len(self.objects)) if labels is None else labels)
+        ]
         self.mods: list[dict[str, Any]] = list(held["mods"])
         self.names = [f"css_{split}_{i:06d}" for i in range(len(self.objects))]
         self.queries = [

@@ -61,14 +61,18 @@ def make_words(data: ConfigDict) -> Words:
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture's middle square at `size` pixels: the shorter side resized, the longer one cut."""
-    if image.shape[:2] == (size, size):
-        return image
+    """A picture's middle square at `size` pixels, as torchvision's Resize and CenterCrop have it.
+
+    The shorter side is resized, bilinear with antialiasing; the longer one becomes what keeps the
+    shape, rounded down, and is cut.
+    """
     height, width = image.shape[:2]
-    scale = size / min(height, width)
-    sides = (max(size, round(width * scale)), max(size, round(height * scale)))
-    image = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    short = min(height, width)
+    if short != size:
+        sides = (int(size * width / short), int(size * height / short))
+        image = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
+    height, width = image.shape[:2]
+    top, left = round((height - size) / 2), round((width - size) / 2)
     return image[top : top + size, left : left + size]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.data.text.unicode import read_text
 from jaxgen.data.triplets.folders import Files, folder_of, present
 from jaxgen.data.triplets.source import Drawn, Query
 from jaxgen.errors import UserError
@@ -136,13 +137,7 @@ class Fashion200k(Files):
 
 
 def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not UTF-8 text") from None
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in read_text(file).splitlines() if line.strip()]
 
 
 def _queries(file: Path, paths: list[str], captions: list[str]) -> list[Query]:

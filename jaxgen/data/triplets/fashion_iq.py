@@ -14,13 +14,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxgen.data.triplets.folders import Listed, folder_of, present, read_json
+from jaxgen.data.triplets.folders import Listed, folder_of, one_text_each, present, read_json
 from jaxgen.data.triplets.source import Drawn, Query
 from jaxgen.errors import UserError
 
 EXAMPLE = "is red and has longer sleeves"
 SPLITS = ("train", "val", "test")
 CATEGORIES = ("dress", "shirt", "toptee")
+
+
+check = one_text_each
 
 
 def open_split(data: ConfigDict, split: str) -> FashionIQ:

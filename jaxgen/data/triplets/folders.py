@@ -12,10 +12,19 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgen.data.picture_source import FileReader, Pictures
+from jaxgen.data.text.unicode import read_text
 from jaxgen.data.triplets.source import Drawn, Query
 from jaxgen.errors import NO_JSON, UserError
 
 _NAMED = 5  # missing pictures that a warning names
+
+
+def one_text_each(data: ConfigDict) -> None:
+    """Raises UserError where an example asks for several changes of a picture that has one."""
+    if data.per_source > 1:
+        raise UserError(
+            f"data.source={data.source} has one text for each picture: set data.per_source=1"
+        )
 
 
 def folder_of(data: ConfigDict) -> Path:
@@ -114,8 +123,6 @@ def read_json(path: Path) -> Any:
     """
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        return json.loads(read_text(path))
     except NO_JSON:
         raise UserError(f"{path} is not readable as JSON; fetch it again") from None

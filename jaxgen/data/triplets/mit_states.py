@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.picture_files import EXTENSIONS
+from jaxgen.data.picture_open import extensions
 from jaxgen.data.triplets.folders import Files, folder_of
 from jaxgen.data.triplets.source import Drawn, Query
 from jaxgen.errors import UserError
@@ -46,7 +46,7 @@ def open_split(data: ConfigDict, split: str) -> MITStates:
             continue
         if (noun in TEST_NOUNS) != (split == "test"):
             continue
-        found = sorted(f for f in folder.iterdir() if f.suffix.lower() in EXTENSIONS)
+        found = sorted(f for f in folder.iterdir() if f.suffix.lower() in extensions())
         paths += found
         captions += [f"{adjective} {noun}"] * len(found)
     if not paths:

@@ -177,7 +177,7 @@ class Meaning(NamedTuple):
 
     kind: str
     named: dict[str, Any]
-    set: dict[str, str]
+    set: dict[str, Any]
 
 
 def read(text: str) -> Meaning | None:
@@ -185,7 +185,7 @@ def read(text: str) -> Meaning | None:
     words = text.split()
     if not words or words[0] not in ("add", "remove", "make"):
         return None
-    becomes: dict[str, str] = {}
+    becomes: dict[str, Any] = {}
     if words[0] == "make":
         last = words.pop()
         becomes["size" if last in SIZES else "colour"] = last

@@ -41,6 +41,11 @@ class ClipText:
         """Of the features."""
         return self.tower.width
 
+    def init(self, rng: jax.Array, tokens: jax.Array, mask: jax.Array) -> Any:
+        """Variables of the tower; as of a module."""
+        del mask
+        return self.tower.init(rng, tokens, self.depth)
+
     def apply(self, variables: Any, tokens: jax.Array, mask: jax.Array) -> Text:
         """Tokens (b, t) int32 -> features; the sentence is that at the first end."""
         words: Any = self.tower.apply(variables, tokens, self.depth)

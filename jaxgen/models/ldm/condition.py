@@ -33,6 +33,7 @@ class Condition:
       encoder: module of texts; None but of those.
       width: of the vectors that are attended to; 0: there are none.
       fixed: whether `parts.text` has trained the encoder.
+      pooled: width of a text's one vector, which stands beside the time; 0: it is left out.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Condition:
     encoder: Any = None
     width: int = 0
     fixed: bool = False
+    pooled: int = 0
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
         """{net: variables} of what this needs."""
@@ -74,7 +76,8 @@ class Condition:
     def embed(
         self, text: Any, tokens: jax.Array, mask: jax.Array, rng: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        """What a denoiser takes beside x and time: {"context", "mask"}, {"label"} or {}.
+        """What a denoiser takes beside x and time: {"context", "mask"} and perhaps
+        "label" of texts, {"label"} of classes, or {}.
 
         Args:
           text: variables of that net, where there is one.
@@ -94,7 +97,11 @@ class Condition:
             words = weigh(words, mask.reshape(chunks)[:, -words.shape[1] :])
         count = len(tokens)
         words = words.reshape(count, -1, words.shape[-1])
-        return {"context": words, "mask": read.mask.reshape(count, -1)}
+        asked = {"context": words, "mask": read.mask.reshape(count, -1)}
+        if not self.pooled:
+            return asked
+        sentences = read.sentence.reshape(count, -1, self.pooled)  # one of each chunk
+        return {**asked, "label": sentences.mean(axis=1)}
 
     def level(
         self, text: Any, a: dict[str, jax.Array], b: dict[str, jax.Array]
@@ -109,7 +116,10 @@ class Condition:
             more = jnp.broadcast_to(more, (len(x), *more.shape[1:]))
             return jnp.concatenate([x, *[more] * ((most - x.shape[1]) // more.shape[1])], axis=1)
 
-        return jax.tree.map(filled, a, nothing), jax.tree.map(filled, b, nothing)
+        def leveled(x: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            return x | {key: filled(x[key], nothing[key]) for key in ("context", "mask")}
+
+        return leveled(a), leveled(b)
 
 
 def make_condition(config: ConfigDict) -> Condition:
@@ -136,7 +146,8 @@ def make_condition(config: ConfigDict) -> Condition:
     if source.family == "clip":
         encoder = clip_text.make_clip_text(source)
         nothing, read = clip_text.empty(source), clip_text.reader(source)
-        return Condition(kind, nothing, read, encoder, encoder.width, fixed)
+        pooled = encoder.width if model.get("sentence", False) else 0
+        return Condition(kind, nothing, read, encoder, encoder.width, fixed, pooled)
     encoder = make_text_encoder(source)
     tokenizer = tokenizers.make_tokenizer(source.data)
     frame = Frame(tokenizer.length, START, end=None, pad=PAD)
@@ -147,6 +158,7 @@ def make_condition(config: ConfigDict) -> Condition:
         encoder,
         encoder.width,
         fixed,
+        encoder.width if model.get("sentence", False) else 0,
     )
 
 

@@ -92,6 +92,7 @@ class LDMLosses:
         text = nets.get(TEXT)
         if "words" in batch:  # features that were computed beforehand
             asked = {"context": batch["words"], "mask": batch["mask"]}
+            asked |= {"label": batch["sentence"]} if condition.pooled else {}
             if drop_rng is None or not share:
                 return asked
             nothing = condition.embed(text, *condition.empty(1))

@@ -52,6 +52,7 @@ def make_denoiser(config: ConfigDict, space: Space, condition: Condition) -> Any
         out=space.channels,
         context=condition.width,
         classes=config.model.classes if condition.kind == "class" else 0,
+        pooled=condition.pooled,
     )
     form = dit if isinstance(net, DiT) else unet
     form.check(net, "model.denoiser")

@@ -43,6 +43,8 @@ class UNet(nn.Module):
       classes: of pictures, for a condition by class; 0: none.
       pooled: width of one vector for the whole picture (a sentence's); 0: none.
       patch: side of the pixels that become one place: 2 for pictures, 1 for latents.
+      coordinates: two more channels say where a place is, from -1 to 1 across and down (CoordConv,
+        Liu et al. 2018): without, a small net learns late what "top" means. No published UNet.
       dropout: rate in residual blocks, in training.
       remat: compute blocks anew in the backward pass, for less memory.
       dtype: of the computation; norms, softmax and time embedding are float32.
@@ -62,6 +64,7 @@ class UNet(nn.Module):
     classes: int = 0
     pooled: int = 0
     patch: int = 1
+    coordinates: bool = False
     dropout: float = 0.0
     remat: bool = False
     dtype: Any = jnp.float32
@@ -95,6 +98,7 @@ class UNet(nn.Module):
             widths[0], 4 * widths[0], self.classes, self.pooled, name="time_embed"
         )(t, label)
         x = pixel_unshuffle(x, self.patch) if self.patch > 1 else x
+        x = _located(x) if self.coordinates else x
         x = Conv(widths[0], 3, dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
         skips = [x]
         for level, width in enumerate(widths):
@@ -128,6 +132,14 @@ class UNet(nn.Module):
         )
         x = last(x).astype(jnp.float32)
         return pixel_shuffle(x, self.patch) if self.patch > 1 else x
+
+
+def _located(x: jax.Array) -> jax.Array:
+    """(b, h, w, c) -> (b, h, w, c + 2)."""
+    b, h, w, _ = x.shape
+    down, across = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij")
+    where = jnp.broadcast_to(jnp.stack([across, down], axis=-1), (b, h, w, 2))
+    return jnp.concatenate([x, where.astype(x.dtype)], axis=-1)
 
 
 class _Layers:

@@ -101,6 +101,8 @@ def _over_clip_verb(config: ConfigDict) -> Retrieve:
 class RetrievalLosses:
     """The loss of `model.loss` over the global batch, and net g's initial variables."""
 
+    net: Any
+
     def __init__(self, config: ConfigDict):
         self.net = make_net(config)
         self.kind, self.half = config.model.loss.kind, config.model.loss.half_gradient

@@ -47,6 +47,8 @@ MODEL: Table = {
     ),
     "classes": whole(0, "class: their number", 0, most=WIDEST),
     "text": TEXT,
+    "sentence": Key(False, "text: its one vector beside the time, too, and so in every block",
+                    needed=False),
     "target": Key("flow", "what the denoiser says: noise, v, the picture, or a flow's velocity",
                   choices=TARGETS),
     "schedule": SCHEDULE,

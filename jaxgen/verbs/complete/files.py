@@ -38,5 +38,5 @@ def write(pictures: np.ndarray, out: Path, stem: str, seed: int, first: int) -> 
         return paths
     gap = np.full((pictures.shape[1], GAP, 3), 255, np.uint8)
     parts = [part for picture in pictures for part in (gap, picture)][1:]
-    write_image(out, np.concatenate(parts, axis=1))
+    write_image(out, np.concatenate(parts, axis=1), mark="sheet" if len(pictures) > 1 else "")
     return [out]

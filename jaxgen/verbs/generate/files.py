@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxgen.data.picture_files import read_image, write_gif, write_image
+from jaxgen.data.picture_drawn import write_gif
+from jaxgen.data.picture_files import read_image, write_image
 from jaxgen.data.text import unicode
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.errors import UserError
@@ -245,7 +246,7 @@ def write_sheet(
         write_gif(out, [sheet(strips, frames) for frames in zip(*films, strict=True)])
         return
     shown = [filmstrip(frames) for frames in films] if films else drawn
-    write_image(out, sheet(strips, shown), note=note.text(how.about))
+    write_image(out, sheet(strips, shown), note=note.text(how.about), mark="sheet")
 
 
 def write_folder(
@@ -268,9 +269,9 @@ def write_folder(
     for (strip, i), (picture, levels) in zip(cells, pictures(generate, strips, how), strict=True):
         name = strip.cells[i].name
         if masks:
-            write_image(folder / f"{name}_masks.png", beside(picture, levels))
+            write_image(folder / f"{name}_masks.png", beside(picture, levels), mark="masks")
         if how.film is not None and how.filmed:
-            write_image(folder / f"{name}_steps.png", filmstrip(how.film.of(picture)))
+            write_image(folder / f"{name}_steps.png", filmstrip(how.film.of(picture)), mark="steps")
         # Last: with it the work is done.
         write_image(folder / f"{name}.png", picture, note=noted(how, strip, i))
         moved()
@@ -310,7 +311,7 @@ def write_folder_sheet(strips: Sequence[Strip], folder: Path, masks: bool = Fals
     ending = "_masks.png" if masks else ".png"
     drawn = [read_image(folder / f"{c.name}{ending}") for strip in shown for c in strip.cells]
     path = folder / SHEET
-    write_image(path, sheet(shown, drawn))
+    write_image(path, sheet(shown, drawn), mark="sheet")
     return path
 
 

@@ -39,7 +39,10 @@ OPTIONS: Mapping[str, Option] = {
     "cutout_power": Option(1.0, "of crops: above 1 smaller ones, below 1 larger ones", above=0.0),
     "augment": Option(",".join(KINDS), f"changes of the views, several by commas; or {NONE}"),
     "noise": Option(0.1, "deviation of the views' noise, at most", least=0.0, most=1.0),
-    "chunk": Option(8, "views at once: memory grows with it", least=1, most=4096),
+    "chunk": Option(
+        32, "views at once: memory grows with it; of several chunks each is computed twice",
+        least=1, most=4096,
+    ),
     "init": Option(
         RANDOM, f"the start: {RANDOM} (one at random for each cell), {NOISE} (encoded), or a "
         "picture's file",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxgen.data.picture_files import read_note
+from jaxgen.data.picture_drawn import read_note
 from jaxgen.errors import NO_JSON, UserError
 
 FORMAT = 1

@@ -12,7 +12,6 @@ away: the new files are whole before the old ones go.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import zlib
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from jaxgen.errors import NO_JSON, UserError
 
@@ -186,11 +186,7 @@ def writing(place: str | os.PathLike, header: Header) -> Iterator[Writer]:
         begun = is_index(place) or all(p.name.startswith("vectors-") for p in others)
         if not begun:
             raise UserError(f"{place} holds other files: choose a new folder for the index")
-        with open(place / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{place} is being written by another process") from None
+        with FileLock(place / "lock", timeout=0):
             if not is_index(place):
                 _begin(place, 0, header)
             writer = Writer(Index(place))
@@ -199,6 +195,8 @@ def writing(place: str | os.PathLike, header: Header) -> Iterator[Writer]:
             finally:
                 writer.close()
             _clear(place)
+    except Timeout:
+        raise UserError(f"{place} is being written by another process") from None
     except OSError as error:
         raise UserError(f"cannot write {place}: {error.strerror or error}") from None
 
@@ -234,9 +232,9 @@ def _clear(place: Path) -> None:
         _begin(place, after, index.header, lines)
     newest = _newest(place)
     kinds = ("rows-*.jsonl", "vectors-*.f16", "graph-*.usearch", ".*.part")
-    for file in [file for kind in kinds for file in place.glob(kind)]:
-        if file.stem.rpartition("-")[2] != str(newest):
-            file.unlink(missing_ok=True)
+    for left in [path for kind in kinds for path in place.glob(kind)]:
+        if left.stem.rpartition("-")[2] != str(newest):
+            left.unlink(missing_ok=True)
 
 
 def _newest(place: Path) -> int:

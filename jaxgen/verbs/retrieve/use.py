@@ -65,7 +65,7 @@ class Retriever(Use[Retrieve]):
         for start in range(0, len(rows), BATCH):
             part, said = rows[start : start + BATCH], texts[start : start + BATCH]
             more = BATCH - len(part)
-            prompts = [known[text] for text in (*said, *said[-1:] * more)]
+            prompts = [known[text] for text in [*said, *[said[-1]] * more]]
             batch = (
                 np.stack(part + part[-1:] * more),
                 np.stack([prompt.tokens for prompt in prompts]),

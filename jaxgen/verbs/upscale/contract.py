@@ -74,13 +74,14 @@ class Upscale:
 
     @functools.cached_property
     def program(self) -> Callable[[Nets, Any, PyTree], jax.Array]:
-        """Jitted (nets, windows, given) -> windows: uint8 or float32, one or three channels."""
+        """Jitted (nets, windows, given) -> windows: 8 or 16 bits or float32, 1 or 3 channels."""
 
         @jax.jit
         def program(nets, x, given):  # (b, h, w, c) -> (b, s*h, s*w, c)
-            integer, gray = x.dtype == jnp.uint8, x.shape[-1] == 1
-            if integer:
-                x = x.astype(jnp.float32) / 127.5 - 1.0
+            dtype, gray = x.dtype, x.shape[-1] == 1
+            half = {"uint8": 127.5, "uint16": 32767.5}.get(dtype.name)
+            if half:
+                x = x.astype(jnp.float32) / half - 1.0
             if self.channels == 1:
                 y = self._each_channel(nets, x, given)
             else:
@@ -89,8 +90,8 @@ class Upscale:
                 y = self.apply(nets, x, given).astype(jnp.float32)
             if gray and self.channels == 3:
                 y = (y * LUMA.reshape(1, 1, 1, 3)).sum(axis=-1, keepdims=True)
-            if integer:
-                y = jnp.clip(jnp.round((y + 1.0) * 127.5), 0.0, 255.0).astype(jnp.uint8)
+            if half:
+                y = jnp.clip(jnp.round((y + 1.0) * half), 0.0, 2.0 * half).astype(dtype)
             return y
 
         return program

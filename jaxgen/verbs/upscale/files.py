@@ -7,6 +7,7 @@ is encoded, each in a thread of its own; what they hold in memory is bounded.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -15,11 +16,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from jaxgen.data.picture_files import image_size, read_image_with_alpha, write_image
+from jaxgen.data.picture_files import Picture, image_size, read_picture, write_image
+from jaxgen.data.picture_frames import (
+    Frame,
+    Frames,
+    beside,
+    check_frames,
+    frames_of,
+    read_frames,
+    write_frames,
+)
 from jaxgen.errors import UserError
 from jaxgen.verbs.files import FORMATS
+from jaxgen.verbs.upscale.pictures import enlarged, finished, for_network
 from jaxgen.verbs.upscale.use import Upscaler
 
 # Results above this are written before the next picture begins: two in memory would be too much.
@@ -28,30 +38,57 @@ Job = tuple[Path, Path]
 
 
 class Outcome(NamedTuple):
-    """What became of one job: (height, width) written after `seconds` of work, or an error."""
+    """What became of one job: (height, width) written after `seconds` of work, or an error.
+
+    remark: what the user should know of it.
+    """
 
     source: Path
     target: Path
     size: tuple[int, int] | None
     seconds: float
     error: Exception | None
+    remark: str = ""
+
+
+class How(NamedTuple):
+    """How pictures are enlarged.
+
+    tile: as in `Upscaler`. batch: tiles or frames per device at a time; None: 1 on a CPU, else what
+    memory allows. scale: of the result, where it is not the network's: then resized by Lanczos'
+    filter. depth: bits a channel, 8 or 16, of formats that hold 16; None: 16 where the file has
+    more than 8.
+    """
+
+    tile: int | None = None
+    batch: int | None = None
+    scale: float | None = None
+    depth: int | None = None
+
+
+AS_IS = How()
 
 
 class _Picture(NamedTuple):
     job: Job
     image: np.ndarray  # (h, w, 3), or gray (h, w)
-    alpha: np.ndarray | None
+    whole: Picture
     seconds: float
+    remark: str = ""
+
+
+class _Several(NamedTuple):
+    """A file of several frames, to be read frame by frame."""
+
+    job: Job
+    frames: Frames
 
 
 def upscale_files(
     upscale: Upscaler,
     jobs: list[Job],
     progress: Callable[[float], None],
-    *,
-    tile: int | None = None,
-    batch: int | None = None,
-    scale: float | None = None,
+    how: How = AS_IS,
 ) -> Generator[Outcome, None, None]:
     """Reads, enlarges and writes each picture, and gives the outcomes in the jobs' order.
 
@@ -59,9 +96,6 @@ def upscale_files(
 
     Args:
       progress: called with the number of jobs that the network has done, fractions included.
-      tile: as in `Upscaler`.
-      batch: tiles or frames per device at a time; None: 1 on a CPU, else what memory allows.
-      scale: of the result, where it is not the network's: then resized by Lanczos' filter.
 
     Raises:
       Nothing of one picture's own: that is in its outcome. Close the iterator (or exhaust it) to
@@ -73,10 +107,12 @@ def upscale_files(
         reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         stack.callback(writer.shutdown, cancel_futures=True)
         stack.callback(reader.shutdown, cancel_futures=True)
-        groups = _Groups(upscale, jobs, reader, scale, batch, tile)
+        groups = _Groups(upscale, jobs, reader, how)
         for group, at_once, per_device in groups:
-            if isinstance(group, Outcome):
+            if not isinstance(group, list):
                 yield from _finished(pending)
+                if isinstance(group, _Several):
+                    group = _frames(upscale, group, how, functools.partial(_part, progress, done))
                 yield group
                 done += 1
                 progress(done)
@@ -85,7 +121,7 @@ def upscale_files(
             def moved(part: int, total: int, begin: int = done, count: int = len(group)) -> None:
                 progress(begin + count * part / total)
 
-            results = _enlarge(upscale, group, at_once, moved, tile, per_device)
+            results = _enlarge(upscale, group, at_once, moved, how.tile, per_device)
             done += len(group)
             yield from _finished(pending)
             while results:
@@ -94,7 +130,7 @@ def upscale_files(
                 if isinstance(result, Exception):
                     pending.append(_failed(picture.job, result))
                 else:
-                    job = writer.submit(_write, picture, result, upscale.scale, scale, seconds)
+                    job = writer.submit(_write, picture, result, upscale.scale, how.scale, seconds)
                     pending.append(job)
                 del picture, result
                 if large:
@@ -103,29 +139,33 @@ def upscale_files(
         yield from _finished(pending)
 
 
+def _part(progress: Callable[[float], None], done: int, part: float) -> None:
+    progress(done + part)
+
+
 class _Groups:
     """Iterates over groups of pictures that go through the network together.
 
     Gives (group, at_once, batch): a list of at most `at_once` pictures of one shape, to be filled
-    up to that number; or the outcome of a picture that could not be read.
+    up to that number; a file of several frames; or the outcome of a picture that could not be read.
     """
 
-    def __init__(self, upscale, jobs, reader, scale, batch, tile):
-        self.upscale, self.scale, self.batch, self.tile = upscale, scale, batch, tile
+    def __init__(self, upscale: Upscaler, jobs: list[Job], reader: ThreadPoolExecutor, how: How):
+        self.upscale, self.how = upscale, how
         self.jobs, self.reader = deque(jobs), reader
         self.reading: deque[Future] = deque()
         self.plans: dict[tuple[int, ...], tuple[int, int]] = {}
         self.compiled: set[tuple[int, ...]] = set()
 
-    def __iter__(self) -> Iterator[tuple[list[_Picture] | Outcome, int, int]]:
+    def __iter__(self) -> Iterator[tuple[list[_Picture] | _Several | Outcome, int, int]]:
         while first := self._next(1):
-            if isinstance(first, Outcome):
+            if not isinstance(first, _Picture):
                 yield first, 1, 1
                 continue
             at_once, batch = self._plan(first.image.shape)
             group = [first]
             while len(group) < at_once and (more := self._next(at_once)):
-                if isinstance(more, Outcome) or more.image.shape != first.image.shape:
+                if not isinstance(more, _Picture) or _kind(more) != _kind(first):
                     self.reading.appendleft(_ready(more))
                     break
                 group.append(more)
@@ -143,17 +183,22 @@ class _Groups:
     def _plan(self, shape: tuple[int, ...]) -> tuple[int, int]:
         if shape not in self.plans:
             size = shape[0], shape[1]
-            self.plans[shape] = self.upscale.frames_at_once(size, self.tile, self.batch)
+            how = self.how
+            self.plans[shape] = self.upscale.frames_at_once(size, how.tile, how.batch)
         return self.plans[shape]
 
-    def _next(self, ahead: int) -> _Picture | Outcome | None:
+    def _next(self, ahead: int) -> _Picture | _Several | Outcome | None:
         self._read_ahead(ahead)
         return self.reading.popleft().result() if self.reading else None
 
     def _read_ahead(self, count: int) -> None:
         while self.jobs and len(self.reading) < count:
-            factor = self.scale or self.upscale.scale
-            self.reading.append(self.reader.submit(_read, self.jobs.popleft(), factor))
+            factor, depth = self.how.scale or self.upscale.scale, self.how.depth
+            self.reading.append(self.reader.submit(_read, self.jobs.popleft(), factor, depth))
+
+
+def _kind(picture: _Picture) -> tuple[tuple[int, ...], Any]:
+    return picture.image.shape, picture.image.dtype
 
 
 def _ready(value: Any) -> Future:
@@ -175,21 +220,76 @@ def _failed(job: Job, error: Exception) -> Outcome:
     return Outcome(*job, None, 0.0, error)
 
 
-def _read(job: Job, scale: float) -> _Picture | Outcome:
+def _read(job: Job, scale: float, depth: int | None) -> _Picture | _Several | Outcome:
     began = time.monotonic()
     source, target = job
     try:
+        frames = frames_of(source)
         side = round(max(image_size(source)) * scale)
         if side > FORMATS[target.suffix.lower()]:
             raise UserError(
                 f"the result has a side of {side} pixels, too many for {target.suffix[1:]}; "
                 "use --format png"
             )
-        rgb, alpha, gray = read_image_with_alpha(source)
-        image = np.ascontiguousarray(rgb[..., 0]) if gray else rgb
-        return _Picture(job, image, alpha, time.monotonic() - began)
+        if frames:
+            check_frames(source, target, frames)
+            return _Several(job, frames)
+        picture = _of_depth(
+            read_picture(source, depth != 8 and holds_16_bits(target)), depth, target
+        )
+        others = beside(source)
+        remarks = [picture.about.remark] if picture.about.remark else []
+        if others:
+            remarks.append(f"{source} holds {others} more beside this one")
+        if picture.about.icc and target.suffix.lower() == ".gif":
+            remarks.append("colour profile applied: sRGB")
+        remark = ", ".join(remarks)
+        return _Picture(job, for_network(picture), picture, time.monotonic() - began, remark)
     except (UserError, OSError, MemoryError) as error:
         return _failed(job, error)
+
+
+def holds_16_bits(target: Path) -> bool:
+    """Whether a file of this name can have 16 bits a channel."""
+    return target.suffix.lower() in (".png", ".tif", ".tiff")
+
+
+def _of_depth(picture: Picture, depth: int | None, target: Path) -> Picture:
+    if depth != 16 or picture.rgb.dtype == np.uint16 or not holds_16_bits(target):
+        return picture
+    alpha = None if picture.alpha is None else picture.alpha.astype(np.uint16) * 257
+    return picture._replace(rgb=picture.rgb.astype(np.uint16) * 257, alpha=alpha)
+
+
+def _frames(
+    upscale: Upscaler, several: _Several, how: How, moved: Callable[[float], None]
+) -> Outcome:
+    """A file of several frames, from reading to writing."""
+    began = time.monotonic()
+    (source, target), frames = several
+    deep = frames.pages and how.depth != 8 and holds_16_bits(target)
+    shown: list[Frame] = []
+    times: list[float] = []
+
+    def pictures() -> Iterator[Picture]:
+        for frame in read_frames(source, frames, deep):
+            times.append(frame.milliseconds)
+            picture = frame.picture
+            yield _of_depth(picture, how.depth, target) if frames.pages else picture
+
+    try:
+        results = enlarged(
+            upscale, pictures(), tile=how.tile, batch=how.batch, scale=how.scale,
+            moved=lambda done: moved(done / len(frames.at)),
+        )  # fmt: skip
+        for picture in results:
+            shown.append(Frame(picture, times[len(shown)]))
+        write_frames(target, shown, frames)
+    except (UserError, OSError, MemoryError) as error:
+        return _failed(several.job, error)
+    size = shown[0].picture.rgb.shape
+    seconds = time.monotonic() - began
+    return Outcome(source, target, (size[0], size[1]), seconds, None, frames.says())
 
 
 def _enlarge(
@@ -223,33 +323,13 @@ def _enlarge(
 def _write(
     picture: _Picture, result: np.ndarray, factor: int, scale: float | None, seconds: float
 ) -> Outcome:
-    # jax comes in here, after the mistakes that can be found without it.
-    from jaxgen.verbs.upscale.tiling import upscale_alpha
-
     began = time.monotonic()
     source, target = picture.job
     try:
-        alpha, gray = picture.alpha, picture.image.ndim == 2
-        if alpha is not None:
-            alpha = upscale_alpha(alpha, factor)
-        if scale not in (None, factor):
-            size = wanted_size(picture.image.shape, scale)
-            result = _resized(result, size)
-            alpha = None if alpha is None else _resized(alpha, size)
-        if gray:
-            result = np.repeat(result[..., None], 3, axis=2)
-        write_image(target, result, alpha=alpha, gray=gray)
+        rgb, alpha, gray, about = finished(picture.whole, result, factor, scale)
+        write_image(target, rgb, alpha=alpha, gray=gray, about=about)
     except (UserError, OSError, MemoryError) as error:
         return _failed(picture.job, error)
-    size = result.shape[0], result.shape[1]
-    return Outcome(source, target, size, seconds + time.monotonic() - began, None)
-
-
-def wanted_size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
-    """(height, width) of a picture of `shape` times `scale`, at least one pixel."""
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Lanczos' filter with three lobes, antialiased where it shrinks; uint8."""
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+    size = rgb.shape[0], rgb.shape[1]
+    took = seconds + time.monotonic() - began
+    return Outcome(source, target, size, took, None, picture.remark)

@@ -33,6 +33,7 @@ from jaxgen.verbs.upscale.windows import Span, fitting_window, round_up, spans
 MOST_FRAMES = 8
 # Of results waiting on the host to be written.
 HOST_BUDGET = 1 << 30
+DTYPES = (np.uint8, np.uint16)
 
 Progress = Callable[[int, int], None]
 
@@ -47,18 +48,19 @@ def upscale_image(
     progress: Progress | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Upscales one uint8 picture, (h, w, 3) or gray (h, w), to uint8 of the same kind.
+    """Upscales one picture of 8 or 16 bits, (h, w, 3) or gray (h, w), to one of the same kind.
 
     Args:
       verb: the model's `upscale`.
       nets: variables of the nets `verb.nets`.
-      image: uint8. A gray picture is given to the net as equal channels and comes back as luma.
+      image: uint8 or uint16. A gray picture is given to the net as equal channels and comes back
+        as luma.
       given: what `verb.give` made of a prompt and options; None: nothing was asked for.
       tile: side, in low-resolution pixels, of what one window contributes; None: whole pictures
         as long as they fit in memory, else the largest windows that do.
       batch: windows per device at a time.
       progress: called as progress(windows done, windows in all), by this thread.
-      out: where to write, e.g. a `numpy.memmap`; uint8 of the output's shape.
+      out: where to write, e.g. a `numpy.memmap`; of the picture's type and the output's shape.
 
     Raises:
       UserError: the array is no such picture, `tile` is below 1 or needs more memory than there is.
@@ -87,11 +89,14 @@ def upscale_images(
     if not images:
         return []
     for image in images:
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        kind = image.dtype in DTYPES and image.ndim in (2, 3) and image.shape[2:] in ((), (3,))
+        if not kind:
             raise UserError(
-                f"upscale takes uint8 arrays of shape (h, w) or (h, w, 3), not {image.dtype} "
-                f"{image.shape}"
+                "upscale takes uint8 or uint16 arrays of shape (h, w) or (h, w, 3), not "
+                f"{image.dtype} {image.shape}"
             )
+        if image.dtype != images[0].dtype:
+            raise UserError("pictures to upscale together must have one type, uint8 or uint16")
         if image.shape != images[0].shape:
             raise UserError(
                 f"pictures to upscale together must have one shape, not {images[0].shape} and "
@@ -106,12 +111,17 @@ def upscale_images(
 
 
 def upscale_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
-    """Bicubic upscaling of a uint8 plane (h, w), in bands of rows so that memory stays bounded."""
+    """Bicubic upscaling of a plane (h, w) of 8 or 16 bits, in bands of rows: memory is bounded."""
     height, width = alpha.shape
-    out = np.empty((height * scale, width * scale), np.uint8)
+    out = np.empty((height * scale, width * scale), alpha.dtype)
+    most = np.iinfo(alpha.dtype).max
     # The cubic kernel reaches two pixels; four keep the bands' own borders out of the result.
     for start, low, high in spans(height, 256, 4):
-        band = imresize(alpha[start : start + 256], scale=scale)
+        band = alpha[start : start + 256]
+        if alpha.dtype == np.uint8:
+            band = imresize(band, scale=scale)
+        else:
+            band = np.clip(np.floor(imresize(band, scale=scale, mode="float") + 0.5), 0, most)
         out[low * scale : high * scale] = band[(low - start) * scale : (high - start) * scale]
     return out
 

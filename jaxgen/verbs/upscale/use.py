@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import numpy as np
 
+from jaxgen.data.picture_frames import read_single
 from jaxgen.data.text.prompt import Prompt
+from jaxgen.data.transparency import spread_colours
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs import settings
@@ -44,9 +47,10 @@ class Upscaler(Use[Upscale]):
         """Upscales one picture by `scale`.
 
         Args:
-          image: uint8, colour (h, w, 3), gray (h, w), or with alpha (h, w, 4); alpha is enlarged
-            by bicubic interpolation. Or a list of pictures of one shape, without alpha, whose
-            tiles share the batches: frames of a video. A list is returned then.
+          image: uint8 or uint16, colour (h, w, 3), gray (h, w), or with alpha (h, w, 4); alpha is
+            enlarged by bicubic interpolation, and colour that it hides is not seen. Or a picture
+            file's path, which gives such an array. Or a list of pictures of one shape, without
+            alpha, whose tiles share the batches: frames of a video. A list is returned then.
           tile: side of the tiles in low-resolution pixels; None: as large as memory allows. The
             result is the same.
           prompt: what the picture shows, for a model that takes one; None: what `asking` set,
@@ -55,11 +59,14 @@ class Upscaler(Use[Upscale]):
           progress: called as progress(tiles done, tiles in all).
           options: of the model, see `verb.options`; such as the prompt's strength.
 
-        Returns: uint8, (scale*h, scale*w) with the channels of `image`.
+        Returns: of the picture's type, (scale*h, scale*w) with its channels.
 
         Raises:
-          UserError: a prompt or option that the model does not take, or no such picture.
+          UserError: a prompt or option that the model does not take, no such picture, or a file of
+            several frames.
         """
+        if isinstance(image, (str, os.PathLike)):
+            image = _from_file(image)
         if prompt is not None or options:
             return self.asking(prompt, **options)(image, tile, batch=batch, progress=progress)
         verb, nets, given = self.verb, self.variables, self._given
@@ -67,11 +74,11 @@ class Upscaler(Use[Upscale]):
             frames = [np.asarray(frame) for frame in image]
             return tiling.upscale_images(verb, nets, frames, given, tile, batch, progress)
         image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 4 or image.dtype not in tiling.DTYPES:
             return tiling.upscale_image(verb, nets, image, given, tile, batch, progress)
         height, width = image.shape[:2]
-        result = np.empty((height * verb.scale, width * verb.scale, 4), np.uint8)
-        color, out = image[..., :3], result[..., :3]
+        result = np.empty((height * verb.scale, width * verb.scale, 4), image.dtype)
+        color, out = spread_colours(image[..., :3], image[..., 3]), result[..., :3]
         tiling.upscale_image(verb, nets, color, given, tile, batch, progress, out=out)
         result[..., 3] = tiling.upscale_alpha(image[..., 3], verb.scale)
         return result
@@ -151,6 +158,14 @@ class Upscaler(Use[Upscale]):
             raise UserError(
                 f"{self.name} takes no prompt; use a model that does, such as prompt_srgan_x4"
             )
+
+
+def _from_file(path: str | os.PathLike) -> np.ndarray:
+    """uint8 or uint16 (h, w), (h, w, 3) or (h, w, 4), upright."""
+    rgb, alpha, gray, _ = read_single(path)
+    if alpha is not None:
+        return np.dstack([rgb, alpha])
+    return np.ascontiguousarray(rgb[..., 0]) if gray else rgb
 
 
 bind = Upscaler

@@ -1,0 +1,73 @@
+"""Latent diffusion of what was computed beforehand: latents, and features of texts."""
+
+import jax
+import numpy as np
+import pytest
+from support.tiny_ldm import tiny_ldm_config, tiny_vae
+
+from jaxgen.data import cached
+from jaxgen.data.captioned.records import open_records
+from jaxgen.data.pipeline import train_dataset
+from jaxgen.errors import UserError
+from jaxgen.models.ldm.losses import LDMLosses
+from jaxgen.models.ldm.space import sample
+from jaxgen.runs import codes
+from jaxgen.train import loop
+from jaxgen.weights import parts
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    return str(tiny_vae().export(tmp_path_factory.mktemp("models") / "vae"))
+
+
+@pytest.fixture(scope="module")
+def file(vae, tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "latents"
+    config = tiny_ldm_config()
+    assert codes.write(config, vae, path, kind=cached.Latents) == 64
+    return str(path)
+
+
+def make_config(vae, file, **changes):
+    return tiny_ldm_config(
+        model__denoiser__patch=1, parts__first_stage=vae, model__latents=file, **changes
+    )
+
+
+def make_task(config, folder):
+    return loop.load_task(config, loop.find_parts(config, folder))
+
+
+def test_latents_are_those_of_the_step(vae, file, tmp_path):
+    held = cached.Latents(file)
+    config = make_config(vae, file)
+    task = make_task(config, tmp_path)
+    records, transform = task.train_data()
+    batch = train_dataset(records, transform, batch_size=8, seed=0)[0]
+    assert sorted(batch) == ["mask", "meaning", "moments", "tokens"]
+    assert batch["moments"].shape == (8, *held.about["grid"])
+
+    pictures = open_records(config.data, "train")
+    chosen = [3, 40]
+    moments = np.stack([held.read(i)[1] for i in chosen])
+    space = LDMLosses(parts.filled(config, loop.find_parts(config, tmp_path))).space
+    image = np.stack([pictures[i]["image"] for i in chosen]) / 127.5 - 1.0
+    key = jax.random.key(1)
+    drawn = jax.jit(space.drawn)(task.frozen["first_stage"], image.astype(np.float32), key)
+    np.testing.assert_allclose(sample(moments, key), drawn, atol=1e-5 * np.abs(drawn).max())
+    assert np.abs(sample(moments, jax.random.key(2)) - drawn).max() > 1e-3
+
+
+def test_latents_of_something_else_are_one_line(vae, file, tmp_path):
+    with pytest.raises(UserError, match=r"model\.latents=.* is of other pictures .*count 64"):
+        make_task(make_config(vae, file, data__count=65), tmp_path / "a").train_data()
+    with pytest.raises(UserError, match=r"data\.crop=random needs the pictures in each"):
+        make_task(make_config(vae, file, data__crop="random"), tmp_path / "b")
+    other = tiny_vae()
+    other.nets["g"]["params"]["quant_conv"]["bias"] += 1.0
+    there = str(other.export(tmp_path / "other"))
+    with pytest.raises(UserError, match=r"another first stage than parts\.first_stage"):
+        make_task(make_config(there, file), tmp_path / "c")
+    with pytest.raises(UserError, match="an autoencoder that encodes photos as latents"):
+        codes.write(tiny_ldm_config(), "dfgan_shapes", tmp_path / "x", kind=cached.Latents)

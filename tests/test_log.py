@@ -1,0 +1,35 @@
+"""Lines of the log: one form, whoever warns."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import REPOSITORY, process_environment
+
+WARN = """
+import sys, warnings
+from absl import logging
+from jaxgen import log
+log.{begin}()
+log.log.info("a line")
+log.log.warning("of ours")
+logging.warning("of absl: %d", 3)
+warnings.warn("of Python,\\n in lines")
+"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "start", "lines"),
+    [("setup", r"\d\d:\d\d:\d\d ", 4), ("plain_warnings", "", 3)],
+)
+def test_warnings_are_lines_of_the_log(begin, start, lines):
+    done = subprocess.run(
+        [sys.executable, "-c", WARN.format(begin=begin)],
+        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    said = done.stderr.splitlines()
+    assert len(said) == lines, done.stderr
+    for line, text in zip(said[-3:], ("of ours", "of absl: 3", "of Python, in lines"), strict=True):
+        assert re.fullmatch(rf"{start}warning: {text}", line)
+    assert lines == 3 or re.fullmatch(rf"{start}a line", said[0])
