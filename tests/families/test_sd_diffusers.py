@@ -2,7 +2,6 @@
 golden array has, and a folder of ours in its pipeline."""
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -194,23 +193,3 @@ def test_a_guided_picture_equals_the_pipeline_s(home, own):
         ).images  # fmt: skip
         theirs = first.decode(theirs / first.config.scaling_factor).sample.numpy()
     assert_near(ours, nhwc(theirs), 1e-4)
-
-
-@pytest.mark.slow
-def test_full_size_unet():
-    """Stable Diffusion 1's UNet at its published size; about 9 GB."""
-    model = diffusers.UNet2DConditionModel(
-        cross_attention_dim=768, attention_head_dim=8, block_out_channels=(320, 640, 1280, 1280)
-    ).eval()
-    tensors = {key: value.numpy() for key, value in model.state_dict().items()}
-    assert (len(tensors), sum(value.size for value in tensors.values())) == (686, 859_520_964)
-    _, config, variables = fitted(DIFFUSERS, Path("unet.safetensors"), tensors)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(1, 4, 16, 16)).astype(np.float32)
-    context = rng.normal(size=(1, 77, 768)).astype(np.float32)
-    t = np.array([601.0], np.float32)
-    with torch.no_grad():
-        theirs = model(torch.tensor(x), torch.tensor(t), torch.tensor(context)).sample.numpy()
-    del model, tensors
-    ours = jax.jit(unet_of(config).apply)(variables, nhwc(x), t, context)
-    assert_near(ours, nhwc(theirs))
