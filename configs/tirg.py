@@ -42,6 +42,7 @@ def get_config(arg=""):
     config.model.text.update(vector=64, hidden=256)
     config.model.image = {"form": "grid", "channels": (16, 32, 64, 64)}
     config.model.compose = {"form": "tirg"}
+    config.parts = {"clip": ""}  # with model.image.form=clip: whose features are composed
     config.optimizer = {
         "g": configs.optimizer(
             1e-3, name="adamw", weight_decay=1e-2, decays="kernels", schedule="cosine",
@@ -110,7 +111,6 @@ def _published(config):
 def _combiner(config):
     config.model.image = {"form": "clip", "pad": 0.0}
     config.model.compose = {"form": "combiner", "projection": 256, "hidden": 512}
-    config.parts = {"clip": ""}
     config.data.size = 32
     config.optimizer.g.weight_decay = 0.05
 
