@@ -56,7 +56,7 @@ def get_config(arg=""):
         "linear": True,
         "groups": 16,
         "patch": 1,  # side of the pixels or latents that are one place
-        "coordinates": True,  # what "top" is, is learned late without
+        "coordinates": True,  # two channels that say where a place is
         "dropout": 0.0,
         "remat": False,
     }

@@ -44,7 +44,7 @@ class UNet(nn.Module):
       pooled: width of one vector for the whole picture (a sentence's); 0: none.
       patch: side of the pixels that become one place: 2 for pictures, 1 for latents.
       coordinates: two more channels say where a place is, from -1 to 1 across and down (CoordConv,
-        Liu et al. 2018): without, a small net learns late what "top" means. No published UNet.
+        Liu et al. 2018). No published UNet has them.
       dropout: rate in residual blocks, in training.
       remat: compute blocks anew in the backward pass, for less memory.
       dtype: of the computation; norms, softmax and time embedding are float32.
