@@ -31,10 +31,8 @@ def pictures(tmp_path):
 def opened(folder, split="train", **changes):
     """{name: (captions, meaning)} of a split."""
     records = caption_files.open_records(settings(path=str(folder), **changes), split)
-    found = {
-        r["_name"]: (r["_captions"], r["meaning"])
-        for r in map(records.__getitem__, range(len(records)))
-    }
+    rows = [records[i] for i in range(len(records))]
+    found = {row["_name"]: (row["_captions"], row["meaning"]) for row in rows}
     assert list(records.captions()) == [found[name][0] for name in sorted(found)]
     return found
 
@@ -379,10 +377,8 @@ def test_captions_outside_of_the_pictures(tmp_path, place, names):
         picture(images / name)
     file.write_text(f"file,caption\n{start}a.png,a red bird\n{start}b.png,a blue one\n")
     found = opened(images, captions=str(file))
-    assert {name: captions for name, (captions, _) in found.items()} == {
-        "a.png": ("a red bird",),
-        "b.png": ("a blue one",),
-    }
+    captions = {name: said for name, (said, _) in found.items()}
+    assert captions == {"a.png": ("a red bird",), "b.png": ("a blue one",)}
 
 
 @pytest.mark.parametrize(
@@ -397,10 +393,8 @@ def test_captions_outside_that_failed_elsewhere(data_dir, tmp_path, pictures_in,
     cases = data_dir / "cases" / "captions"
     if not (cases / file).is_file():
         pytest.skip(f"JAXGEN_DATA has no cases/captions/{file}")
-    text = (cases / file).read_text().replace("/FOLDER/", f"{cases / pictures_in}/")
-    if "/FOLDER/" in (cases / file).read_text():  # it stands for where the pictures are
+    copy, text = cases / file, (cases / file).read_text()
+    if "/FOLDER/" in text:  # it stands for where the pictures are
         copy = tmp_path / "captions.csv"
-        copy.write_text(text)
-    else:
-        copy = cases / file
+        copy.write_text(text.replace("/FOLDER/", f"{cases / pictures_in}/"))
     assert len(opened(cases / pictures_in, captions=str(copy))) == 12
