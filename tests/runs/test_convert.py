@@ -1,5 +1,6 @@
 """`jaxgen convert`: what a file is, from its keys alone; to models of ours and back; its errors."""
 
+import dataclasses
 import json
 import sys
 
@@ -149,9 +150,12 @@ def test_names_are_unique():
 ALIKE = [f"Real-ESRGAN SRVGGNetCompact with {name}" for name in ("ReLU", "LeakyReLU")]
 
 
-# CLIP's do not tell all by their keys: tests/encoders/test_clip.py.
+# CLIP's keys do not tell all (encoders/test_clip.py), ldm's come together (test_sd_convert.py).
+APART = ("clip", "ldm", "vae")
+
+
 @pytest.mark.parametrize(
-    "name", [one.name for of, one in layouts.layouts() if of != "clip" and one.name not in ALIKE]
+    "name", [one.name for of, one in layouts.layouts() if of not in APART and one.name not in ALIKE]
 )
 def test_every_layout_is_recognised_and_goes_back(name):
     """Among all layouts, with all sizes; and an unneeded key more doesn't change that."""
@@ -196,11 +200,8 @@ def test_optimizer_state_is_no_model(tmp_path):
 
 
 def test_of_several_layouts_the_best_fitting_is_taken(monkeypatch):
-    import dataclasses
-
     layout, tensors = published("BasicSR MSRResNet")
-    # Claims every file, and knows no upconv1.
-    sizes = {**SIZES["BasicSR MSRResNet"]}
+    sizes = {**SIZES["BasicSR MSRResNet"]}  # claims every file, and knows no upconv1
     greedy = dataclasses.replace(
         layout,
         name="greedy",
@@ -208,9 +209,9 @@ def test_of_several_layouts_the_best_fitting_is_taken(monkeypatch):
         rules=lambda s: [r for r in layout.rules(s) if "upconv1" not in r.source],
     )
     twin = dataclasses.replace(layout, name="twin")
-    monkeypatch.setattr(convert, "_layouts", lambda: (("srgan", greedy), ("srgan", layout)))
+    monkeypatch.setattr(layouts, "_listed", lambda _: (("srgan", greedy), ("srgan", layout)))
     assert convert.recognise(tensors)[1] is layout
-    monkeypatch.setattr(convert, "_layouts", lambda: (("srgan", twin), ("srgan", layout)))
+    monkeypatch.setattr(layouts, "_listed", lambda _: (("srgan", twin), ("srgan", layout)))
     with pytest.raises(UserError, match=r"twin and BasicSR MSRResNet alike.*--layout"):
         convert.recognise(tensors)
     assert convert.recognise(tensors, "twin")[1] is twin

@@ -194,7 +194,7 @@ def test_one_pixel(model):
     [np.zeros((4, 4, 3)), np.zeros((4, 4, 4)), np.zeros((4, 4, 2), np.uint8), np.uint8(3)],
 )
 def test_upscale_refuses_other_arrays(model, image):
-    with pytest.raises(UserError, match="takes uint8 arrays"):
+    with pytest.raises(UserError, match="takes uint8 or uint16 arrays"):
         model.upscale(image)
 
 
@@ -279,7 +279,7 @@ def no_weights(folder):
     ("damage", "message"),
     [
         (damage_weights, "cannot read weights"),
-        (empty_weights, "cannot read weights"),
+        (empty_weights, "is no weights file"),
         (no_config, "has no config.json"),
         (half_a_config, "not readable as JSON"),
         (other_family, "family 'nonesuch' is not part"),
