@@ -13,8 +13,13 @@ never trained on.
 
 Variants (`--config=configs/tirg.py:NAME`):
   tiny         seconds; what the tests run.
-  image, text, concat, tirg_lastconv, film, mrn, relationship
-               the default with another composition.
+  image        the default with another composition: the picture alone.
+  text         the words alone.
+  concat       both side by side, through two layers.
+  tirg_lastconv  TIRG over the last layer's map, before it is pooled.
+  film         FiLM.
+  mrn          a multimodal residual network.
+  relationship  a relation network.
   shaded       pictures shaded and seen from above, each from a camera of its own.
   2d_to_shaded the same, asked for with flat drawings.
   combiner     CLIP4Cir's Combiner over a CLIP of yours that stays as it is:
@@ -22,8 +27,10 @@ Variants (`--config=configs/tirg.py:NAME`):
   css3d        the published set at its own size: --config.data.path=FOLDER with the .npy file and
                images/. ResNet-18, soft triplets, SGD: 15,928,389 parameters and its words'. With
                ImageNet's weights: --config.model.image_weights=resnet18.pth. A GPU.
-  fashion200k, mit_states, fashion_iq, cirr
-               the same networks on these sets at 224 px: --config.data.path=FOLDER.
+  fashion200k  the same networks at 224 px on Fashion200k: --config.data.path=FOLDER.
+  mit_states   so on MIT-States, whose test nouns are never trained on.
+  fashion_iq   so on FashionIQ.
+  cirr         so on CIRR.
 """
 
 from jaxgen import config as configs

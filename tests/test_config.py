@@ -14,6 +14,7 @@ from jaxgen import keys
 from jaxgen.data.captioned import section as captioned
 from jaxgen.data.scenes import examples as scenes
 from jaxgen.data.sr import section as data
+from jaxgen.data.triplets import section as triplets
 from jaxgen.encoders import perceptual
 from jaxgen.errors import UserError
 from jaxgen.log import log
@@ -45,7 +46,9 @@ def test_variants_load_pass_the_checks_and_are_described(name, doc):
     config = configs.load(f"{REPOSITORY}/{name}")
     configs.check(config)
     family.check(config)
-    if "tokenizer" in config.data:
+    if config.family == "tirg":
+        keys.check(config.data, triplets.KEYS, "data")  # the sets lie in folders of the user's
+    elif "tokenizer" in config.data:
         captioned.check(config.data, captioned=False)  # families ask for captions themselves
     else:
         section = scenes if config.data.source == "scenes" else data

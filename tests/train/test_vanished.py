@@ -10,8 +10,11 @@ from helpers import REPOSITORY, TINY, process_environment
 
 from jaxgen.errors import UserError
 from jaxgen.task import Evaluation
+from jaxgen.train.plan import Pace, Stage
 from jaxgen.train.writers import Writer
 from jaxgen.weights.checkpoints import read_metrics
+
+PACE = Pace([Stage(0, 10, ("g",))])
 
 
 @pytest.mark.parametrize("every", ["log_every", "eval_every", "checkpoint_every"])
@@ -44,7 +47,7 @@ def test_folder_that_vanishes_while_running(every, tmp_path):
 
 def test_each_write_of_a_log_whose_folder_is_gone(tmp_path):
     (tmp_path / "run").mkdir()
-    writer = Writer(tmp_path / "run", 0, 10, tensorboard=True)
+    writer = Writer(tmp_path / "run", 0, PACE, tensorboard=True)
     writer.scalars(1, "train", {"loss": 1.0})
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(UserError, match="is gone"):
@@ -55,7 +58,7 @@ def test_each_write_of_a_log_whose_folder_is_gone(tmp_path):
 
 
 def test_full_disk_below_the_log(tmp_path):
-    writer = Writer(tmp_path, 0, 10, tensorboard=False)
+    writer = Writer(tmp_path, 0, PACE, tensorboard=False)
     writer.file.close()
     with open("/dev/full", "w", buffering=1) as writer.file:
         with pytest.raises(UserError, match="No space left on device; the same command resumes"):

@@ -114,7 +114,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_done(
         (("photos", "--texts", "t.txt", "-o", "p.npz"), "give pictures, or --texts FILE"),
         (("photos", "-o", "p.txt"), "must end in .npz"),
         (("nothing", "-o", "p.npz"), "nothing: no such file or folder"),
-        (("--texts", "nothing.txt", "-o", "p.npz"), "cannot read nothing.txt"),
+        (("--texts", "nothing.txt", "-o", "p.npz"), "nothing.txt: cannot be read"),
     ],
 )
 def test_mistakes_are_one_line(trained, photos, jaxgen_command, arguments, said):

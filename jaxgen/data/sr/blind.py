@@ -61,7 +61,8 @@ def degrade_blind(
         sharp = _picture(x)
     size = hr.shape[0] // scale, hr.shape[1] // scale
     # Without plain examples no number is drawn for them: other runs' draws stay theirs.
-    if settings.plain and rng.random() < settings.plain:
+    plain = settings.get("plain", 0.0)
+    if plain and rng.random() < plain:
         clean = imresize(hr if sharp is None else sharp, size=size)
         return _picture(_plain(_planes(clean), settings, rng)), sharp
     x = _round_one(x, settings, rng)

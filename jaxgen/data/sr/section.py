@@ -54,9 +54,12 @@ BLIND: Table = {
     "margin": whole(32, "HR pixels around a crop that are degraded with it", 0, most=4096),
     "kernel_sizes": span((7, 21), "of the blur and sinc kernels", least=1, most=999, odd=True),
     "final_sinc": share(0.8, "probability of the last sinc filter"),
-    "plain": share(0.0, "of examples that are resized as benchmarks do, in place of both rounds"),
-    "plain_noise": share(0.25, "of those, with the second round's noise"),
-    "plain_jpeg": share(0.75, "of those, with the second round's JPEG"),
+    # Runs that began before these keys go on without them.
+    "plain": share(
+        0.0, "of examples that are resized as benchmarks do, in place of both rounds", needed=False
+    ),
+    "plain_noise": share(0.25, "of those, with the second round's noise", needed=False),
+    "plain_jpeg": share(0.75, "of those, with the second round's JPEG", needed=False),
     "first": _order(
         1.0, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), (1.0, 30.0), (0.05, 3.0)
     ),
