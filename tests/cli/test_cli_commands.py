@@ -79,10 +79,10 @@ def test_models_lists_the_bundled(jaxgen_command, monkeypatch, tmp_path):
     code, _, err = jaxgen_command("models")
     assert code == 2
     assert "no model is bundled" in err
-    tiny_model().export(places.BUNDLED / "srgan_x4")
+    tiny_model().export(places.BUNDLED / "srresnet_photo_x4")
     code, out, _ = jaxgen_command("models")
     assert code == 0
-    for text in ("srgan_x4", "x4", f"{tiny_model().parameters:,}", "psnr_y 25.5"):
+    for text in ("srresnet_photo_x4", "x4", f"{tiny_model().parameters:,}", "psnr_y 25.5"):
         assert text in out
     # The default model of `upscale` is that name.
     save(tmp_path / "a.png", picture())
