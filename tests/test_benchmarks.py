@@ -127,7 +127,7 @@ def test_a_table_goes_into_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("performance.md", ("srgan", "sr", "t2i", "metrics", "data", "growth")),
+        ("performance.md", ("srgan", "sr", "t2i", "metrics", "data", "growth", "vq_clip")),
         ("results.md", ("shapes",)),
     ],
 )
