@@ -146,7 +146,7 @@ def test_eval_classifies_a_folder_of_classes(trained, jaxgen_command, tmp_path):
         "eval", "embed", "--model", trained, "--data", "classes",
         "--templates", "templates.txt", "--json", "report.json",
     )  # fmt: skip
-    assert code == 0, err
+    assert (code, err) == (0, "")
     assert "top_1" in out
     report = json.loads((tmp_path / "report.json").read_text())
     names, embed = ["dark green", "red"], jaxgen.load(trained).embed
