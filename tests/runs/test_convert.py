@@ -90,14 +90,7 @@ SIZES = {
     },
     "taming Net2Net transformer": GPT,
     "taming minGPT": GPT,
-    "MaskGIT transformer": {
-        "ids": 9,
-        "length": 5,
-        "layers": 2,
-        "heads": 2,
-        "width": 8,
-        "mlp": 12,
-    },
+    "MaskGIT transformer": {"ids": 9, "length": 5, "layers": 2, "heads": 2, "width": 8, "mlp": 12},
     "StackGAN-PyTorch stage I discriminator": {"size": 16, "features": 4, "condition": 3},
     "StackGAN-PyTorch stage II discriminator": {"size": 128, "features": 2, "condition": 3},
     "TIRG": {
