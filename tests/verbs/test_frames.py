@@ -1,7 +1,6 @@
 """`jaxgen upscale FRAMES_DIR`: order, batches, resuming, the wanted scale, threads, devices."""
 
 import dataclasses
-import sys
 import threading
 from pathlib import Path
 
@@ -9,40 +8,17 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from support.tiny_model import picture, tiny_model
+from support.tiny_model import picture
+from support.upscale_command import folder, model, upscale_command
 
-from jaxgen import cli, devices
+from jaxgen import devices
 from jaxgen.errors import UserError
-from jaxgen.runs import model as run
 from jaxgen.verbs import files
 from jaxgen.verbs.upscale import files as upscale_files
 from jaxgen.verbs.upscale import tiling as upscale
 from jaxgen.verbs.upscale.use import Upscaler
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(tiny_model().export(tmp_path_factory.mktemp("models") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return run.load(folder)
-
-
-@pytest.fixture
-def jaxgen_command(monkeypatch, capsys, tmp_path, folder):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / ".cache"))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jaxgen", "upscale", *map(str, args), "--model", folder])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
+__all__ = ["folder", "model", "upscale_command"]
 
 
 def write_frames(path, count, shape=(13, 17), first=0):
@@ -72,9 +48,9 @@ def outcomes(model, jobs, **options):
     return found, moved
 
 
-def test_names_and_natural_order(jaxgen_command, model, tmp_path):
+def test_names_and_natural_order(upscale_command, model, tmp_path):
     frames = write_frames(tmp_path / "in", 12)
-    code, out, err = jaxgen_command("in", "-o", "out")
+    code, out, err = upscale_command("in", "-o", "out")
     assert (code, err) == (0, "")
     said = [line.split()[0] for line in out.splitlines()]
     assert said == [f"out/frame_{i}.png" for i in range(12)]
@@ -143,7 +119,7 @@ def test_gray_alpha_and_damaged_frames_between_others(model, tmp_path):
     assert not jobs[4][1].exists()
 
 
-def test_an_interrupted_job_goes_on(jaxgen_command, model, tmp_path, monkeypatch):
+def test_an_interrupted_job_goes_on(upscale_command, model, tmp_path, monkeypatch):
     frames = write_frames(tmp_path / "in", 9)
     enlarge, calls = Upscaler.__call__, []
 
@@ -154,13 +130,13 @@ def test_an_interrupted_job_goes_on(jaxgen_command, model, tmp_path, monkeypatch
         return enlarge(self, *args, **options)
 
     monkeypatch.setattr(Upscaler, "__call__", interrupted)
-    code, _, _ = jaxgen_command("in", "-o", "out")
+    code, _, _ = upscale_command("in", "-o", "out")
     assert code == 130
     there = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     # Whole files only: what was being written was finished, nothing after it begun.
     assert set(there) <= {f"frame_{i}.png" for i in range(3)}
     assert len(there) >= 2
-    code, out, _ = jaxgen_command("in", "-o", "out")
+    code, out, _ = upscale_command("in", "-o", "out")
     assert code == 0
     assert f"{len(there)} of 9 were there already" in out
     for i, frame in enumerate(frames):
@@ -267,13 +243,13 @@ def test_the_wanted_scale(model, tmp_path, scale):
     assert read(tmp_path / "out" / "gray.png").shape == size[::-1]
 
 
-def test_scale_and_batch_on_the_command_line(jaxgen_command, tmp_path):
+def test_scale_and_batch_on_the_command_line(upscale_command, tmp_path):
     write_frames(tmp_path / "in", 3)
-    code, out, _ = jaxgen_command("in", "-o", "out", "--scale", 2.5, "--batch", 2)
+    code, out, _ = upscale_command("in", "-o", "out", "--scale", 2.5, "--batch", 2)
     assert code == 0
     assert out.count("  42x32  ") == 3
     for wrong in (0, 100, "nan"):
-        assert jaxgen_command("in", "-o", "out2", "--scale", wrong)[0] == 2
+        assert upscale_command("in", "-o", "out2", "--scale", wrong)[0] == 2
 
 
 # ------------------------------------------------------------------------- several frames, devices

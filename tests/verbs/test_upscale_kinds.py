@@ -1,7 +1,6 @@
 """`jaxgen upscale` on pictures as people have them: sprites, animations, pages, its own results."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,41 +8,16 @@ import pytest
 import tifffile
 from helpers import warnings
 from PIL import Image
-from support.tiny_model import picture, save, tiny_model
+from support.tiny_model import picture, save
+from support.upscale_command import folder, model
+from support.upscale_command import upscale_command as upscale
 
-from jaxgen import cli
 from jaxgen.data.picture_files import list_images, read_picture, write_image
 from jaxgen.data.picture_frames import frames_of, read_frames
 from jaxgen.errors import UserError
-from jaxgen.runs import model as run
 
-__all__ = ["warnings"]
+__all__ = ["folder", "model", "upscale", "warnings"]
 CASES = Path(__file__).resolve().parent.parent / "pictures"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(tiny_model().export(tmp_path_factory.mktemp("models") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return run.load(folder)
-
-
-@pytest.fixture
-def upscale(monkeypatch, capsys, tmp_path, folder):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / ".cache"))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jaxgen", "upscale", *map(str, args), "--model", folder])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
 
 
 def case(name, folder):

@@ -1,21 +1,21 @@
 """Videos: sound and times kept, gone on with after a stop, by PyAV and by ffmpeg."""
 
 import shutil
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.tiny_model import tiny_model
+from support.upscale_command import folder, model
+from support.upscale_command import upscale_command as upscale
 
-from jaxgen import cli
 from jaxgen.data import video
 from jaxgen.data.video import Shown
 from jaxgen.errors import UserError
-from jaxgen.runs import model as run
 from jaxgen.verbs.upscale import videos
 from jaxgen.verbs.upscale.files import How
+
+__all__ = ["folder", "model", "upscale"]
 
 av = pytest.importorskip("av", reason="makes the videos, and is one of the ways to read them")
 
@@ -55,16 +55,6 @@ def tool(request, monkeypatch):
     made = request.param()
     monkeypatch.setattr(videos, "engine", lambda: made)
     return made
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(tiny_model().export(tmp_path_factory.mktemp("models") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return run.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -202,21 +192,6 @@ def test_damaged_videos_are_named(tool, model, source, tmp_path):
 
 
 # ------------------------------------------------------------------------------------ the command
-
-
-@pytest.fixture
-def upscale(monkeypatch, capsys, tmp_path, folder):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / ".cache"))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jaxgen", "upscale", *map(str, args), "--model", folder])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
 
 
 def test_the_command(upscale, source, tmp_path):
