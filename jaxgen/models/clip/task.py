@@ -14,7 +14,7 @@ from jaxgen.data.captioned.records import count_validation
 from jaxgen.data.text.clip_bpe import from_json
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.encoders.clip.model import CLIP
-from jaxgen.encoders.clip.preprocess import normalise
+from jaxgen.encoders.clip.preprocess import fit, normalise
 from jaxgen.errors import UserError
 from jaxgen.evaluation import pairs
 from jaxgen.keys import Key, Table
@@ -69,6 +69,7 @@ def embed_verb(config: ConfigDict) -> Embed:
         width=net.embed,
         length=net.text.context - (0 if published else 1),
         read=functools.partial(_read, _tokenizer(config, published)),
+        fit=fit,
         pictures=pictures,
         texts=texts,
         scale=scale,
