@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from shlex import quote
 
@@ -27,6 +28,8 @@ _EVALUATIONS = {
     "embed": "jaxgen eval --model {run}",
     "retrieve": "jaxgen eval --model {run}",
 }
+# What a command says of the number of steps.
+_STEPS = re.compile(r" --(config\.|set )train\.steps=\d+")
 
 
 def next_commands(run: Path, again: str, finished: bool) -> list[str]:
@@ -43,11 +46,10 @@ def next_commands(run: Path, again: str, finished: bool) -> list[str]:
     lines = [f"use:       {_USES[verb].format(**given)}" for verb in _USES if verb in verbs]
     measured = [verb for verb in _EVALUATIONS if verb in verbs][:1]
     lines += [f"evaluate:  {_EVALUATIONS[verb].format(**given)}" for verb in measured]
-    more = ""
     if finished:
         steps = configs.from_json(run / CONFIG).train.steps
-        more = f" --config.train.steps={2 * steps}"
-    return [*lines, f"continue:  {again}{more}"]
+        again = f"{_STEPS.sub('', again)} --config.train.steps={2 * steps}"
+    return [*lines, f"continue:  {again}"]
 
 
 def _example(run: Path) -> str:

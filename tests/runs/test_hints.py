@@ -24,7 +24,11 @@ def test_commands_to_use_evaluate_and_continue(tmp_path, name):
     kinds = [line.split(":")[0] for line in lines]
     assert kinds[-2:] == ["evaluate", "continue"]
     assert kinds[0] == "use"
-    assert lines[-1].endswith(f"jaxgen train {name}:tiny --config.train.steps=8") or name == "srgan"
+    steps = 2 * config.train.steps
+    assert lines[-1].endswith(f"jaxgen train {name}:tiny --config.train.steps={steps}")
+    for said in (" --config.train.steps=4", " --set train.steps=4"):
+        again = hints.next_commands(run, f"jaxgen train {name}{said} -o there", finished=True)
+        assert again[-1].endswith(f"jaxgen train {name} -o there --config.train.steps={steps}")
     known = make_command().commands
     for line in lines:
         words = shlex.split(line.split(":", 1)[1])
