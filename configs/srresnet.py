@@ -60,6 +60,7 @@ def _t291_hour(config):
 
 def _photo(config):
     config.data.update(source="folder", hr_size=96, degradation="blind", rescale=(0.5, 1.0))
+    config.data.recolour = 0.8  # else two dozen photos teach which colours things have
     config.data.blind.update(usm=False, plain=0.6, plain_noise=0.2, plain_jpeg=0.75, final_sinc=0.0)
     # Mild: what a phone's picture and one upload do, not what a bad scan goes through.
     config.data.blind.first.update(

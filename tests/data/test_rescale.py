@@ -53,3 +53,21 @@ def test_shrinking_takes_in_more_of_the_photo():
 def test_impossible_range(rescale):
     with pytest.raises(UserError, match=r"data\.rescale"):
         MakeExample(settings(rescale=rescale))
+
+
+def test_recoloured_examples_have_their_channels_exchanged():
+    image = photo(32, 32)
+    make = MakeExample(settings(recolour=1.0))
+    found = [make({"image": image}, np.random.default_rng(seed)) for seed in range(60)]
+    orders = set()
+    for example in found:
+        order = tuple(
+            next(k for k in range(3) if np.array_equal(image[..., k], example["hr"][..., c]))
+            for c in range(3)
+        )
+        orders.add(order)
+        whole = imresize(image[..., list(order)], 1 / 4)
+        np.testing.assert_array_equal(example["lr"], whole)
+    assert len(orders) == 6
+    plain = MakeExample(settings())({"image": image}, np.random.default_rng(1))
+    np.testing.assert_array_equal(plain["hr"], image)

@@ -42,6 +42,7 @@ class MakeExample:
         self.degradation, self.blur_sigma = data.degradation, tuple(data.blur_sigma)
         self.flip, self.rotate = data.flip, data.rotate
         self.rescale = tuple(data.rescale)
+        self.recolour = data.get("recolour", 0.0)  # runs that began before the key have none
         self.blind = data.blind
         blind = data.degradation == "blind"
         self.around = 2 * data.blind.margin if blind else 8 * data.scale
@@ -49,6 +50,9 @@ class MakeExample:
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         image = record["image"]
         height, width = image.shape[:2]
+        # Without it no number is drawn: other runs' draws stay theirs.
+        if self.recolour and rng.random() < self.recolour:
+            image = image[..., rng.permutation(3)]
         if self.crop == "resize":
             if (height, width) != (self.size, self.size):
                 raise ValueError("with crop='resize' records come resized from open_source")

@@ -109,6 +109,9 @@ KEYS: Table = {
         most=1,
     ),
     "rotate": Key(True, "by 0, 90, 180 or 270 degrees, a quarter each"),
+    "recolour": share(
+        0.0, "of examples whose channels are exchanged: few photos have few colours", needed=False
+    ),
     "workers": whole(0, "worker processes; 0: threads of this process only", 0, most=1024),
     "threads": whole(2, "reading threads per process", 0, most=1024),
 }
