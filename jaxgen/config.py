@@ -93,7 +93,7 @@ MESH: Table = {
     "rules": Key(
         (),
         "((regex, (axis or None per dimension)), ...), first match wins",
-        each=Key((), items=(Key("", "regex"), Key((), each=_AXIS))),
+        each=Key((), items=(Key("", pattern=True), Key((), each=_AXIS))),
     ),
 }
 PART = Key("", "a run's folder, an exported folder, a bundled model's name, or a weights file")
@@ -132,7 +132,7 @@ OPTIMIZER: Table = {
     "factors": Key(
         (),
         "((regex, factor), ...) of lr for parameters whose path holds it; first match wins",
-        each=Key((), items=(Key("", "regex"), weight(1.0, most=1000))),
+        each=Key((), items=(Key("", pattern=True), weight(1.0, most=1000))),
         needed=False,
     ),
 }

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,7 +34,8 @@ class Key:
     each: what every element of a tuple may be. items: what its elements may be, one by one.
     length: of a tuple. rising: whether each element must be above the one before, or equal to it
       in a range of two (low, high).
-    needed: False: a section may lack the key.
+    needed: False: a section may lack the key. pattern: of a text, whether it is a regular
+      expression.
     """
 
     default: Any
@@ -50,6 +52,7 @@ class Key:
     length: int | None = None
     rising: bool = False
     needed: bool = True
+    pattern: bool = False
 
 
 class Named(NamedTuple):
@@ -228,6 +231,8 @@ def _problem(value: Any, key: Key) -> str:
     if isinstance(value, tuple | list):
         return _problem_within(value, key)
     if isinstance(value, str):
+        if key.pattern and not _compiles(value):
+            return may_be(key)
         return "a text without NUL" if "\0" in value else ""
     if isinstance(value, bool):
         return ""
@@ -248,6 +253,14 @@ def _problem(value: Any, key: Key) -> str:
         beyond.append("odd")
     also = f", or {_listed(key.also)}" if key.also else ""
     return f"{beyond[0]}{also}" if beyond else ""
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
 
 
 def _problem_within(values: Any, key: Key) -> str:
@@ -295,7 +308,7 @@ def _kind(key: Key) -> str:
     if isinstance(default, float):
         return "a number"
     if not isinstance(default, tuple):
-        return "a text"
+        return "a regular expression" if key.pattern else "a text"
     if key.items:
         return f"({', '.join(may_be(one) for one in key.items)})"
     held = _plural(may_be(key.each)) if key.each else "values"

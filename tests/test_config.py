@@ -286,3 +286,15 @@ def test_default_workdir():
 
     assert default_workdir("configs/srgan.py") == "runs/srgan"
     assert default_workdir(str(Path("a") / "dfgan.py:cub")) == "runs/dfgan-cub"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("mesh.rules", (("(", (None,)),)), ("optimizer.pretrain.factors", (("(", 1.0),))],
+)
+def test_patterns_that_are_none_are_named(key, value):
+    config = configs.load(f"{REPOSITORY}/configs/srresnet.py:tiny")
+    configs.set_key(config, key, value)
+    with pytest.raises(UserError, match=f"{key} must be .*a regular expression") as caught:
+        configs.check(config)
+    assert "\n" not in str(caught.value)
