@@ -32,18 +32,15 @@ class _Line(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler):
-    """Writes warnings to what `sys.stderr` is at the time."""
-
-    def __init__(self):
-        super().__init__(sys.stderr)
-        self.setLevel(logging.WARNING)
+    """Writes to what `sys.stderr` is at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
 
 
-_rest = _Stderr()  # of whoever has set up no log of its own
+_rest = _Stderr()  # warnings of whoever has set up no log of its own
+_rest.setLevel(logging.WARNING)
 
 
 def plain_warnings() -> None:
@@ -71,7 +68,7 @@ def setup() -> None:
         other.setFormatter(line)
     if log.handlers:
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(line)
     log.addHandler(handler)
     log.setLevel(logging.INFO)

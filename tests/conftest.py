@@ -53,15 +53,20 @@ def fixtures_dir() -> Path:
 def jaxgen_command(monkeypatch, capsys, tmp_path):
     """Calls the command in this process and in `tmp_path`: (exit code, stdout, stderr)."""
     from jaxgen import cli
+    from jaxgen.log import log
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # the command sets its own
 
     def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
+            # What one sets up is not there for the next, as in processes of their own.
+            patch.setattr(log, "handlers", [])
+            patch.setattr(log, "propagate", True)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
         said = capsys.readouterr()
         return ended.value.code or 0, said.out, said.err
 

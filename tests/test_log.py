@@ -7,6 +7,8 @@ import sys
 import pytest
 from helpers import REPOSITORY, process_environment
 
+from jaxgen.log import log
+
 WARN = """
 import sys, warnings
 from absl import logging
@@ -33,3 +35,30 @@ def test_warnings_are_lines_of_the_log(begin, start, lines):
     for line, text in zip(said[-3:], ("of ours", "of absl: 3", "of Python, in lines"), strict=True):
         assert re.fullmatch(rf"{start}warning: {text}", line)
     assert lines == 3 or re.fullmatch(rf"{start}a line", said[0])
+
+
+MOVED = """
+import io, sys
+from jaxgen import log
+log.setup()
+sys.stderr = io.StringIO()
+log.log.info("a line")
+assert sys.stderr.getvalue().endswith("a line\\n"), sys.stderr.getvalue()
+"""
+
+
+def test_lines_go_to_what_stderr_is_at_the_time():
+    """Not to that of the first command in a process, which may be closed."""
+    done = subprocess.run(
+        [sys.executable, "-c", MOVED],
+        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_command_does_not_speak_by_the_log_of_one_before(jaxgen_command):
+    """Each is a process of its own but in tests, where the fixture parts them."""
+    code, _, err = jaxgen_command("sweep", "--config", "qqq", "--space", "space.py", "--trials", 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert not log.handlers
+    assert log.propagate

@@ -152,7 +152,7 @@ def _show(
     encoder = encoder_of(load(name), name)
     opened.check_model(name, encoder.fingerprint)
     images = [image for _, image in asked["pictures"]]
-    query = encoder.query(Asked(images, None, asked["texts"], asked["unwanted"], asked["weight"]))
+    query = encoder.query(Asked(images, asked["texts"], asked["unwanted"], asked["weight"]))
     results = searching.search(
         opened,
         query,

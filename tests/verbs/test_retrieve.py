@@ -114,7 +114,7 @@ def test_a_clip_searches_by_words_alone_and_by_sums(clip, photos, jaxgen_command
     np.testing.assert_allclose(alone, model.embed.pictures([picture])[0], atol=1e-6)
     texts = model.embed.texts(["a red circle", "a small square"])
     both = alone + 0.5 * texts[0] - 0.5 * texts[1]
-    found = encoder.query(Asked([picture], None, ["a red circle"], ["a small square"], 0.5))
+    found = encoder.query(Asked([picture], ["a red circle"], ["a small square"], 0.5))
     np.testing.assert_allclose(found, both / np.linalg.norm(both), atol=1e-5)
     with pytest.raises(UserError, match="cancels out"):
         encoder.query(Asked(texts=["a red circle"], weight=0.0))

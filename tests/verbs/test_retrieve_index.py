@@ -162,6 +162,8 @@ def test_damage_is_mended_where_it_is(folder, tmp_path):
     report = build.update(folder, place, fake)
     assert (report.rebuilt, fake.seen) == (2, 2)
     assert features(Index(place)) == wanted
+    assert Index(place).damaged == 0
+    assert build.update(folder, place, fake).rebuilt == 0
 
 
 def test_what_is_no_index_or_another_s_is_one_line(folder, tmp_path):

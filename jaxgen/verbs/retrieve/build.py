@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from jaxgen.data.picture_files import list_images, read_image
 from jaxgen.errors import UserError
@@ -118,12 +115,8 @@ def _update(
             names.append(name)
             stamps.append(stamp)
         if pictures:
-            at = writer.count
-            features = np.asarray(encoder.pictures(pictures), np.float16)
-            writer.add(names, stamps, features)
-            for i, stamp in enumerate(stamps):
-                crc = _crc(features[i])
-                by_content[stamp[2]] = Entry(at + i, *stamp, crc)
+            added = writer.add(names, stamps, encoder.pictures(pictures))
+            by_content |= {entry.sha: entry for entry in added}
         writer.note(same)
         report.looked_at += len(pictures)
         report.known += len(same)
@@ -151,7 +144,3 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-
-
-def _crc(row: np.ndarray) -> int:
-    return zlib.crc32(row.tobytes())

@@ -26,7 +26,7 @@ from jaxgen.errors import NO_JSON, UserError
 
 VERSION = 1
 _DEAD = 0.3  # share of rows that nothing names, from which the index is written anew
-_CHECKED = 2**16  # rows whose check sums are compared at once
+_COPIED = 2**16  # rows that are copied at once
 
 
 class Entry(NamedTuple):
@@ -104,14 +104,12 @@ class Index:
 
     def broken_rows(self) -> list[str]:
         """Paths whose features are not what was written."""
-        entries = list(self.entries.items())
-        broken = []
-        for start in range(0, len(entries), _CHECKED):
-            for path, entry in entries[start : start + _CHECKED]:
-                row = self.vectors[entry.row]
-                if zlib.crc32(row.tobytes()) != entry.crc or not np.isfinite(row).all():
-                    broken.append(path)
-        return broken
+        return [
+            path
+            for path, entry in self.entries.items()
+            if zlib.crc32((row := self.vectors[entry.row]).tobytes()) != entry.crc
+            or not np.isfinite(row).all()
+        ]
 
 
 def is_index(place: str | os.PathLike) -> bool:
@@ -136,8 +134,8 @@ class Writer:
 
     def add(
         self, paths: Sequence[str], files: Sequence[tuple[int, int, str]], features: np.ndarray
-    ) -> None:
-        """Notes pictures with their features.
+    ) -> list[Entry]:
+        """Notes pictures with their features; returns their entries.
 
         Args: files: (size, mtime, sha) of each. features: (n, width).
         """
@@ -151,6 +149,7 @@ class Writer:
         ]
         self.count += len(rows)
         self.note(zip(paths, entries, strict=True))
+        return entries
 
     def note(self, entries: Iterable[tuple[str, Entry]]) -> None:
         """Notes pictures whose features are there already."""
@@ -214,15 +213,18 @@ def _begin(place: Path, generation: int, header: Header, lines: str = "") -> Non
 
 
 def _clear(place: Path) -> None:
-    """Writes the index anew, under the next number, where many rows are named by nothing."""
+    """Writes the index anew, under the next number, where many rows are named by nothing.
+
+    Lines that can't be read go in the same way: what they noted is there again.
+    """
     index = Index(place)
     rows = sorted({entry.row for entry in index.entries.values()})
     total = len(index.vectors)
-    if total and total - len(rows) > _DEAD * total:
+    if index.damaged or total - len(rows) > _DEAD * total:
         after = index.generation + 1
         with open(place / f"vectors-{after}.f16", "wb") as file:
-            for start in range(0, len(rows), _CHECKED):
-                file.write(index.vectors[rows[start : start + _CHECKED]].tobytes())
+            for start in range(0, len(rows), _COPIED):
+                file.write(index.vectors[rows[start : start + _COPIED]].tobytes())
             _synced(file)
         moved = {row: place_of for place_of, row in enumerate(rows)}
         lines = "".join(
