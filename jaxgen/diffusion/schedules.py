@@ -116,14 +116,3 @@ def zero_terminal_snr(betas: np.ndarray) -> np.ndarray:
 def shifted(t: np.ndarray, shift: float) -> np.ndarray:
     """Times of a flow in [0, 1] moved towards noise (Esser et al. 2024, equation 23)."""
     return shift * t / (1 + (shift - 1) * t)
-
-
-def dynamic_shift(tokens: int, mu: tuple[float, float] = (0.5, 1.15)) -> float:
-    """The shift for a picture of so many patches, as Flux has it: exp of a line in their number.
-
-    Args:
-      tokens: patches that a net sees of a picture.
-      mu: the logarithm of the shift at 256 patches and at 4,096.
-    """
-    low, high = mu
-    return math.exp(low + (high - low) * (tokens - 256) / (4096 - 256))

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError, near
@@ -84,8 +83,3 @@ def offset_noise(key: jax.Array, eps: jax.Array, strength: float) -> jax.Array:
     """
     shape = (eps.shape[0], *(1,) * (eps.ndim - 2), eps.shape[-1])
     return eps + strength * jax.random.normal(key, shape, eps.dtype)
-
-
-def snr(alpha: Any, sigma: Any) -> Any:
-    """Signal to noise, alpha^2 / sigma^2."""
-    return jnp.square(alpha / sigma)

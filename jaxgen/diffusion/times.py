@@ -6,18 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.diffusion.schedules import Schedule
-from jaxgen.errors import UserError, near
-
-DENSITIES = ("uniform", "logit-normal", "mode")
-
-
-def check_density(density: str) -> None:
-    """Raises: UserError: an unknown density."""
-    if density not in DENSITIES:
-        raise UserError(
-            f"no density of times {density!r}; there are {', '.join(DENSITIES)}"
-            f"{near(density, DENSITIES)}"
-        )
 
 
 def draw_times(

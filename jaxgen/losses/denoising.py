@@ -32,13 +32,3 @@ def min_snr_weight(
     # sigma^2 min(snr, gamma), without the quotient.
     times_noise = jnp.minimum(signal, gamma * noise)
     return times_noise / noise if target == "x0" else times_noise
-
-
-def inverse_sigma_weight(sigma: jax.Array) -> jax.Array:
-    """sigma^-2: of a flow, as if eps were predicted (Esser et al. 2024)."""
-    return 1 / jnp.square(sigma)
-
-
-def cosmap_weight(sigma: jax.Array) -> jax.Array:
-    """Of a flow, the times of a cosine schedule (Esser et al. 2024, equation 21)."""
-    return 2 / (jnp.pi * (1 - 2 * sigma + 2 * jnp.square(sigma)))

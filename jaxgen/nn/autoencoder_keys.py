@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxgen.weights import Rule, module_rules
+from jaxgen.weights import Rule, module_rules, scale_rules
 
 
 def halves_rules() -> list[Rule]:
@@ -18,7 +18,7 @@ def halves_rules() -> list[Rule]:
             *module_rules(f"{level}.{step}.conv", f"{ours}/{way}_{{i}}_{step}/conv"),
             *_resnet(f"{half}.mid.block_{{i}}", f"{ours}/mid_block_{{i}}"),
             *_attention(f"{half}.mid.attn_{{i}}", f"{ours}/mid_attn_{{i}}"),
-            *_norm(f"{half}.norm_out", f"{ours}/norm_out"),
+            *scale_rules(f"{half}.norm_out", f"{ours}/norm_out"),
             *module_rules(f"{half}.conv_out", f"{ours}/conv_out"),
         ]
     for name in ("quant_conv", "post_quant_conv"):
@@ -29,20 +29,13 @@ def halves_rules() -> list[Rule]:
 def _resnet(source: str, target: str) -> list[Rule]:
     rules = module_rules(f"{source}.nin_shortcut", f"{target}/nin_shortcut")
     for i in (1, 2):
-        rules += _norm(f"{source}.norm{i}", f"{target}/norm{i}")
+        rules += scale_rules(f"{source}.norm{i}", f"{target}/norm{i}")
         rules += module_rules(f"{source}.conv{i}", f"{target}/conv{i}")
     return rules
 
 
 def _attention(source: str, target: str) -> list[Rule]:
-    rules = _norm(f"{source}.norm", f"{target}/norm")
+    rules = scale_rules(f"{source}.norm", f"{target}/norm")
     for name in ("q", "k", "v", "proj_out"):
         rules += module_rules(f"{source}.{name}", f"{target}/{name}")
     return rules
-
-
-def _norm(source: str, target: str) -> list[Rule]:
-    return [
-        Rule(f"{source}.weight", f"{target}/scale"),
-        Rule(f"{source}.bias", f"{target}/bias"),
-    ]

@@ -23,6 +23,7 @@ from jaxgen.weights.keymap import (
     dense_after_flatten,
     flatten,
     module_rules,
+    scale_rules,
     to_torch,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "read_metadata",
     "read_tensors",
     "read_tree",
+    "scale_rules",
     "to_torch",
     "write_safetensors",
     "write_tensors",

@@ -36,11 +36,6 @@ def ramp(updates: Any) -> Any:
     return (1.0 + updates) / (10.0 + updates)
 
 
-def power_ramp(updates: Any, power: float = 2 / 3) -> Any:
-    """1 - (1 + n)^-power: 0.999 after 31,622 updates by 2/3, 0.9999 after a million."""
-    return 1 - (1.0 + updates) ** -power
-
-
 def gamma_of(width: float) -> float:
     """The exponent of a relative width: the profile's standard deviation over training's length.
 

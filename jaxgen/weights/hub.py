@@ -88,9 +88,16 @@ def _wanted(names: list[str]) -> list[str]:
     def like(patterns: tuple[str, ...]) -> list[str]:
         return [n for n in names if any(Path(n).match(pattern) for pattern in patterns)]
 
-    # Half-precision copies have a variant in their name.
-    safe = [n for n in like(SAFE) if not re.search(r"\.(fp16|non_ema|bf16)\.", n)]
-    weights = safe or like(OTHERS)
+    stems = {n.rpartition(".")[0] for n in like((*SAFE, *OTHERS))}
+
+    def plain(name: str) -> bool:
+        """Not a copy for other uses, or in half precision of a file that is there, too."""
+        stem = name.rpartition(".")[0]
+        if stem.endswith((".non_ema", ".bf16")):
+            return False
+        return not stem.endswith(".fp16") or stem.removesuffix(".fp16") not in stems
+
+    weights = [n for n in like(SAFE) if plain(n)] or [n for n in like(OTHERS) if plain(n)]
     if not weights:
         raise UserError(f"it holds no weights that are known here: {', '.join(sorted(names)[:6])}")
     return [*weights, *like(BESIDE)]

@@ -109,6 +109,11 @@ def module_rules(source: str, target: str, transform: Transform = CONV) -> list[
     ]
 
 
+def scale_rules(source: str, target: str) -> list[Rule]:
+    """The two rules of a normalisation with scale and bias, and nothing else: layer or group."""
+    return [Rule(f"{source}.weight", f"{target}/scale"), Rule(f"{source}.bias", f"{target}/bias")]
+
+
 def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], expected: Tree) -> dict:
     """PyTorch tensors -> our tree, complete and of the right shapes, or one error that lists all.
 

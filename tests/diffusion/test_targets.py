@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import guidance, targets, times, timesteps
-from jaxgen.diffusion.schedules import Schedule, dynamic_shift
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.losses import denoising
+from jaxgen.tasks.ldm.config import DENSITIES
 
 KINDS = {
     "scaled_linear": Schedule(),
@@ -77,10 +78,11 @@ def test_each_target_gives_picture_and_noise_back(golden, target):
 
 def test_weights_and_losses(golden):
     alpha, sigma = Schedule().levels(jnp.asarray(golden["t"]))
+    snr = jnp.square(alpha / sigma)
     # At time 0 the published float32 has lost digits in 1 - alpha^2: it is 3e-5 from the truth.
-    np.testing.assert_allclose(targets.snr(alpha, sigma), golden["snr"], rtol=3e-5)
+    np.testing.assert_allclose(snr, golden["snr"], rtol=3e-5)
     kept = Schedule().alphas_cumprod[golden["t"]]
-    np.testing.assert_allclose(targets.snr(alpha, sigma), kept / (1 - kept), rtol=1e-6)
+    np.testing.assert_allclose(snr, kept / (1 - kept), rtol=1e-6)
     for target in ("eps", "v", "x0"):
         ours = denoising.min_snr_weight(target, alpha, sigma)
         np.testing.assert_allclose(ours, golden[f"minsnr5_{target}"], rtol=3e-5)
@@ -98,16 +100,13 @@ def test_min_snr_is_finite_at_zero_snr(target):
     np.testing.assert_array_equal(weight, {"eps": [1.0], "v": [0.0], "x0": [0.0]}[target])
 
 
-def test_flow_densities_and_weights(golden):
+def test_flow_densities(golden):
     drawn = times.logit_normal(jnp.asarray(golden["sd3_normals"]))
     close(drawn, golden["sd3_u_logit_normal_0_1"])
     close(times.mode_density(jnp.asarray(golden["sd3_uniforms"]), 1.29), golden["sd3_u_mode_1p29"])
-    sigma = jnp.asarray(golden["sd3_u_logit_normal_0_1"])
-    close(denoising.inverse_sigma_weight(sigma), golden["sd3_w_sigma_sqrt"])
-    close(denoising.cosmap_weight(sigma), golden["sd3_w_cosmap"])
 
 
-@pytest.mark.parametrize("density", times.DENSITIES)
+@pytest.mark.parametrize("density", DENSITIES)
 def test_times_are_the_nets_units(density):
     key = jax.random.key(0)
     whole = np.asarray(times.draw_times(key, 4000, Schedule(), density))
@@ -156,11 +155,6 @@ def test_img2img_starts_where_published_pipelines_do(golden):
         assert timesteps.first_step(int(steps), round(float(strength), 2)) == int(start)
 
 
-def test_dynamic_shift():
-    assert np.isclose(np.log(dynamic_shift(256)), 0.5)
-    assert np.isclose(np.log(dynamic_shift(4096)), 1.15)
-
-
 @pytest.mark.parametrize(
     ("made", "says"),
     [
@@ -174,7 +168,6 @@ def test_dynamic_shift():
         (lambda: targets.check_target("eps", Schedule(zero_snr=True)), "zero_snr"),
         (lambda: targets.check_target("flow", Schedule()), "goes with schedule flow"),
         (lambda: targets.check_target("v", Schedule("flow")), "flow"),
-        (lambda: times.check_density("logitnormal"), "did you mean logit-normal"),
     ],
 )
 def test_mistakes_are_one_line(made, says):

@@ -10,15 +10,13 @@ from jaxgen.weights import averages
 from jaxgen.weights.averages import Profile
 
 
-@pytest.mark.parametrize("form", ["default", "power"])
-def test_warm_up_equals_the_published_forms(fixtures_dir, form):
+def test_warm_up_equals_the_published_form(fixtures_dir):
     with np.load(fixtures_dir / "diffusion" / "training_targets.npz") as file:
-        params, decays = file["ema_params"], file[f"ema_{form}_decay"]
-        theirs = file[f"ema_{form}"]
-    ramp = averages.ramp if form == "default" else averages.power_ramp
+        params, decays = file["ema_params"], file["ema_default_decay"]
+        theirs = file["ema_default"]
     average = params[0]
     for n, now in enumerate(params[1:]):
-        decay = ramp(float(n)) if n else 0.0  # theirs begins with a copy
+        decay = averages.ramp(float(n)) if n else 0.0  # theirs begins with a copy
         assert np.isclose(decay, decays[n], rtol=1e-6)
         average = decay * average + (1 - decay) * now
         np.testing.assert_allclose(average, theirs[n], rtol=1e-5, atol=1e-6)

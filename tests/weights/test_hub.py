@@ -80,6 +80,11 @@ def test_a_download_that_broke_goes_on(server, tmp_path):
 def test_files_with_code_come_only_where_nothing_else_is():
     assert hub._wanted(["a.bin", "a.safetensors", "x.json"]) == ["a.safetensors", "x.json"]
     assert hub._wanted(["a.ckpt", "x.txt"]) == ["a.ckpt", "x.txt"]
+    assert hub._wanted(["a.bin", "a.fp16.bin", "a.non_ema.bin"]) == ["a.bin"]
+    assert hub._wanted(["a.bin", "a.fp16.safetensors"]) == ["a.bin"]
+    assert hub._wanted(["a.safetensors", "b.fp16.safetensors"]) == [
+        "a.safetensors", "b.fp16.safetensors",
+    ]  # fmt: skip
     with pytest.raises(UserError, match=r"no weights that are known here: a\.md"):
         hub._wanted(["a.md"])
 

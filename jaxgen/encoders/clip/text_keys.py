@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxgen.weights import DENSE, Rule, Tensors, module_rules
+from jaxgen.weights import DENSE, Rule, Tensors, module_rules, scale_rules
 
 _HF = re.compile(r"(.*\.self_attn\.)([qkv])_proj\.(weight|bias)")
 
@@ -17,7 +17,7 @@ def openai_text_rules(source: str, target: str) -> list[Rule]:
     return [
         Rule(f"{source}positional_embedding", f"{target}/places"),
         Rule(f"{source}token_embedding.weight", f"{target}/tokens"),
-        *layer_norm_rules(f"{source}ln_final", f"{target}/ln_final"),
+        *scale_rules(f"{source}ln_final", f"{target}/ln_final"),
         *openai_block_rules(f"{source}transformer", f"{target}/transformer"),
     ]
 
@@ -29,8 +29,8 @@ def openai_block_rules(source: str, target: str) -> list[Rule]:
         Rule(f"{block}.attn.in_proj_weight", f"{at}/qkv/kernel", DENSE),
         Rule(f"{block}.attn.in_proj_bias", f"{at}/qkv/bias"),
         *module_rules(f"{block}.attn.out_proj", f"{at}/out", DENSE),
-        *layer_norm_rules(f"{block}.ln_1", f"{at}/ln_1"),
-        *layer_norm_rules(f"{block}.ln_2", f"{at}/ln_2"),
+        *scale_rules(f"{block}.ln_1", f"{at}/ln_1"),
+        *scale_rules(f"{block}.ln_2", f"{at}/ln_2"),
         *module_rules(f"{block}.mlp.c_fc", f"{at}/mlp_in", DENSE),
         *module_rules(f"{block}.mlp.c_proj", f"{at}/mlp_out", DENSE),
     ]
@@ -41,7 +41,7 @@ def hf_text_rules(source: str, target: str) -> list[Rule]:
     return [
         Rule(f"{source}embeddings.token_embedding.weight", f"{target}/tokens"),
         Rule(f"{source}embeddings.position_embedding.weight", f"{target}/places"),
-        *layer_norm_rules(f"{source}final_layer_norm", f"{target}/ln_final"),
+        *scale_rules(f"{source}final_layer_norm", f"{target}/ln_final"),
         *hf_block_rules(source, target),
     ]
 
@@ -49,8 +49,8 @@ def hf_text_rules(source: str, target: str) -> list[Rule]:
 def hf_block_rules(source: str, target: str) -> list[Rule]:
     """Of a transformer's blocks, of either tower; after `join_hf`."""
     block, at = f"{source}encoder.layers.{{i}}", f"{target}/transformer/block_{{i}}"
-    rules = layer_norm_rules(f"{block}.layer_norm1", f"{at}/ln_1")
-    rules += layer_norm_rules(f"{block}.layer_norm2", f"{at}/ln_2")
+    rules = scale_rules(f"{block}.layer_norm1", f"{at}/ln_1")
+    rules += scale_rules(f"{block}.layer_norm2", f"{at}/ln_2")
     for theirs, name in (("self_attn.qkv_proj", "qkv"), ("self_attn.out_proj", "out"),
                          ("mlp.fc1", "mlp_in"), ("mlp.fc2", "mlp_out")):  # fmt: skip
         rules += module_rules(f"{block}.{theirs}", f"{at}/{name}", DENSE)
@@ -80,11 +80,3 @@ def part_hf(tensors: Mapping[str, np.ndarray]) -> Tensors:
         for name, part in zip("qkv", np.split(value, 3), strict=True):
             result[key.replace(".qkv_proj.", f".{name}_proj.")] = np.ascontiguousarray(part)
     return result
-
-
-def layer_norm_rules(source: str, target: str) -> list[Rule]:
-    """Of a LayerNorm."""
-    return [
-        Rule(f"{source}.weight", f"{target}/scale"),
-        Rule(f"{source}.bias", f"{target}/bias"),
-    ]

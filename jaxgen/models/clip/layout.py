@@ -5,11 +5,10 @@ from __future__ import annotations
 from jaxgen.encoders.clip.text_keys import (
     hf_block_rules,
     hf_text_rules,
-    layer_norm_rules,
     openai_block_rules,
     openai_text_rules,
 )
-from jaxgen.weights import DENSE, Rule, module_rules
+from jaxgen.weights import DENSE, Rule, module_rules, scale_rules
 from jaxgen.weights.layout import norm_rules
 
 # Numbers of OpenAI's archives, and of Hugging Face's older files, that are no weights.
@@ -42,8 +41,8 @@ def hf_rules() -> list[Rule]:
         Rule(f"{image}.embeddings.class_embedding", f"{ours}/class_embedding"),
         Rule(f"{image}.embeddings.position_embedding.weight", f"{ours}/places"),
         *module_rules(f"{image}.embeddings.patch_embedding", f"{ours}/conv1")[:1],
-        *layer_norm_rules(f"{image}.pre_layrnorm", f"{ours}/ln_pre"),  # sic
-        *layer_norm_rules(f"{image}.post_layernorm", f"{ours}/ln_post"),
+        *scale_rules(f"{image}.pre_layrnorm", f"{ours}/ln_pre"),  # sic
+        *scale_rules(f"{image}.post_layernorm", f"{ours}/ln_post"),
     ]
     dropped = (*NUMBERS, "*.position_ids")
     return [*rules, *(Rule(name, None) for name in dropped)]
@@ -56,8 +55,8 @@ def _vit(source: str) -> list[Rule]:
         Rule(f"{source}.positional_embedding", f"{target}/places"),
         Rule(f"{source}.proj", f"{target}/proj"),
         *module_rules(f"{source}.conv1", f"{target}/conv1")[:1],
-        *layer_norm_rules(f"{source}.ln_pre", f"{target}/ln_pre"),
-        *layer_norm_rules(f"{source}.ln_post", f"{target}/ln_post"),
+        *scale_rules(f"{source}.ln_pre", f"{target}/ln_pre"),
+        *scale_rules(f"{source}.ln_post", f"{target}/ln_post"),
         *openai_block_rules(f"{source}.transformer", f"{target}/transformer"),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxgen.weights import DENSE, Rule, module_rules
+from jaxgen.weights import DENSE, Rule, module_rules, scale_rules
 from jaxgen.weights.keymap import CONV
 
 
@@ -12,7 +12,7 @@ def unet_rules(linear: bool) -> list[Rule]:
         *module_rules("conv_in", "params/conv_in"),
         *module_rules("time_embedding.linear_1", "params/time_embed/linear_1", DENSE),
         *module_rules("time_embedding.linear_2", "params/time_embed/linear_2", DENSE),
-        *_norm("conv_norm_out", "params/norm_out"),
+        *scale_rules("conv_norm_out", "params/norm_out"),
         *module_rules("conv_out", "params/conv_out"),
         *_resnet("mid_block.resnets.{j}", "params/mid_resnet_{j}"),
         *_transformer("mid_block.attentions.{j}", "params/mid_attn_{j}", linear),
@@ -27,10 +27,10 @@ def unet_rules(linear: bool) -> list[Rule]:
 
 def _resnet(source: str, target: str) -> list[Rule]:
     return [
-        *_norm(f"{source}.norm1", f"{target}/norm1"),
+        *scale_rules(f"{source}.norm1", f"{target}/norm1"),
         *module_rules(f"{source}.conv1", f"{target}/conv1"),
         *module_rules(f"{source}.time_emb_proj", f"{target}/time", DENSE),
-        *_norm(f"{source}.norm2", f"{target}/norm2"),
+        *scale_rules(f"{source}.norm2", f"{target}/norm2"),
         *module_rules(f"{source}.conv2", f"{target}/conv2"),
         *module_rules(f"{source}.conv_shortcut", f"{target}/shortcut"),
     ]
@@ -39,7 +39,7 @@ def _resnet(source: str, target: str) -> list[Rule]:
 def _transformer(source: str, target: str, linear: bool) -> list[Rule]:
     around = DENSE if linear else CONV
     rules = [
-        *_norm(f"{source}.norm", f"{target}/norm"),
+        *scale_rules(f"{source}.norm", f"{target}/norm"),
         *module_rules(f"{source}.proj_in", f"{target}/proj_in", around),
         *module_rules(f"{source}.proj_out", f"{target}/proj_out", around),
     ]
@@ -49,10 +49,6 @@ def _transformer(source: str, target: str, linear: bool) -> list[Rule]:
             rules += module_rules(f"{block}.attn{i}.{name}", f"{ours}/attn{i}/{name}", DENSE)[:1]
         rules += module_rules(f"{block}.attn{i}.to_out.0", f"{ours}/attn{i}/to_out", DENSE)
     for i in (1, 2, 3):
-        rules += _norm(f"{block}.norm{i}", f"{ours}/norm{i}")
+        rules += scale_rules(f"{block}.norm{i}", f"{ours}/norm{i}")
     rules += module_rules(f"{block}.ff.net.0.proj", f"{ours}/ff_in", DENSE)
     return rules + module_rules(f"{block}.ff.net.2", f"{ours}/ff_out", DENSE)
-
-
-def _norm(source: str, target: str) -> list[Rule]:
-    return [Rule(f"{source}.weight", f"{target}/scale"), Rule(f"{source}.bias", f"{target}/bias")]

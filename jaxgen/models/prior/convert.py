@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.prior.layout import make_sequence, settings_of
 from jaxgen.models.prior.networks import make_transformer
-from jaxgen.weights import Rule, Tree, module_rules
+from jaxgen.weights import Rule, Tree, module_rules, scale_rules
 from jaxgen.weights.keymap import DENSE, Transform
 from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
 
@@ -33,9 +33,9 @@ def net2net_rules(sizes: Sizes, prefix: str = "transformer.") -> list[Rule]:
         Rule(f"{prefix}tok_emb.weight", "params/tokens"),
         Rule(f"{prefix}pos_emb", "params/places", _ROWS),
         Rule(f"{prefix}head.weight", "params/head/kernel", DENSE),
-        *_norm(f"{prefix}ln_f", "params/norm"),
-        *_norm(f"{block}.ln1", "params/layer_{i}/norm_0"),
-        *_norm(f"{block}.ln2", "params/layer_{i}/norm_1"),
+        *scale_rules(f"{prefix}ln_f", "params/norm"),
+        *scale_rules(f"{block}.ln1", "params/layer_{i}/norm_0"),
+        *scale_rules(f"{block}.ln2", "params/layer_{i}/norm_1"),
     ]
     for source, target in (
         ("attn.query", "query"), ("attn.key", "key"), ("attn.value", "value"),
@@ -84,10 +84,6 @@ def maskgit_rules(sizes: Sizes) -> list[Rule]:
     ):
         rules += [Rule(f"{source}/{n}", f"{target}/{n}") for n in ("kernel", "bias")]
     return rules
-
-
-def _norm(source: str, target: str) -> list[Rule]:
-    return [Rule(f"{source}.weight", f"{target}/scale"), Rule(f"{source}.bias", f"{target}/bias")]
 
 
 def _net2net_sizes(prefix: str, tensors: Tensors) -> Sizes | None:
