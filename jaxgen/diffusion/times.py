@@ -33,6 +33,16 @@ def draw_times(
     return times if schedule.flow else jnp.clip(jnp.floor(times), 0, schedule.steps - 1)
 
 
+def noisiest(times: jax.Array, schedule: Schedule, share: float = 0.1) -> jax.Array:
+    """Times pressed into the last share of the schedule, where next to nothing is left of x.
+
+    A text encoder that is trained along learns what words say of the layout there and nowhere
+    else: at other times x itself shows it, and the words' features of it fade before they serve.
+    """
+    pressed = (1 - share) * schedule.steps + share * times
+    return pressed if schedule.flow else jnp.floor(pressed)
+
+
 def logit_normal(normal: jax.Array, mean: float = 0.0, std: float = 1.0) -> jax.Array:
     """Times in (0, 1) of standard normal draws: most in the middle (Esser et al. 2024, eq. 19)."""
     return jax.nn.sigmoid(mean + std * normal)

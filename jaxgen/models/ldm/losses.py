@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.diffusion.targets import noised, offset_noise, per_sample, to_target
-from jaxgen.diffusion.times import draw_times
+from jaxgen.diffusion.times import draw_times, noisiest
 from jaxgen.losses.denoising import denoising_loss, min_snr_weight
 from jaxgen.models.ldm.condition import TEXT, make_condition
 from jaxgen.models.ldm.networks import make_denoiser, make_schedule
@@ -49,7 +49,6 @@ class LDMLosses:
 
     def loss(self, params, mutable, frozen, batch, rng, step):
         """The mean squared error of `model.target`, weighted."""
-        del step
         model, nets = self.config.model, _variables(params, mutable)
         drop_rng, x_rng, time_rng, noise_rng, shift_rng, text_rng, g_rng = jax.random.split(rng, 7)
         x = self.clean(frozen, batch, x_rng)
@@ -59,6 +58,8 @@ class LDMLosses:
             time_rng, len(x), self.schedule, times.density,
             mean=times.mean, std=times.std, mode=times.mode,
         )  # fmt: skip
+        if times.early:
+            t = jnp.where(step < times.early, noisiest(t, self.schedule), t)
         noise = jax.random.normal(noise_rng, x.shape)
         if model.offset_noise:
             noise = offset_noise(shift_rng, noise, model.offset_noise)
