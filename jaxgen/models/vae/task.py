@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.keys import Key, Table, whole
 from jaxgen.models.vae.networks import VAE
-from jaxgen.nn.autoencoder import Decoder, Encoder, factor, radius
+from jaxgen.nn.autoencoder import Decoder, Encoder, factor, radii
 from jaxgen.nn.patchgan import NLayerDiscriminator
 from jaxgen.task import Nets, Task
 from jaxgen.tasks.autoencoder import config as defaults
@@ -22,13 +22,8 @@ from jaxgen.verbs.encode.contract import Encode
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
     del config
-    settings = module_keys(
-        Encoder,
-        attention={"each": Key(0, least=0, most=30)},
-        groups={"least": 0},
-        epsilon={"least": None, "above": 0, "most": 1},
-        dropout={"most": None, "below": 1},
-    )
+    limits: Any = defaults.LIMITS
+    settings = module_keys(Encoder, groups={"least": 0}, **limits)
     return with_own(
         defaults.KEYS,
         autoencoder={**settings, "latent": whole(4, "channels of the latents", most=4096)},
@@ -62,7 +57,6 @@ def make_vae(config: ConfigDict) -> VAE:
 def encode_verb(config: ConfigDict) -> Encode:
     """The verb of the config's autoencoder: latents as a diffusion model has them."""
     net = make_vae(config)
-    reach = radius(net.encoder), radius(net.decoder)
 
     def encode(nets: Nets, x: jax.Array) -> jax.Array:
         latents: Any = net.apply(nets["g"], x, method=VAE.encode)
@@ -83,7 +77,7 @@ def encode_verb(config: ConfigDict) -> Encode:
         factor=factor(net.encoder.widths),
         codes=0,
         channels=config.model.channels,
-        radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
+        radius=radii(net.encoder, net.decoder),
         kind=autoencoder.kind_of(config),
         width=net.latent,
         moments=moments,

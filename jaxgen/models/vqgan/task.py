@@ -13,7 +13,7 @@ from jaxgen.keys import WIDEST, Key, Table, weight, whole
 from jaxgen.models.vqgan import maskgit, quantize
 from jaxgen.models.vqgan.networks import Autoencoder
 from jaxgen.nn import autoencoder as halves
-from jaxgen.nn.autoencoder import factor, radius
+from jaxgen.nn.autoencoder import factor, radii
 from jaxgen.nn.patchgan import NLayerDiscriminator
 from jaxgen.task import Nets, Task
 from jaxgen.tasks.autoencoder import config as defaults
@@ -27,18 +27,13 @@ FORMS: dict[str, tuple[Any, Any]] = {
     "taming": (halves.Encoder, halves.Decoder),
     "maskgit": (maskgit.Encoder, maskgit.Decoder),
 }
-_LIMITS: dict[str, dict[str, Any]] = {
-    "attention": {"each": Key(0, least=0, most=30)},
-    "epsilon": {"least": None, "above": 0, "most": 1},
-    "dropout": {"most": None, "below": 1},
-}
 
 
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
     form = _form(config)
     encoder, _ = module_of(config, "autoencoder", FORMS)
-    limits: Any = {name: limit for name, limit in _LIMITS.items() if hasattr(encoder, name)}
+    limits: Any = {name: limit for name, limit in defaults.LIMITS.items() if hasattr(encoder, name)}
     if encoder is halves.Encoder:
         limits["groups"] = {"least": 0}
     return with_own(
@@ -96,7 +91,6 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
 def encode_verb(config: ConfigDict) -> Encode:
     """The verb of the config's autoencoder."""
     net = make_autoencoder(config)
-    reach = radius(net.encoder), radius(net.decoder)
 
     def encode(nets: Nets, x: jax.Array) -> jax.Array:
         codes: Any = net.apply(nets["g"], x, method=Autoencoder.encode)
@@ -121,7 +115,7 @@ def encode_verb(config: ConfigDict) -> Encode:
         factor=factor(net.encoder.widths),
         codes=config.model.quantize.codes,
         channels=config.model.channels,
-        radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
+        radius=radii(net.encoder, net.decoder),
         kind=autoencoder.kind_of(config),
         vectors=vectors,
         paint=paint,

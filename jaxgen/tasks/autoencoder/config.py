@@ -11,6 +11,12 @@ from jaxgen import keys
 from jaxgen.data.captioned import section
 from jaxgen.keys import MOST, WIDEST, Key, Table, weight, whole
 
+# Of the encoder's settings, where these differ from a count's.
+LIMITS: dict[str, dict[str, Any]] = {
+    "attention": {"each": Key(0, least=0, most=30)},
+    "epsilon": {"least": None, "above": 0, "most": 1},
+    "dropout": {"most": None, "below": 1},
+}
 LOSS: Table = {
     "pixel": weight(1.0, "weight of the pixels' distance"),
     "pixel_kind": Key(
