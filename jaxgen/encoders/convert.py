@@ -193,6 +193,6 @@ KINDS: tuple[Frozen, ...] = (
         arch=lambda tree: damsm.ARCH,
         archs=damsm.ARCH,
         rules=lambda arch: damsm.torch_rules(),
-        finish=damsm.stack,
+        finish=stack_gates,
     ),
 )
