@@ -27,6 +27,7 @@ from jaxgen.encoders import (
     squeezenet,
     vgg,
 )
+from jaxgen.nn.text_keys import stack_gates
 from jaxgen.weights import Rule, Tensors, Tree, convert, to_torch
 
 State = Mapping[str, np.ndarray]
