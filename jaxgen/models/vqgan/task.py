@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -13,9 +12,8 @@ from jaxgen.keys import WIDEST, Key, Table, weight, whole
 from jaxgen.models.vqgan import maskgit, quantize
 from jaxgen.models.vqgan.networks import Autoencoder
 from jaxgen.nn import autoencoder as halves
-from jaxgen.nn.autoencoder import factor, radii
 from jaxgen.nn.patchgan import NLayerDiscriminator
-from jaxgen.task import Nets, Task
+from jaxgen.task import Task
 from jaxgen.tasks.autoencoder import config as defaults
 from jaxgen.tasks.autoencoder import task as autoencoder
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses
@@ -90,35 +88,12 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
 
 def encode_verb(config: ConfigDict) -> Encode:
     """The verb of the config's autoencoder."""
-    net = make_autoencoder(config)
-
-    def encode(nets: Nets, x: jax.Array) -> jax.Array:
-        codes: Any = net.apply(nets["g"], x, method=Autoencoder.encode)
-        return codes
-
-    def decode(nets: Nets, codes: jax.Array) -> jax.Array:
-        y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
-        return y
-
-    def vectors(nets: Nets) -> jax.Array:
-        found: Any = net.apply(nets["g"], method=lambda net: net.quantize.vectors())
-        return found
-
-    def paint(nets: Nets, z: jax.Array) -> jax.Array:
-        y: Any = net.apply(nets["g"], z, method=Autoencoder.draw)
-        return y
-
-    return Encode(
-        nets=("g",),
-        encode=encode,
-        decode=decode,
-        factor=factor(net.encoder.widths),
+    return autoencoder.encode_verb(
+        config,
+        make_autoencoder(config),
         codes=config.model.quantize.codes,
-        channels=config.model.channels,
-        radius=radii(net.encoder, net.decoder),
-        kind=autoencoder.kind_of(config),
-        vectors=vectors,
-        paint=paint,
+        vectors=lambda net: net.quantize.vectors(),
+        paint=Autoencoder.draw,
     )
 
 
@@ -144,7 +119,7 @@ def make_task(config: ConfigDict) -> Task:
     Raises:
       UserError: pictures that the networks can't take.
     """
-    kind = autoencoder.check_pictures(config, factor(tuple(config.model.autoencoder.widths)))
+    kind = autoencoder.check_pictures(config)
     d = autoencoder.make_discriminator(config)
     losses = VQGANLosses(make_autoencoder(config), d, config, kind)
     return autoencoder.make_task(config, losses, encode_verb(config))
