@@ -63,8 +63,9 @@ def serve_jax(case: Case, folder: Path) -> None:
     from jaxgen.losses.retrieval import batch_classification, scaled
     from jaxgen.models.tirg.compose import TIRG
     from jaxgen.models.tirg.encoders import ResNetTower, WordLSTM
-    from jaxgen.models.tirg.layout import stack_gates, tirg_rules
+    from jaxgen.models.tirg.layout import tirg_rules
     from jaxgen.models.tirg.networks import Composed
+    from jaxgen.nn.text_keys import stack_gates
 
     net = Composed(ResNetTower(WIDTH), WordLSTM(WORDS + 1, WIDTH, dropout=0.0), TIRG())
     given = {key: jnp.asarray(value) for key, value in inputs(case).items()}

@@ -7,6 +7,7 @@ that is not there, or can't do a case, is left out: a dash in the table.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.util
@@ -17,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +119,52 @@ def compare(module: str, case: Any, forms: Sequence[Form], rounds: int) -> dict[
         command = ["-m", module, "--case", json.dumps(fields), "--folder", folder]
         starts = [form.start(command) for form in forms]
         return {"case": fields, **common.compare([*command, "--worker", "jax"], starts, rounds)}
+
+
+def run(
+    module: str,
+    args: argparse.Namespace,
+    case: Callable[[bool], Any],
+    serve: tuple[type, Callable[[Any, Path], None], Callable[[Any, Form, Path], None]],
+    *,
+    against: Sequence[str],
+    rounds: tuple[int, int],
+    cells: Callable[[Any], Mapping[str, str]],
+) -> None:
+    """A benchmark of one training case: its workers, or the comparison with table and report.
+
+    Args:
+      module: that the workers run. args: of `common.add_arguments`.
+      case: (whether on a GPU) -> the case, a dataclass with or without a `dtype`.
+      serve: the case's class, jaxgen's worker and that of a rival's form.
+      against: the rivals that can do it.
+      rounds: with and without --quick.
+      cells: case -> what the table says of it.
+    """
+    kind, serve_jax, serve_torch = serve
+    if args.worker:
+        given = kind(**json.loads(args.case))
+        if args.worker == "jax":
+            return serve_jax(given, args.folder)
+        return serve_torch(given, Form.of(args.worker), args.folder)
+    report: dict[str, Any] = {"machine": common.machine()}
+    gpu = common.on_gpu()
+    if not gpu:
+        common.keep_to_threads()
+    names = [name for name in available() if name in against]
+    one = case(gpu)
+    starts = forms(names, train=True, dtype=getattr(one, "dtype", "float32"), gpu=gpu)
+    result = compare(module, one, starts, rounds[0] if args.quick else rounds[1])
+    report["cases"] = [result]
+    columns = {
+        **cells(one),
+        **dict(zip(common.head(names), common.cells(result, names), strict=True)),
+    }
+    if "compile_s" in result["jaxgen"]:
+        columns["compiled in"] = f"{result['jaxgen']['compile_s']:.0f} s"
+    text = common.table([list(columns), list(columns.values())])
+    print("\n" + text, flush=True)
+    common.finish(report, args.json, text, args.into)
 
 
 # ------------------------------------------------------------------------------- what is timed

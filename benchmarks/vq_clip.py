@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -258,28 +257,17 @@ def main() -> None:
     common.add_arguments(parser)
     parser.add_argument("--cutouts", type=int, help="views [16; quick: 8]")
     args = parser.parse_args()
-    if args.worker:
-        case = Case(**json.loads(args.case))
-        if args.worker == "jax":
-            return serve_jax(case, args.folder)
-        return serve_torch(case, rivals.Form.of(args.worker), args.folder)
-    report: dict[str, Any] = {"machine": common.machine()}
-    gpu = common.on_gpu()
-    if not gpu:
-        common.keep_to_threads()
-    if args.quick:
-        case = Case(64, 32, 128, 64, args.cutouts or 8)
-    else:
-        case = Case(128, 64, 256, 64, args.cutouts or 16)
-    found = [r for r in rivals.available() if r in (rivals.EAGER, rivals.COMPILED)]
-    forms = rivals.forms(found, train=True, dtype="float32", gpu=gpu)
-    result = rivals.compare("benchmarks.vq_clip", case, forms, 3 if args.quick else 5)
-    report["cases"] = [result]
-    rows = [["picture", "views", *common.head(found)]]
-    rows.append([f"{case.side} px", str(case.cutouts), *common.cells(result, found)])
-    text = common.table(rows)
-    print("\n" + text, flush=True)
-    common.finish(report, args.json, text, args.into)
+
+    def case(gpu: bool) -> Case:
+        if args.quick:
+            return Case(64, 32, 128, 64, args.cutouts or 8)
+        return Case(128, 64, 256, 64, args.cutouts or 16)
+
+    rivals.run(
+        "benchmarks.vq_clip", args, case, (Case, serve_jax, serve_torch),
+        against=(rivals.EAGER, rivals.COMPILED), rounds=(3, 5),
+        cells=lambda one: {"picture": f"{one.side} px", "views": str(one.cutouts)},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

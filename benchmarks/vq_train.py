@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -151,26 +150,15 @@ def main() -> None:
     common.add_arguments(parser)
     parser.add_argument("--batch", type=int, help="pictures a step [default: 8, on a GPU 64]")
     args = parser.parse_args()
-    if args.worker:
-        case = Case(**json.loads(args.case))
-        if args.worker == "jax":
-            return serve_jax(case, args.folder)
-        return serve_torch(case, rivals.Form.of(args.worker), args.folder)
-    report: dict[str, Any] = {"machine": common.machine()}
-    names = tuple(n for n in rivals.available() if n in (rivals.EAGER, rivals.COMPILED))
-    gpu = common.on_gpu()
-    if not gpu:
-        common.keep_to_threads()
-    case = Case(args.batch or (64 if gpu else 8), "bfloat16" if gpu else "float32")
-    forms = rivals.forms(names, train=True, dtype=case.dtype, gpu=gpu)
-    result = rivals.compare("benchmarks.vq_train", case, forms, 3 if args.quick else 11)
-    report["cases"] = [result]
-    rows = [["batch", "dtype", *common.head(names), "compiled in"]]
-    compiled = f"{result['jaxgen']['compile_s']:.0f} s"
-    rows.append([str(case.batch), case.dtype, *common.cells(result, names), compiled])
-    text = common.table(rows)
-    print("\n" + text, flush=True)
-    common.finish(report, args.json, text, args.into)
+
+    def case(gpu: bool) -> Case:
+        return Case(args.batch or (64 if gpu else 8), "bfloat16" if gpu else "float32")
+
+    rivals.run(
+        "benchmarks.vq_train", args, case, (Case, serve_jax, serve_torch),
+        against=(rivals.EAGER, rivals.COMPILED), rounds=(3, 11),
+        cells=lambda one: {"batch": str(one.batch), "dtype": one.dtype},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -28,38 +28,17 @@ Variants (`--config=configs/vae.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks.autoencoder.config import (
-    autoencoder_config,
-    autoencoder_loss,
-    autoencoder_rates,
-)
+from jaxgen.tasks.autoencoder.config import autoencoder_config, autoencoder_rates, tiny
 
 
 def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
     config = autoencoder_config(
         "vae",
-        autoencoder={
-            "features": 32,
-            "widths": (1, 2, 2),  # of the levels: 32, 16 and 8 pixels on a side
-            "blocks": 1,
-            "attention": (),  # levels with attention, beside the middle
-            "middle_attention": True,
-            "latent": 4,
-            "groups": 8,
-        },
+        autoencoder={"latent": 4},
+        loss={"bottleneck": 1e-4},
         scaling=0.0,  # of the latents; 0: measured
-        discriminator={"features": 24, "layers": 2},
-        loss=autoencoder_loss(
-            pixel_kind="mse", pixel=5.0, perceptual=0.1, adversarial=0.1, bottleneck=1e-4
-        ),
-        gan_start=1500,
-        d_warmup=100,
     )
-    autoencoder_rates(config, 1e-3, b1=0.9, b2=0.99, schedule="cosine", final=0.1, warmup=50)
-    config.optimizer.pretrain.final = 0.3
-    config.optimizer.d.update(b1=0.5, b2=0.9)
-    config.train.update(steps=2000)
     VARIANTS[variant](config)
     return config
 
@@ -69,17 +48,8 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, count=64)
-    config.model.autoencoder.update(features=4, widths=(1, 2), latent=2, groups=2)
-    config.model.discriminator.update(features=4, layers=1)
-    config.model.loss.update(
-        pixel_kind="l1", pixel=1.0, random_layers=(("conv1_2", 1.0),), random_width=0.0625
-    )
-    config.model.update(gan_start=2, d_warmup=1)
-    autoencoder_rates(config, 1e-3, schedule="constant", warmup=0)
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
-    config.eval.update(images=4, pictures=2, batch=4)
+    tiny(config)
+    config.model.autoencoder.latent = 2
 
 
 def _f8(config):

@@ -43,8 +43,8 @@ Variants (`--config=configs/vqgan.py:NAME`):
 from jaxgen import config as configs
 from jaxgen.tasks.autoencoder.config import (
     autoencoder_config,
-    autoencoder_loss,
     autoencoder_rates,
+    tiny,
     without_gan,
 )
 
@@ -53,16 +53,8 @@ def get_config(arg=""):
     variant = configs.variant(arg, VARIANTS)
     config = autoencoder_config(
         "vqgan",
-        autoencoder={
-            "form": "taming",  # taming | maskgit
-            "features": 32,
-            "widths": (1, 2, 2),  # of the levels: 32, 16 and 8 pixels on a side
-            "blocks": 1,
-            "attention": (),  # levels with attention, beside the middle
-            "middle_attention": True,
-            "latent": 64,
-            "groups": 8,
-        },
+        autoencoder={"form": "taming", "latent": 64},  # form: taming | maskgit
+        loss={},
         quantize={
             "form": "ema",
             "codes": 256,
@@ -72,15 +64,7 @@ def get_config(arg=""):
             "revive": 0.1,
         },
         temperature={"start": 1.0, "end": 0.0625, "steps": 1500},
-        discriminator={"features": 24, "layers": 2},
-        loss=autoencoder_loss(pixel_kind="mse", pixel=5.0, perceptual=0.1, adversarial=0.1),
-        gan_start=1500,
-        d_warmup=100,
     )
-    autoencoder_rates(config, 1e-3, b1=0.9, b2=0.99, schedule="cosine", final=0.1, warmup=50)
-    config.optimizer.pretrain.final = 0.3
-    config.optimizer.d.update(b1=0.5, b2=0.9)
-    config.train.update(steps=2000)
     VARIANTS[variant](config)
     return config
 
@@ -90,18 +74,9 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, count=64)
-    config.model.autoencoder.update(features=4, widths=(1, 2), latent=8, groups=2)
+    tiny(config)
+    config.model.autoencoder.latent = 8
     config.model.quantize = {"form": "vq", "codes": 16, "width": 4}
-    config.model.discriminator.update(features=4, layers=1)
-    config.model.loss.update(
-        pixel_kind="l1", pixel=1.0, random_layers=(("conv1_2", 1.0),), random_width=0.0625
-    )
-    config.model.update(gan_start=2, d_warmup=1)
-    autoencoder_rates(config, 1e-3, schedule="constant", warmup=0)
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
-    config.eval.update(images=4, pictures=2, batch=4)
 
 
 def _vqvae(config):

@@ -111,6 +111,20 @@ def changed(table: Table, name: str, changes: Mapping[str, Any]) -> ConfigDict:
     return section
 
 
+def completed(section: ConfigDict, table: Table | Named) -> ConfigDict:
+    """A copy that has, with their defaults, the keys that a section may lack."""
+    whole = ConfigDict(section.to_dict())
+    if isinstance(table, Named):
+        table = dict.fromkeys(section, table.of)
+    for key, entry in table.items():
+        if isinstance(entry, Key):
+            if not entry.needed and key not in whole:
+                whole[key] = entry.default
+        elif isinstance(whole.get(key), ConfigDict):
+            whole[key] = completed(whole[key], entry)
+    return whole
+
+
 def check(section: Any, table: Table | Named, name: str = "", start: str = "") -> None:
     """Refuses unknown and missing keys and values that cannot be, in sections below too.
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from jaxgen.cli.common import (
-    DEFAULT_GENERATOR,
-    OptionTexts,
-    given_by_user,
-    interruptible,
-    read_options,
-)
-from jaxgen.cli.drawing import check_alone, read_given, step_by_step, where, writing_frames
-from jaxgen.errors import UserError
-
-MOST_WARNINGS = 5
+from jaxgen.cli.common import DEFAULT_GENERATOR, OptionTexts, given_by_user
+from jaxgen.cli.drawing import check_alone, where
+from jaxgen.cli.generating import Ask, draw_pictures
 
 
 def generate(
@@ -208,193 +197,32 @@ def generate(
     again goes on where an interrupted one stopped, if it writes to a folder or if its model is
     vqgan-clip, which keeps OUT.state.safetensors until it is done.
     """
-    from jaxgen.verbs.files import check_writable
     from jaxgen.verbs.generate import files, note
-    from jaxgen.verbs.generate.draw import check_draws
-    from jaxgen.weights.places import is_composed
 
-    noted = None
     side = None if size is None else files.read_size(size)
+    texts = list(prompt or [])
+    noted = None
     if from_png is not None:
         check_alone(context)
         noted = note.read(from_png)
-        prompt, n, seed, first = noted["prompts"], noted["n"], noted["seed"], noted["first"]
+        texts, n, seed, first = noted["prompts"], noted["n"], noted["seed"], noted["first"]
         same_noise, batch = noted["same_noise"], noted["batch"]
         side = noted["size"] and tuple(noted["size"])
         model = model if given_by_user(context, "model") else noted["model"]
         init, mask = where(noted, "init", init), where(noted, "mask", mask)
         start_from, upscale = noted["start_from"], noted["upscale"]
-    guided = is_composed(model)
-    for given, name in ((start_from, "--start-from"), (frames, "--frames")):
-        if given is not None and not guided:
-            raise UserError(f"{name} is of --model vqgan-clip:VQGAN,CLIP alone")
-    if guided:
-        if interpolate is not None:
-            raise UserError(f"{model} has no way between two pictures: leave --interpolate out")
-        if init is not None:
-            raise UserError(f'{model} begins with a picture by --option "init=PICTURE"')
-    one = guided or upscale is not None or interpolate is not None
-    count = n if n is not None else (1 if one else 8)
-    check_draws(seed, first, count + (interpolate is not None))
-    lines = files.read_prompts(prompts) if prompts else []
-    texts = list(dict.fromkeys([*(prompt or []), *lines]))
-    if not texts:
-        raise UserError('say what to draw: jaxgen generate "a large red circle"')
-    if interpolate is not None:
-        for wanted, name in (
-            (show_masks, "--show-masks"), (same_noise, "--same-noise"), (size, "--size"),
-            (upscale, "--upscale"), (init, "--init"), (show_steps, "--show-steps"),
-        ):  # fmt: skip
-            if wanted:
-                raise UserError(f"{name} and --interpolate exclude each other; give one")
-        if len(texts) > 2:
-            raise UserError(f"--interpolate goes between two prompts, not {len(texts)}")
-    if mask is not None and init is None:
-        raise UserError("--mask is of the picture to begin with: give --init, too")
-    out = out.expanduser() if out else files.new_sheet(texts, seed, interpolate is not None)
-    folder = files.is_folder(out, filmed=show_steps is not None)
-    if not folder:
-        if out.exists() and not overwrite:
-            raise UserError(f"{out} exists; give --overwrite to replace it")
-        files.check_sheet(len(texts) * count if interpolate is None else count * interpolate)
-        if upscale is not None and len(texts) * count > 1:
-            raise UserError(
-                f"{len(texts) * count} pictures with --upscale need a folder: give one to -o"
-            )
-    _check_bundled(model)
-    pictures = [read_given(path) for path in (init, mask)]
-    check_writable(out if folder else out.parent)
-
-    from tqdm import tqdm
-
-    from jaxgen.runs.model import load
-    from jaxgen.verbs import settings
-    from jaxgen.verbs.generate import enlarged
-    from jaxgen.verbs.generate.film import Film
-    from jaxgen.verbs.generate.guide import Guide
-    from jaxgen.verbs.generate.use import Drawer
-    from jaxgen.weights.digests import sampled_fingerprint
-
-    loaded = load(model)
-    draw = loaded.generate
-    enlarge = None if upscale is None else load(upscale).upscale
-    if start_from is not None:
-        assert isinstance(draw, Guide)
-        draw = draw.starting_from(load(start_from).generate)
-    weights = sampled_fingerprint(loaded.nets)
-    if noted is None:
-        options = read_options(option, draw.verb.options)
-        named = {
-            "truncation": truncation, "steps": steps, "guidance": guidance, "sampler": sampler,
-            "negative": negative, "strength": strength,
-        }  # fmt: skip
-        options |= {name: value for name, value in named.items() if value is not None}
-    else:
-        options = noted["options"]
-        if weights != noted["weights"]:
-            raise UserError(
-                f"{model} has other weights than what drew {from_png} ({noted['weights']}); give "
-                "--model where those are"
-            )
-    if isinstance(draw, Drawer):
-        draw.check(options, side, pictures[0], pictures[1])
-    else:
-        draw.check(options)
-        if side is not None:
-            draw.check_size(side)
-    if show_masks:
-        draw.check_masks()
-    in_steps = not guided and draw.verb.stepwise is not None
-    if show_steps is not None and not in_steps:
-        raise UserError(f"{model} draws a picture at once: there are no steps to show")
-    read = [draw.read(text) for text in texts]
-    _warn(texts, read)
-    if options.get("negative"):
-        _warn([options["negative"]], [draw.read(options["negative"])])
-    about: dict[str, Any] = {
-        "model": model, "weights": weights, "prompts": texts, "n": count, "seed": seed,
-        "first": first, "same_noise": same_noise, "size": side, "batch": batch,
-        "options": settings(draw.verb.options, options, model),
-        "init": note.of_file(init), "mask": note.of_file(mask), "start_from": start_from,
-        "upscale": upscale,
+    texts += files.read_prompts(prompts) if prompts else []
+    named = {
+        "truncation": truncation, "steps": steps, "guidance": guidance, "sampler": sampler,
+        "negative": negative, "strength": strength,
     }  # fmt: skip
-    how = files.How(
-        seed, first, same_noise, batch, options, side, init=pictures[0], mask=pictures[1]
-    )
-    if interpolate is None:
-        how = how._replace(about=about)
-        strips = files.plan(texts, read, count, how, show_masks)
-    else:
-        strips = files.plan_ways(texts, read, interpolate, count, how)
-    total = sum(len(strip.cells) for strip in strips)
-    todo = strips
-    if folder and not overwrite:
-        todo = files.missing(strips, out, show_masks)
-    left = sum(len(strip.cells) for strip in todo)
-    alone = not folder and total == 1 and (guided or upscale is not None)
-    if alone and enlarge is not None:
-        enlarged.check_fits(out, side or (draw.size, draw.size), enlarge.scale)
-    began = time.monotonic()
-    with interruptible() as check, contextlib.ExitStack() as stack:
-        if guided:
-            names = [cell.name for strip in todo for cell in strip.cells]
-            along = stack.enter_context(step_by_step(draw, options, names, out, check))
-            how = how._replace(along=along._replace(anew=overwrite))
-            if frames is not None:
-                how = how._replace(along=writing_frames(how.along, frames, names, frame_every))
-        # disable=None: no bar where stderr is not a terminal.
-        unseen = True if guided else None
-        bar = stack.enter_context(
-            tqdm(total=total, initial=total - left, unit="picture", disable=unseen)
+    draw_pictures(
+        Ask(
+            texts=list(dict.fromkeys(texts)), out=out, model=model, n=n, seed=seed, first=first,
+            same_noise=same_noise, side=side, batch=batch, option=option,
+            named={name: value for name, value in named.items() if value is not None},
+            init=init, mask=mask, upscale=upscale, start_from=start_from, frames=frames,
+            frame_every=frame_every, show_steps=show_steps, interpolate=interpolate,
+            show_masks=show_masks, overwrite=overwrite, from_png=from_png, noted=noted,
         )
-
-        def moved() -> None:
-            check()
-            bar.update()
-
-        def stepped(done: int, calls: int) -> None:
-            check()
-            bar.set_postfix_str(f"step {done} of {calls}")
-
-        if in_steps and interpolate is None:
-            how = how._replace(film=Film(show_steps or 0, stepped))
-        if alone:
-            enlarged.write_alone(draw, strips[0], out, how, check, enlarge)
-        elif not folder:
-            files.write_sheet(draw, todo, out, how, moved, show_masks)
-        elif todo:
-            files.write_folder(draw, todo, out, how, moved, show_masks)
-        if folder and enlarge is not None:
-            enlarged.write_folder(strips, out, how, check, enlarge, overwrite)
-    if folder and todo:
-        print(files.write_folder_sheet(strips, out, show_masks))
-    if alone and enlarge is not None:
-        print(enlarged.place(out, enlarge.scale))
-    print(f"{out}  {left} pictures  {time.monotonic() - began:.1f} s")
-    if left < total:
-        print(f"{total - left} of {total} were there already (--overwrite replaces them)")
-
-
-def _check_bundled(model: str) -> None:
-    """A clear line where the default is meant and this installation lacks it."""
-    from jaxgen.weights.places import bundled_names
-
-    if model == DEFAULT_GENERATOR and not Path(model).exists() and model not in bundled_names():
-        raise UserError(
-            "no text-to-image model is bundled with this installation; give --model, after "
-            "training one: python -m jaxgen.main --config=configs/dfgan.py"
-        )
-
-
-def _warn(texts: list[str], read: list[Any]) -> None:
-    """Names the words that the model does not know, of the first few prompts that have such."""
-    from jaxgen.data.text.tokens import complaint
-
-    problems = [(text, complaint(one)) for text, one in zip(texts, read, strict=True)]
-    problems = [(text, problem) for text, problem in problems if problem]
-    for text, problem in problems[:MOST_WARNINGS]:
-        named = f"{text!r}: " if len(texts) > 1 else ""
-        print(f"warning: {named}{problem}", file=sys.stderr)
-    if len(problems) > MOST_WARNINGS:
-        left = len(problems) - MOST_WARNINGS
-        print(f"warning: and so in {left} more prompts", file=sys.stderr)
+    )  # fmt: skip

@@ -25,6 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.errors import NO_JSON, UserError, one_line
+from jaxgen.whole import replacing
 
 # What reading a file of another kind, or a damaged one, raises.
 DAMAGE = (*NO_JSON, LookupError, RuntimeError, AttributeError, TypeError, struct.error)
@@ -46,9 +47,8 @@ def write(
     from array_record.python.array_record_module import ArrayRecordWriter
 
     path = Path(path).expanduser()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
-    try:
+    with replacing(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         # One record per group: read at random, a group is read whole.
         writer = ArrayRecordWriter(str(part), "group_size:1")
@@ -59,11 +59,6 @@ def write(
                 count += 1
         finally:
             writer.close()
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
     return count
 
 

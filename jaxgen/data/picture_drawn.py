@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from jaxgen.data.picture_about import NOTE
-from jaxgen.data.picture_files import replace_file
+from jaxgen.data.picture_files import Picture
+from jaxgen.data.picture_frames import Frame, Frames, write_frames
 from jaxgen.data.picture_open import DAMAGED
 from jaxgen.errors import UserError
 
@@ -23,15 +23,9 @@ def write_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], pause: int 
     Raises:
       UserError: no permission, disk full.
     """
-    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    pauses = [pause] * (len(images) - 1) + [10 * pause]
-    replace_file(
-        Path(path),
-        "GIF",
-        lambda file: images[0].save(
-            file, format="GIF", save_all=True, append_images=images[1:], duration=pauses, loop=0
-        ),
-    )
+    pauses = [pause] * (len(frames) - 1) + [10 * pause]
+    shown = [Frame(Picture(x, None, False), t) for x, t in zip(frames, pauses, strict=True)]
+    write_frames(path, shown, Frames(tuple(range(len(frames))), pages=False, plays=0))
 
 
 def read_note(path: str | os.PathLike) -> str:

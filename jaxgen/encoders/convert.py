@@ -27,6 +27,7 @@ from jaxgen.encoders import (
     squeezenet,
     vgg,
 )
+from jaxgen.nn.text_keys import stack_gates
 from jaxgen.weights import Rule, Tensors, Tree, convert, to_torch
 
 State = Mapping[str, np.ndarray]
@@ -193,6 +194,6 @@ KINDS: tuple[Frozen, ...] = (
         arch=lambda tree: damsm.ARCH,
         archs=damsm.ARCH,
         rules=lambda arch: damsm.torch_rules(),
-        finish=damsm.stack,
+        finish=stack_gates,
     ),
 )

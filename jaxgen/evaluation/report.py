@@ -5,16 +5,14 @@ The console is the caller's: `rich.console.Console()` in a notebook.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxgen import glossary
-from jaxgen.errors import UserError
+from jaxgen.whole import replacing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,15 +135,8 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     Raises:
       UserError: it can't be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         part.write_text(json.dumps(finite(report), indent=2) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def finite(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from jaxgen.metrics import retrieval
 from jaxgen.task import Evaluation, Nets
 from jaxgen.verbs.retrieve.contract import Retrieve
 from jaxgen.verbs.retrieve.use import Retriever
+from jaxgen.whole import replacing
 
 _SHOWN = 5  # results of a query in the sample grid
 _BLOCK = 1024  # pictures that are held at once
@@ -285,15 +285,9 @@ def write_submission(folder: Path, metric: str, names: Mapping[str, Sequence[str
     """
     held = {"version": "rc2", "metric": metric, **names}
     path = folder / f"{metric}_submission.json"
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with replacing(path) as part:
         folder.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(held, sort_keys=True))
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -7,7 +7,6 @@ themselves, which distances other than Fréchet's need (clean-fid's files have `
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.whole import replacing
 
 
 class Moments(NamedTuple):
@@ -138,16 +138,8 @@ def write_statistics(path: str | os.PathLike[str], statistics: Statistics) -> No
     }
     if statistics.features is not None:
         content["feats"] = np.asarray(statistics.features, np.float32)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, **content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **content)
 
 
 def read_statistics(path: str | os.PathLike[str]) -> Statistics:

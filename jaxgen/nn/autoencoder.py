@@ -115,6 +115,12 @@ def factor(widths: tuple[int, ...]) -> int:
     return 2 ** (len(widths) - 1)
 
 
+def radii(encoder: nn.Module, decoder: nn.Module) -> tuple[int, int] | None:
+    """`radius` of both; None where either has none."""
+    down, up = radius(encoder), radius(decoder)
+    return None if down is None or up is None else (down, up)
+
+
 def radius(net: nn.Module) -> int | None:
     """Receptive-field radius in pixels; None: something looks at the whole picture at once."""
     if not isinstance(net, Encoder | Decoder):

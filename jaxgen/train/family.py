@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen import keys
+from jaxgen.config import SHARED
 from jaxgen.errors import UserError, near
 from jaxgen.task import LossFn, Phase, Task
 from jaxgen.train.state import check_shapes
@@ -121,6 +122,15 @@ def own_keys(config: ConfigDict) -> keys.Table:
     """
     ask = getattr(_family(config), "keys", None)
     return {} if ask is None else ask(config)
+
+
+def completed(before: ConfigDict, config: ConfigDict) -> ConfigDict:
+    """A run's config with the keys that came later, at their defaults.
+
+    Args:
+      before: of the run. config: a resolved one, whose family says what keys there are.
+    """
+    return keys.completed(before, {**SHARED, **own_keys(config)})
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

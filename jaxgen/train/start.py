@@ -21,7 +21,7 @@ from jaxgen.log import log
 from jaxgen.task import Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train import writers
-from jaxgen.train.family import wanted_parts
+from jaxgen.train.family import completed, wanted_parts
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState, init_state, replace_nets, variables
 from jaxgen.weights import parts
@@ -53,6 +53,7 @@ def open_workdir(config: ConfigDict, workdir: Path) -> None:
         raise UserError(
             f"{saved} is no config of a run: put it back as it was, or use another --workdir"
         )
+    before = completed(before, config)
     changed = configs.differences(before, config)
     if changed:
         raise UserError(

@@ -7,6 +7,7 @@ for a name. `pickletools` decodes the bytes; nothing is imported.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import pickletools
 from collections.abc import Callable
@@ -24,12 +25,12 @@ class Maker:
     make: Callable[..., Any]
 
 
-class Stateful:
+class Stateful(abc.ABC):
     """What a pickle may give a state to, once it is made."""
 
+    @abc.abstractmethod
     def set_state(self, state: Any) -> None:
         """Takes the state. Raises any exception where that is not what was expected."""
-        raise NotImplementedError
 
 
 _MARK = object()

@@ -114,6 +114,15 @@ def test_diffusion_from_the_command(call, ldm, tmp_path):
     assert strip.shape == (128, 3 * 128 + 2 * film.GAP, 3)
     np.testing.assert_array_equal(strip[::8, -128::8], drawn)
 
+    # What lies beside a picture is looked for as the picture is.
+    (tmp_path / "out" / "a_red_circle_seed1_1_steps.png").unlink()
+    code, out, err = call(*asked, "-o", "out")
+    assert (code, err) == (0, "")
+    assert "1 of 2 were there already" in out
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "out" / "a_red_circle_seed1_1_steps.png"), strip
+    )
+
     code, _, err = call(*asked, "-o", "steps.gif")
     assert (code, err) == (0, "")
     assert Image.open(tmp_path / "steps.gif").n_frames == 3

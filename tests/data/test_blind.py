@@ -245,7 +245,7 @@ def test_every_branch_is_taken_as_often_as_it_should(photo, monkeypatch):
         monkeypatch.setattr(blind, name, spy(short, getattr(blind, name)))
     for name in ("draw_sinc", "gaussian", "plateau"):
         monkeypatch.setattr(blur_kernels, name, spy(name, getattr(blur_kernels, name)))
-    image, section = photo[:16, :16], sections.blind_defaults()
+    image, section = photo[:16, :16], sections.defaults().blind
     section.usm = False
     n = 1500
     for seed in range(n):

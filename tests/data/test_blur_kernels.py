@@ -11,7 +11,7 @@ from jaxgen.data.sr import section as sections
 
 
 def draw(seed, **changes):
-    order = sections.blind_defaults().first
+    order = sections.defaults().blind.first
     order.update(changes)
     return blur_kernels.draw_kernel(
         (7, 21),

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 from support.fake_family import daubs
 from support.toy_source import COLOURS, EXAMPLE, toy_source
 
-from jaxgen.data import pipeline
+from jaxgen.data import named_source, pipeline
 from jaxgen.data.captioned import section
 from jaxgen.data.captioned.examples import train_data
 from jaxgen.data.captioned.records import open_records, validation_data
-from jaxgen.data.captioned.source import find_source, source_names
+from jaxgen.data.captioned.source import find_source
 from jaxgen.data.captioned.tokenizers import make_tokenizer, resolve
 from jaxgen.data.text.tokens import SPECIAL
 from jaxgen.errors import UserError
@@ -28,7 +28,7 @@ def settings(source, **changes):
 
 
 def test_the_shipped_sources_and_what_only_some_offer():
-    names = source_names()
+    names = named_source.names("jaxgen.data.captioned")
     bare = ["depth", "plain", "segmentation"]
     assert names == sorted(["coco", "cub", "emoji", "folder", "shapes", *bare])
     found = {name: find_source(name) for name in names}

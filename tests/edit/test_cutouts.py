@@ -1,5 +1,6 @@
 """Views against the originals', their random numbers given; the changes' distributions."""
 
+import colorsys
 import json
 
 import jax
@@ -143,7 +144,6 @@ def test_warp_reads_where_it_says():
 
 
 def test_jitter_turns_the_colour_circle():
-    colorsys = pytest.importorskip("colorsys")
     x = np.random.default_rng(0).uniform(size=(4, 5, 3)).astype("float32")
     got = augment._turn_hue(jnp.asarray(x), jnp.float32(0.07))
     for pixel, found in zip(x.reshape(-1, 3), np.asarray(got).reshape(-1, 3), strict=True):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import torchvision_or_none
 
 from jaxgen import weights
 from jaxgen.encoders import convert, inception
@@ -72,10 +73,11 @@ def test_equals_the_two_programs(variables, compute):
 
 
 def test_equals_torch_fidelity_here(variables, compute, tmp_path):
-    """Where it is installed, on other pictures; the rest of CI has the golden arrays."""
-    pytest.importorskip("torch_fidelity", reason="the referee, not a dependency")
-    import torch
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    """Where it is installed, on other pictures than the golden arrays'."""
+    torch = pytest.importorskip("torch", reason="the referee's networks are PyTorch's")
+    with torchvision_or_none():  # the referee's other networks want it
+        pytest.importorskip("torch_fidelity", reason="the referee, not a dependency")
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     path = tmp_path / "inception.pth"
     weights.write_tensors(path, with_batches(variables))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.diffusion import filled
 
 from jaxgen.errors import UserError
 from jaxgen.models.ldm.dit import DiT, check, positions
@@ -33,16 +34,6 @@ def test_published_counts(width, layers, heads, count):
     end = 2 * width**2 + 2 * width + 32 * width + 32
     assert found == layers * block + time + 1001 * width + 17 * width + end
     assert found == count
-
-
-def filled(variables):
-    """Without the zeros that layers begin with."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    new = [
-        leaf + 0.1 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, new)
 
 
 def test_positions_are_the_paper_s():

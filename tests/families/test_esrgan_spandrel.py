@@ -1,11 +1,9 @@
 """Every ESRGAN-family file that spandrel loads: the same form and output as by spandrel."""
 
-import sys
-from unittest import mock
-
 import jax
 import numpy as np
 import pytest
+from support.referees import torchvision_or_none
 from support.upscaling import upscale_float
 
 from jaxgen import weights
@@ -22,14 +20,7 @@ COMPACT = "Real-ESRGAN SRVGGNetCompact"
 @pytest.fixture(scope="module")
 def spandrel():
     pytest.importorskip("torch", reason="spandrel's networks are PyTorch's")
-    try:
-        import torchvision  # noqa: F401
-
-        absent = {}
-    except (ImportError, RuntimeError):  # other networks of spandrel's want it; ours make no use
-        names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
-        absent = {name: mock.MagicMock() for name in names}
-    with mock.patch.dict(sys.modules, absent):
+    with torchvision_or_none():  # other networks of spandrel's want it; ours make no use
         yield pytest.importorskip("spandrel", reason="the referee")
 
 

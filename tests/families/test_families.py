@@ -200,14 +200,20 @@ def encodes_as_a_model_should(model, again):
     np.testing.assert_array_equal(picture, again.encode.reconstruct(image))
 
 
-def embeds_as_a_model_should(model, again):
-    """Features of length 1, whatever the batch and the pictures' sizes."""
+def features_of_pictures(use, again):
+    """Of length 1, whatever the pictures' sizes, and the same again; (pictures, features)."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, size, np.uint8) for size in ((19, 26, 3), (40, 33, 3), (9, 9))]
-    ours = model.embed.pictures(images)
-    assert ours.shape == (3, model.embed.verb.width)
+    ours = use.pictures(images)
+    assert ours.shape == (3, use.verb.width)
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, rtol=1e-5)
-    np.testing.assert_array_equal(ours, again.embed.pictures(images))
+    np.testing.assert_array_equal(ours, again.pictures(images))
+    return images, ours
+
+
+def embeds_as_a_model_should(model, again):
+    """Features of length 1, whatever the batch and the pictures' sizes."""
+    images, ours = features_of_pictures(model.embed, again.embed)
     np.testing.assert_allclose(ours[1:2], model.embed.pictures(images[1:2]), atol=1e-6)
     texts = model.embed.texts(["a large red circle", "a circle"])
     np.testing.assert_array_equal(texts, again.embed.texts(["a large red circle", "a circle"]))
@@ -219,12 +225,7 @@ def embeds_as_a_model_should(model, again):
 
 def retrieves_as_a_model_should(model, again):
     """Features of length 1, whatever the batch; words change what is asked for."""
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, size, np.uint8) for size in ((19, 26, 3), (40, 33, 3), (9, 9))]
-    ours = model.retrieve.pictures(images)
-    assert ours.shape == (3, model.retrieve.verb.width)
-    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, rtol=1e-5)
-    np.testing.assert_array_equal(ours, again.retrieve.pictures(images))
+    images, _ = features_of_pictures(model.retrieve, again.retrieve)
     texts = ["make red cube blue", "remove yellow sphere", "add object"]
     asked = model.retrieve(images, texts)
     np.testing.assert_array_equal(asked, again.retrieve(images, texts))

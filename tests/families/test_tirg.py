@@ -153,7 +153,8 @@ def test_words_and_their_features_equal_the_originals(fixtures_dir):
 
 def lstm_of(golden):
     """The text encoder of a golden state dict, by the converter's own key map."""
-    from jaxgen.models.tirg.layout import split_gates, text_rules
+    from jaxgen.models.tirg.layout import text_rules
+    from jaxgen.nn.text_keys import split_gates
     from jaxgen.weights import convert as by_rules
 
     tensors = {f"text_model.{k[3:]}": golden[k] for k in golden.files if k.startswith("sd:")}

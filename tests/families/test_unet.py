@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.diffusion import assert_near, golden, nhwc, state_dict
+from support.diffusion import assert_near, filled, golden, nhwc, state_dict
 
 from jaxgen import weights
 from jaxgen.errors import UserError
@@ -122,16 +122,6 @@ def small():
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     t = jnp.array([3.0, 700.0])
     return SMALL, filled(SMALL.init(jax.random.key(0), x, t)), x, t
-
-
-def filled(variables):
-    """Without the zeros that layers begin with."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    new = [
-        leaf + 0.1 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, new)
 
 
 def test_a_new_net_gives_zeros(small):

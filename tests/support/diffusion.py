@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -34,3 +35,13 @@ def assert_near(ours: Any, theirs: np.ndarray, most: float = 1e-5) -> None:
     theirs = np.asarray(theirs)
     scale = np.abs(theirs).max()
     np.testing.assert_allclose(np.asarray(ours) / scale, theirs / scale, atol=most, rtol=0)
+
+
+def filled(variables: Any) -> Any:
+    """Without the zeros that layers begin with."""
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    new = [
+        leaf + 0.1 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, new)

@@ -3,10 +3,15 @@
 import json
 
 import pytest
-from helpers import assert_bitwise, checkpoint_arrays, run, tiny
+from helpers import REPOSITORY, assert_bitwise, checkpoint_arrays, run, tiny
 
+import jaxgen
+from jaxgen import config as configs
 from jaxgen.errors import UserError
+from jaxgen.train.loop import evaluate
 from jaxgen.weights.checkpoints import read_metrics
+
+LATER = (("train", "power_ema"), ("train", "digests"), ("data", "recolour"))
 
 
 @pytest.mark.parametrize("cut", [3, 5], ids=["in pre-training", "in the GAN stage"])
@@ -51,3 +56,30 @@ def test_finished_run_does_nothing_more(tmp_path):
     result = run(tiny(train__steps=2), tmp_path)
     assert result.step == 2
     assert_bitwise(before, checkpoint_arrays(tmp_path, 2))
+
+
+def test_a_run_of_before_later_keys_goes_on(tmp_path):
+    """Its config.json lacks keys that came since: it resumes, is evaluated, loads and exports."""
+    config = configs.load(f"{REPOSITORY}/configs/srgan.py:tiny", {"train.eval_every": -1})
+    config.train.steps = 2
+    run(config, tmp_path / "whole")
+    run(config, tmp_path / "run")
+    older = json.loads((tmp_path / "run/config.json").read_text())
+    for section, key in LATER:
+        del older[section][key]
+    for settings in older["optimizer"].values():
+        del settings["factors"], settings["decays"]
+    (tmp_path / "run/config.json").write_text(json.dumps(older))
+
+    jaxgen.load(tmp_path / "run").export(tmp_path / "exported")
+    assert jaxgen.load(tmp_path / "exported").step == 2
+    evaluate(configs.from_json(tmp_path / "run/config.json"), tmp_path / "run")
+    for key, value in (("data.recolour", 0.5), ("train.power_ema", True)):
+        changed = configs.from_json(tmp_path / "whole/config.json")
+        configs.set_key(changed, key, value)
+        with pytest.raises(UserError, match=f"{key}: .* -> {value}.*another --workdir"):
+            run(changed, tmp_path / "run")
+    config.train.steps = 4
+    run(config, tmp_path / "whole")
+    run(config, tmp_path / "run")
+    assert_bitwise(*(checkpoint_arrays(tmp_path / name, 4) for name in ("whole", "run")))

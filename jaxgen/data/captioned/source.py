@@ -7,15 +7,12 @@ new file here, and edits no other.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError
+from jaxgen.data import named_source
 
 _PACKAGE = "jaxgen.data.captioned"
 
@@ -70,24 +67,5 @@ def find_source(name: str) -> Source:
     Raises:
       UserError: there is none of this name; lists those that there are.
     """
-    module = f"{_PACKAGE}.{name}"
-    try:
-        held = vars(importlib.import_module(module)) if name.isidentifier() else {}
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        held = {}
-    if "EXAMPLE" not in held:
-        known = source_names()
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"data.source must be one of {', '.join(known)}, not {name!r}{hint}")
-    names = [field.name for field in dataclasses.fields(Source)]
-    return Source(**{key: held[key] for key in names if key in held})
-
-
-def source_names() -> list[str]:
-    """The names of the sources that come with jaxgen."""
-    package = importlib.import_module(_PACKAGE)
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return [n for n in names if hasattr(importlib.import_module(f"{_PACKAGE}.{n}"), "EXAMPLE")]
+    source: Source = named_source.find(_PACKAGE, name, Source)
+    return source

@@ -122,11 +122,6 @@ def defaults() -> ConfigDict:
     return keys.defaults(KEYS)
 
 
-def blind_defaults() -> ConfigDict:
-    """The section `data.blind`, as published for Real-ESRGAN."""
-    return keys.defaults(BLIND)
-
-
 def check(data: ConfigDict) -> None:
     """Refuses unknown keys and impossible values of a `data` section.
 

@@ -15,6 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxgen.data.middle import middle_square
 from jaxgen.data.triplets.section import check
 from jaxgen.data.triplets.source import Triplets, find_source
 from jaxgen.data.triplets.words import UNKNOWN, Words, vocabulary
@@ -61,19 +62,8 @@ def make_words(data: ConfigDict) -> Words:
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture's middle square at `size` pixels, as torchvision's Resize and CenterCrop have it.
-
-    The shorter side is resized, bilinear with antialiasing; the longer one becomes what keeps the
-    shape, rounded down, and is cut.
-    """
-    height, width = image.shape[:2]
-    short = min(height, width)
-    if short != size:
-        sides = (int(size * width / short), int(size * height / short))
-        image = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
-    height, width = image.shape[:2]
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return image[top : top + size, left : left + size]
+    """A picture's middle square at `size` pixels, bilinear, as TIRG has it."""
+    return middle_square(image, size, Image.Resampling.BILINEAR)
 
 
 Fit = Callable[[np.ndarray, int], np.ndarray]

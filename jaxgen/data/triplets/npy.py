@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.whole import replacing
 
 FILE = "css_toy_dataset_novel2_small.dup.npy"
 
@@ -86,17 +87,11 @@ def write(path: str | os.PathLike, splits: Mapping[str, Mapping[str, Any]]) -> N
       UserError: it can't be written.
     """
     path = Path(path).expanduser()
-    part = path.with_name(f".{os.getpid()}.part.npy")
     held = {split: dict(parts) for split, parts in splits.items()}
-    try:
+    with replacing(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             np.save(file, np.array(held, dtype=object), allow_pickle=True)
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _is_css(found: Any) -> bool:

@@ -7,15 +7,13 @@ new file here, and edits no other.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError, near
+from jaxgen.data import named_source
 
 _PACKAGE = "jaxgen.data.triplets"
 
@@ -94,25 +92,5 @@ def find_source(name: str) -> Source:
     Raises:
       UserError: there is none of this name; lists those that there are.
     """
-    module = f"{_PACKAGE}.{name}"
-    held: dict[str, Any] = {}
-    try:
-        if str(name).isidentifier():
-            held = vars(importlib.import_module(module))
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-    if "open_split" not in held or "EXAMPLE" not in held:
-        known = source_names()
-        raise UserError(
-            f"data.source must be one of {', '.join(known)}, not {name!r}{near(str(name), known)}"
-        )
-    names = [field.name for field in dataclasses.fields(Source)]
-    return Source(**{key: held[key] for key in names if key in held})
-
-
-def source_names() -> list[str]:
-    """The names of the sources that come with jaxgen."""
-    package = importlib.import_module(_PACKAGE)
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return [n for n in names if hasattr(importlib.import_module(f"{_PACKAGE}.{n}"), "EXAMPLE")]
+    source: Source = named_source.find(_PACKAGE, name, Source)
+    return source

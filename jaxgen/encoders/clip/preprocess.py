@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from jaxgen.data.middle import middle_square
+
 # Of its training pictures in [0, 1], by channel.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -20,23 +22,8 @@ def normalise(x: jax.Array) -> jax.Array:
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture's middle square at `size` pixels, as published: bicubic with antialiasing, 8 bit.
-
-    The short side becomes `size`, the long one what keeps the shape, rounded down; of an odd rest
-    the border is the even half (torchvision's Resize and CenterCrop on PIL pictures).
-
-    Args: image: uint8 (h, w, 3).
-
-    Returns: uint8 (size, size, 3).
-    """
-    height, width = image.shape[:2]
-    short = min(height, width)
-    if short != size:
-        sides = (int(size * width / short), int(size * height / short))
-        image = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BICUBIC))
-    height, width = image.shape[:2]
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return image[top : top + size, left : left + size]
+    """A picture's middle square at `size` pixels, bicubic, as published; see `middle_square`."""
+    return middle_square(image, size, Image.Resampling.BICUBIC)
 
 
 def padded(image: np.ndarray, ratio: float) -> np.ndarray:

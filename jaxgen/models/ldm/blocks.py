@@ -23,6 +23,16 @@ ZEROS = nn.initializers.zeros
 LayerNorm = partial(nn.LayerNorm, epsilon=1e-5, dtype=jnp.float32)
 
 
+def attended(net: Any, context: jax.Array | None) -> jax.Array | None:
+    """The context in a denoiser's dtype.
+
+    Raises: ValueError: there is none and `net.context` is not 0, or the other way round.
+    """
+    if (context is None) != (net.context == 0):
+        raise ValueError(f"a {type(net).__name__} with context={net.context} was given {context}")
+    return None if context is None else context.astype(net.dtype)
+
+
 def sinusoid(t: jax.Array, width: int) -> jax.Array:
     """Times (b,), fractions too -> (b, width) float32: cosines, then sines.
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.models.ldm.blocks import ZEROS, Attention, TimeEmbedding
+from jaxgen.models.ldm.blocks import ZEROS, Attention, TimeEmbedding, attended
 from jaxgen.nn.control import Control, Layer
 
 SINES = 256  # width of the time's sinusoid
@@ -76,10 +76,7 @@ class DiT(nn.Module):
         Args: as of `UNet`; `train` changes nothing.
         """
         del train
-        if (context is None) != (self.context == 0):
-            raise ValueError(f"a DiT with context={self.context} was given {context}")
-        if context is not None:
-            context = context.astype(self.dtype)
+        context = attended(self, context)
         time = TimeEmbedding(SINES, self.width, self.classes, self.pooled, name="time_embed")
         given = nn.silu(time(t, label))
         b, h, w, _ = x.shape

@@ -143,9 +143,7 @@ def _train_data(config: ConfigDict) -> Any:
         return examples.train_pictures(config.data)
     else:
         records, transform = examples.train_data(config.data)
-    if condition == "none":
-        return records, transform
-    if condition == "text":
+    if condition != "class":
         return records, transform
     return records, lambda dataset: transform(dataset).map(
         examples.CheckClass(config.model.classes)

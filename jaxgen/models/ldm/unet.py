@@ -18,6 +18,7 @@ from jaxgen.models.ldm.blocks import (
     SpatialTransformer,
     TimedResnetBlock,
     TimeEmbedding,
+    attended,
 )
 from jaxgen.nn.control import Control, Layer
 from jaxgen.nn.conv import Conv
@@ -93,7 +94,7 @@ class UNet(nn.Module):
           train: dropout; needs the rng "dropout" where its rate is not 0.
         """
         widths = self.channels
-        net = _Layers(self, train, control, *_condition(self, context, mask))
+        net = _Layers(self, train, control, attended(self, context), mask)
         net.time = TimeEmbedding(
             widths[0], 4 * widths[0], self.classes, self.pooled, name="time_embed"
         )(t, label)
@@ -194,15 +195,6 @@ class _Layers:
 
 def _layer(name: str, index: int, kind: str, where: str, x: jax.Array) -> Layer:
     return Layer(name, index, kind, where.split("_")[0], (x.shape[1], x.shape[2]))
-
-
-def _condition(
-    net: UNet, context: jax.Array | None, mask: jax.Array | None
-) -> tuple[jax.Array | None, jax.Array | None]:
-    """The context in the net's dtype, and which of it counts."""
-    if (context is None) != (net.context == 0):
-        raise ValueError(f"a UNet with context={net.context} was given {context}")
-    return (None if context is None else context.astype(net.dtype)), mask
 
 
 def check(net: UNet, section: str) -> None:

@@ -20,8 +20,9 @@ from jaxgen.errors import UserError
 from jaxgen.log import log
 from jaxgen.models.tirg import over_clip
 from jaxgen.models.tirg.compose import Combiner, View
-from jaxgen.models.tirg.layout import TELLING, split_gates, stack_gates, tirg_rules
+from jaxgen.models.tirg.layout import TELLING, tirg_rules
 from jaxgen.models.tirg.networks import make_net
+from jaxgen.nn.text_keys import split_gates, stack_gates
 from jaxgen.tasks.tirg.config import EVAL, MODEL
 from jaxgen.weights import DENSE, Rule, Tree, module_rules
 from jaxgen.weights.layout import Layout, Sizes, Tensors, count

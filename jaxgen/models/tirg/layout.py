@@ -1,18 +1,12 @@
-"""How google/tirg names its weights, and how torch's LSTM becomes ours."""
+"""How google/tirg names its weights."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
-import numpy as np
-
 from jaxgen.encoders import resnet
-from jaxgen.weights import CONV, DENSE, Rule, Tensors, module_rules
+from jaxgen.nn.text_keys import lstm_rules
+from jaxgen.weights import CONV, DENSE, Rule, module_rules
 from jaxgen.weights.layout import NORM_COUNTS, norm_rules
 
-GATES = "ifgo"  # in PyTorch's order
-_STACKED = re.compile(r"(.*lstm\.)(weight_ih|weight_hh|bias_ih|bias_hh)_l0")
 # By composition, below "composer": (their key, ours, what it is).
 _COMPOSERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "image": (),
@@ -65,46 +59,8 @@ def tirg_rules(form: str) -> list[Rule]:
 def text_rules(ours: str) -> list[Rule]:
     """Of the text encoder, below `ours` in our tree."""
     own = f"params/{ours}"
-    rules = [Rule("text_model.embedding_layer.weight", f"{own}tokens")]
-    for gate in GATES:
-        lstm = "text_model.lstm"
-        rules += [
-            Rule(f"{lstm}.weight_ih_l0.{gate}", f"{own}forward/i{gate}/kernel", DENSE),
-            Rule(f"{lstm}.weight_hh_l0.{gate}", f"{own}forward/h{gate}/kernel", DENSE),
-            Rule(f"{lstm}.bias_ih_l0.{gate}", f"{own}forward/h{gate}/bias"),
-        ]
-    return rules + module_rules("text_model.fc_output.1", f"{own}fc", DENSE)
-
-
-def split_gates(tensors: Mapping[str, np.ndarray]) -> Tensors:
-    """The LSTM's gates apart, and its two biases, which act as their sum, as that sum."""
-    result: Tensors = {}
-    for key, value in tensors.items():
-        found = _STACKED.fullmatch(key)
-        if found is None or len(value) % 4:
-            result[key] = value
-            continue
-        if found[2] == "bias_hh":
-            continue  # with the other
-        if found[2] == "bias_ih":
-            value = value + tensors.get(f"{found[1]}bias_hh_l0", np.zeros_like(value))
-        for gate, part in zip(GATES, np.split(value, 4), strict=True):
-            result[f"{key}.{gate}"] = part
-    return result
-
-
-def stack_gates(tensors: Mapping[str, np.ndarray]) -> Tensors:
-    """The inverse of `split_gates`; the second bias is zero."""
-    result: Tensors = {}
-    stacked = set()
-    for key, value in tensors.items():
-        base, _, gate = key.rpartition(".")
-        if gate in GATES and _STACKED.fullmatch(base):
-            stacked.add(base)
-        else:
-            result[key] = value
-    for base in sorted(stacked):
-        result[base] = np.concatenate([tensors[f"{base}.{gate}"] for gate in GATES])
-        if "bias_ih" in base:
-            result[base.replace("bias_ih", "bias_hh")] = np.zeros_like(result[base])
-    return result
+    return [
+        Rule("text_model.embedding_layer.weight", f"{own}tokens"),
+        *lstm_rules("text_model.lstm", f"{own}forward"),
+        *module_rules("text_model.fc_output.1", f"{own}fc", DENSE),
+    ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from jaxgen.keys import Key, Table, whole
 from jaxgen.models.vae.networks import VAE
-from jaxgen.nn.autoencoder import Decoder, Encoder, factor, radius
+from jaxgen.nn.autoencoder import Decoder, Encoder
 from jaxgen.nn.patchgan import NLayerDiscriminator
-from jaxgen.task import Nets, Task
+from jaxgen.task import Task
 from jaxgen.tasks.autoencoder import config as defaults
 from jaxgen.tasks.autoencoder import task as autoencoder
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses
@@ -22,13 +21,8 @@ from jaxgen.verbs.encode.contract import Encode
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
     del config
-    settings = module_keys(
-        Encoder,
-        attention={"each": Key(0, least=0, most=30)},
-        groups={"least": 0},
-        epsilon={"least": None, "above": 0, "most": 1},
-        dropout={"most": None, "below": 1},
-    )
+    limits: Any = defaults.LIMITS
+    settings = module_keys(Encoder, groups={"least": 0}, **limits)
     return with_own(
         defaults.KEYS,
         autoencoder={**settings, "latent": whole(4, "channels of the latents", most=4096)},
@@ -62,31 +56,8 @@ def make_vae(config: ConfigDict) -> VAE:
 def encode_verb(config: ConfigDict) -> Encode:
     """The verb of the config's autoencoder: latents as a diffusion model has them."""
     net = make_vae(config)
-    reach = radius(net.encoder), radius(net.decoder)
-
-    def encode(nets: Nets, x: jax.Array) -> jax.Array:
-        latents: Any = net.apply(nets["g"], x, method=VAE.encode)
-        return latents
-
-    def decode(nets: Nets, latents: jax.Array) -> jax.Array:
-        y: Any = net.apply(nets["g"], latents, method=VAE.decode)
-        return y
-
-    def moments(nets: Nets, x: jax.Array) -> jax.Array:
-        y: Any = net.apply(nets["g"], x, method=VAE.scaled_moments)
-        return y
-
-    return Encode(
-        nets=("g",),
-        encode=encode,
-        decode=decode,
-        factor=factor(net.encoder.widths),
-        codes=0,
-        channels=config.model.channels,
-        radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
-        kind=autoencoder.kind_of(config),
-        width=net.latent,
-        moments=moments,
+    return autoencoder.encode_verb(
+        config, net, codes=0, width=net.latent, moments=VAE.scaled_moments
     )
 
 
@@ -101,7 +72,7 @@ def make_task(config: ConfigDict) -> Task:
     Raises:
       UserError: pictures that the networks can't take.
     """
-    kind = autoencoder.check_pictures(config, factor(tuple(config.model.autoencoder.widths)))
+    kind = autoencoder.check_pictures(config)
     d = autoencoder.make_discriminator(config)
     losses = AutoencoderLosses(make_vae(config), d, config, kind)
     return autoencoder.make_task(config, losses, encode_verb(config))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -13,9 +12,8 @@ from jaxgen.keys import WIDEST, Key, Table, weight, whole
 from jaxgen.models.vqgan import maskgit, quantize
 from jaxgen.models.vqgan.networks import Autoencoder
 from jaxgen.nn import autoencoder as halves
-from jaxgen.nn.autoencoder import factor, radius
 from jaxgen.nn.patchgan import NLayerDiscriminator
-from jaxgen.task import Nets, Task
+from jaxgen.task import Task
 from jaxgen.tasks.autoencoder import config as defaults
 from jaxgen.tasks.autoencoder import task as autoencoder
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses
@@ -27,18 +25,13 @@ FORMS: dict[str, tuple[Any, Any]] = {
     "taming": (halves.Encoder, halves.Decoder),
     "maskgit": (maskgit.Encoder, maskgit.Decoder),
 }
-_LIMITS: dict[str, dict[str, Any]] = {
-    "attention": {"each": Key(0, least=0, most=30)},
-    "epsilon": {"least": None, "above": 0, "most": 1},
-    "dropout": {"most": None, "below": 1},
-}
 
 
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
     form = _form(config)
     encoder, _ = module_of(config, "autoencoder", FORMS)
-    limits: Any = {name: limit for name, limit in _LIMITS.items() if hasattr(encoder, name)}
+    limits: Any = {name: limit for name, limit in defaults.LIMITS.items() if hasattr(encoder, name)}
     if encoder is halves.Encoder:
         limits["groups"] = {"least": 0}
     return with_own(
@@ -95,36 +88,12 @@ def make_autoencoder(config: ConfigDict) -> Autoencoder:
 
 def encode_verb(config: ConfigDict) -> Encode:
     """The verb of the config's autoencoder."""
-    net = make_autoencoder(config)
-    reach = radius(net.encoder), radius(net.decoder)
-
-    def encode(nets: Nets, x: jax.Array) -> jax.Array:
-        codes: Any = net.apply(nets["g"], x, method=Autoencoder.encode)
-        return codes
-
-    def decode(nets: Nets, codes: jax.Array) -> jax.Array:
-        y: Any = net.apply(nets["g"], codes, method=Autoencoder.decode)
-        return y
-
-    def vectors(nets: Nets) -> jax.Array:
-        found: Any = net.apply(nets["g"], method=lambda net: net.quantize.vectors())
-        return found
-
-    def paint(nets: Nets, z: jax.Array) -> jax.Array:
-        y: Any = net.apply(nets["g"], z, method=Autoencoder.draw)
-        return y
-
-    return Encode(
-        nets=("g",),
-        encode=encode,
-        decode=decode,
-        factor=factor(net.encoder.widths),
+    return autoencoder.encode_verb(
+        config,
+        make_autoencoder(config),
         codes=config.model.quantize.codes,
-        channels=config.model.channels,
-        radius=None if reach[0] is None or reach[1] is None else (reach[0], reach[1]),
-        kind=autoencoder.kind_of(config),
-        vectors=vectors,
-        paint=paint,
+        vectors=lambda net: net.quantize.vectors(),
+        paint=Autoencoder.draw,
     )
 
 
@@ -150,7 +119,7 @@ def make_task(config: ConfigDict) -> Task:
     Raises:
       UserError: pictures that the networks can't take.
     """
-    kind = autoencoder.check_pictures(config, factor(tuple(config.model.autoencoder.widths)))
+    kind = autoencoder.check_pictures(config)
     d = autoencoder.make_discriminator(config)
     losses = VQGANLosses(make_autoencoder(config), d, config, kind)
     return autoencoder.make_task(config, losses, encode_verb(config))

@@ -11,6 +11,12 @@ from jaxgen import keys
 from jaxgen.data.captioned import section
 from jaxgen.keys import MOST, WIDEST, Key, Table, weight, whole
 
+# Of the encoder's settings, where these differ from a count's.
+LIMITS: dict[str, dict[str, Any]] = {
+    "attention": {"each": Key(0, least=0, most=30)},
+    "epsilon": {"least": None, "above": 0, "most": 1},
+    "dropout": {"most": None, "below": 1},
+}
 LOSS: Table = {
     "pixel": weight(1.0, "weight of the pixels' distance"),
     "pixel_kind": Key(
@@ -60,34 +66,66 @@ KEYS: Table = {
 }
 
 
-def autoencoder_loss(**changes: Any) -> dict[str, Any]:
-    """The section `model.loss` of an autoencoder, with its defaults.
-
-    Raises:
-      UserError: a setting that there is not.
-    """
-    return keys.changed(LOSS, "model.loss", changes).to_dict()
-
-
-def autoencoder_config(family: str, **model: Any) -> ConfigDict:
-    """The embedded default that autoencoders start from: captioned shapes, 32 px.
+def autoencoder_config(
+    family: str, autoencoder: dict[str, Any], loss: dict[str, Any], **model: Any
+) -> ConfigDict:
+    """The embedded default of autoencoders: a small one on captioned shapes, 32 px.
 
     Args:
-      model: sections and settings of `config.model`, beside or in place of the common ones.
+      autoencoder, loss: settings of `model.autoencoder` and `model.loss` beside the common ones.
+      model: the family's own sections and settings of `config.model`.
     """
     config = configs.base(family)
     config.data = section.defaults()
-    config.model = {**keys.defaults(KEYS["model"]).to_dict(), **model}
+    config.model = {
+        **keys.defaults(KEYS["model"]).to_dict(),
+        "autoencoder": {
+            "features": 32,
+            "widths": (1, 2, 2),  # of the levels: 32, 16 and 8 pixels on a side
+            "blocks": 1,
+            "attention": (),  # levels with attention, beside the middle
+            "middle_attention": True,
+            "groups": 8,
+            **autoencoder,
+        },
+        "discriminator": {"features": 24, "layers": 2},
+        "loss": keys.changed(
+            LOSS,
+            "model.loss",
+            {"pixel_kind": "mse", "pixel": 5.0, "perceptual": 0.1, "adversarial": 0.1, **loss},
+        ).to_dict(),
+        "gan_start": 1500,
+        "d_warmup": 100,
+        **model,
+    }
     # One for the steps without the discriminator, `g` for those with it.
     config.optimizer = {
-        phase: configs.optimizer(4.5e-4, b1=0.5, b2=0.9) for phase in ("pretrain", "d", "g")
+        phase: configs.optimizer(1e-3, b1=0.9, b2=0.99, schedule="cosine", final=0.1, warmup=50)
+        for phase in ("pretrain", "d", "g")
     }
+    config.optimizer.pretrain.final = 0.3
+    config.optimizer.d.update(b1=0.5, b2=0.9)
     config.train.update(
         steps=2000, batch_size=16, log_every=100, eval_every=500, checkpoint_every=500
     )
     config.train.init_from = {"g": "", "d": ""}  # another run, exported folder or weights file
     config.eval = keys.defaults(KEYS["eval"])
     return config
+
+
+def tiny(config: ConfigDict) -> None:
+    """Seconds; what the tests run. The widths of what lies between are the family's."""
+    config.data.update(size=16, count=64)
+    config.model.autoencoder.update(features=4, widths=(1, 2), groups=2)
+    config.model.discriminator.update(features=4, layers=1)
+    config.model.loss.update(
+        pixel_kind="l1", pixel=1.0, random_layers=(("conv1_2", 1.0),), random_width=0.0625
+    )
+    config.model.update(gan_start=2, d_warmup=1)
+    autoencoder_rates(config, 1e-3, schedule="constant", warmup=0)
+    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
+    config.train.tensorboard = False
+    config.eval.update(images=4, pictures=2, batch=4)
 
 
 def autoencoder_rates(config: ConfigDict, lr: float, **changes: Any) -> None:

@@ -10,6 +10,7 @@ taming-transformers trains it after the generator, on a second reconstruction of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from jaxgen.data.captioned.records import count_validation
 from jaxgen.data.captioned.source import find_source
 from jaxgen.errors import UserError
 from jaxgen.evaluation import reconstruction
+from jaxgen.nn.autoencoder import factor, radii
 from jaxgen.nn.patchgan import NLayerDiscriminator
 from jaxgen.task import Phase, Task
 from jaxgen.tasks.autoencoder.losses import AutoencoderLosses, load_perceptual
@@ -38,10 +40,37 @@ def kind_of(config: ConfigDict) -> str:
     return numbers.get(config.model.channels, "segmentation")
 
 
-def check_pictures(config: ConfigDict, factor: int) -> str:
-    """The pictures' kind, if the networks can take them.
+def encode_verb(
+    config: ConfigDict, net: Any, codes: int, width: int = 0, **methods: Callable[..., Any]
+) -> Encode:
+    """The verb of an autoencoder.
 
-    Args: factor: pixels per latent along each axis.
+    Args:
+      net: "g", with `encoder`, `decoder` and methods `encode` and `decode`.
+      codes, width: as of `Encode`.
+      methods: of `net`, for what else of `Encode` it has.
+    """
+
+    def bound(method: Callable[..., Any] | str) -> Callable[..., Any]:
+        return lambda nets, *given: net.apply(nets["g"], *given, method=method)
+
+    own: dict[str, Any] = {name: bound(method) for name, method in methods.items()}
+    return Encode(
+        nets=("g",),
+        encode=bound("encode"),
+        decode=bound("decode"),
+        factor=factor(net.encoder.widths),
+        codes=codes,
+        channels=config.model.channels,
+        radius=radii(net.encoder, net.decoder),
+        kind=kind_of(config),
+        width=width,
+        **own,
+    )
+
+
+def check_pictures(config: ConfigDict) -> str:
+    """The pictures' kind, if the networks can take them.
 
     Raises:
       UserError: says what to change.
@@ -52,9 +81,9 @@ def check_pictures(config: ConfigDict, factor: int) -> str:
             f"model.channels={channels}: data.source={config.data.source} has pictures of "
             f"{_CHANNELS[kind]}"
         )
-    if config.data.size % factor:
+    if config.data.size % (pixels := factor(tuple(config.model.autoencoder.widths))):
         raise UserError(
-            f"data.size={config.data.size} must be a multiple of {factor}, which "
+            f"data.size={config.data.size} must be a multiple of {pixels}, which "
             "model.autoencoder.widths make of a code"
         )
     return kind

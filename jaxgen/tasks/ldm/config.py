@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxgen.keys import WIDEST, Key, Table, share, weight, whole
+from jaxgen.tasks.t2i.config import READER, READERS
 
 FORMS = ("unet", "dit")
 CONDITIONS = ("none", "class", "text")
@@ -10,16 +11,8 @@ TARGETS = ("eps", "v", "x0", "flow")
 SCHEDULES = ("scaled-linear", "linear", "cosine", "flow")
 DENSITIES = ("uniform", "logit-normal", "mode")
 TEXT: Table = {  # the encoder trained along; `parts.text` takes its place
-    "kind": Key(
-        "transformer", "of the net that reads captions", choices=("lstm", "transformer", "bow")
-    ),
-    "width": whole(64, "of the features", most=WIDEST),
-    "embedding": whole(64, "lstm: size of the token vectors", most=WIDEST),
-    "bidirectional": Key(True, "lstm"),
-    "start": Key(True, "lstm: whether it reads <start>"),
-    "layers": whole(2, "transformer", most=1000),
-    "heads": whole(4, "transformer", most=WIDEST),
-    "dropout": Key(0.0, "in training", least=0, below=1),
+    "kind": Key("transformer", "of the net that reads captions", choices=READERS),
+    **READER,
 }
 SCHEDULE: Table = {
     "kind": Key(

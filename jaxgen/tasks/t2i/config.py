@@ -54,10 +54,7 @@ LOSS: Table = {
     "damsm_words": Key(True, "False: whole pictures and sentences alone"),
     "d_steps_per_g_step": whole(1, "updates of D for each of G"),
 }  # fmt: skip
-TEXT: Table = {
-    "kind": Key(
-        "bow", "bow is enough for one object a scene", choices=("lstm", "transformer", "bow")
-    ),
+READER: Table = {  # of a net that reads captions, whatever its kind
     "width": whole(64, "of the features", most=WIDEST),
     "embedding": whole(64, "lstm: size of the token vectors", most=WIDEST),
     "bidirectional": Key(True, "lstm"),
@@ -65,6 +62,11 @@ TEXT: Table = {
     "layers": whole(2, "transformer", most=1000),
     "heads": whole(4, "transformer", most=WIDEST),
     "dropout": Key(0.0, "in training", least=0, below=1),
+}
+READERS = ("lstm", "transformer", "bow")
+TEXT: Table = {
+    "kind": Key("bow", "bow is enough for one object a scene", choices=READERS),
+    **READER,
     "trained_by": Key(
         "damsm",
         "whose loss trains it: damsm before the GAN; none: as it is",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jaxgen.data.text.unicode import read_text
 from jaxgen.errors import UserError
 from jaxgen.verbs.embed.use import BATCH, Embedder
 from jaxgen.verbs.files import naming
+from jaxgen.whole import replacing
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -78,12 +78,7 @@ def write(out: Path, names: Sequence[str], features: np.ndarray, fingerprint: st
     Raises:
       UserError: it cannot be written.
     """
-    part = out.with_name(f".{os.getpid()}.part.npz")
-    try:
+    with replacing(out) as part:
         out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, features=features, names=np.array(names), model=np.array(fingerprint))
-        os.replace(part, out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        with open(part, "wb") as file:
+            np.savez(file, features=features, names=np.array(names), model=np.array(fingerprint))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ from jaxgen.data.captioned.segmentation import read_classes
 from jaxgen.data.picture_files import read_image_with_alpha, write_image
 from jaxgen.errors import UserError
 from jaxgen.verbs.encode.use import Coder
+from jaxgen.whole import replacing
 
 SUFFIX = ".npz"
 
@@ -66,17 +65,10 @@ def write_codes(path: Path, coder: Coder, codes: np.ndarray, size: tuple[int, in
     about = {"model": coder.name, "fingerprint": coder.fingerprint, "size": list(size)}
     if coder.codes:
         codes = codes.astype(np.min_scalar_type(coder.codes - 1))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         with open(part, "wb") as file:
             np.savez_compressed(file, codes=codes, about=np.array(json.dumps(about)))
-        os.replace(part, path)
-        return path.stat().st_size
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        return part.stat().st_size
 
 
 def read_codes(path: Path, coder: Coder | None = None) -> Codes:

@@ -282,12 +282,14 @@ def noted(how: How, strip: Strip, i: int) -> str:
     return "" if strip.way else note.text(note.of_one(how.about, strip.text, strip.numbers[i]))
 
 
-def missing(strips: Sequence[Strip], folder: Path, masks: bool = False) -> list[Strip]:
+def missing(
+    strips: Sequence[Strip], folder: Path, masks: bool = False, filmed: bool = False
+) -> list[Strip]:
     """What of the rows is not in the folder yet; of a way all or nothing."""
+    ends = ["", *(["_masks"] if masks else []), *(["_steps"] if filmed else [])]
 
     def absent(cell: Cell) -> bool:
-        names = [f"{cell.name}.png", *([f"{cell.name}_masks.png"] if masks else [])]
-        return not all((folder / name).exists() for name in names)
+        return not all((folder / f"{cell.name}{end}.png").exists() for end in ends)
 
     left = []
     for strip in strips:

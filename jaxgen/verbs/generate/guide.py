@@ -91,7 +91,9 @@ class Guide(TextToImage[Guided]):
         along: Along = ALONE,
         **options: Any,
     ) -> Iterator[Drawing]:
-        """As of other models; `batch` pictures come about together, with the same result.
+        """As of every model; see `TextToImage.each`.
+
+        `batch` pictures come about together, with the same result.
 
         Args: along: what is done meanwhile.
 

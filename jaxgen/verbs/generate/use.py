@@ -39,24 +39,21 @@ class Drawer(TextToImage[Generate]):
         seed: int = 0,
         same_noise: bool = False,
         size: tuple[int, int] | None = None,
-        init: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
         batch: int | None = None,
         progress: draw.Progress | None = None,
+        init: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         watch: Watch | None = None,
         **options: Any,
     ) -> Iterator[Drawing]:
-        """Draws any pictures, one after the other, for more of them than memory holds.
+        """As of every model; see `TextToImage.each`.
 
         Args:
-          jobs: (text, number of the picture) of each; the rest as for a call.
           init: a picture to begin with, uint8 (h, w, 3), of a model that can (family ldm); the
             option "strength" says how far to go from it. It is fitted to the size that is drawn.
           mask: (h, w) bool or uint8 of the same size, bright where to draw anew; elsewhere the
             picture stays as it is.
           watch: who looks on while a picture is made, of a model that makes it in steps.
-
-        Yields: (picture uint8 (size, size, 3), its masks, each (h, w) float32 in [0, 1]).
         """
         verb = self.verb if size is None else self._sized(*size)
         truncation, given = self._settings(options, verb, init, mask)
