@@ -61,7 +61,7 @@ def get_config(arg=""):
         "remat": False,
     }
     config.model.sentence = True
-    config.model.times.density = "logit-normal"
+    config.model.times.update(density="logit-normal", mean=1.0, std=1.3, early=300)
     config.model.sampling.update(steps=16, guidance=2.0)
     config.model.ema = 0.995
     # A run, an exported folder or a bundled model. Without an autoencoder among pixels; without a
@@ -96,6 +96,7 @@ def _tiny(config):
     config.model.denoiser.update(channels=(8, 16), heads=2, groups=4)
     config.model.text.update(width=8, layers=1, heads=2)
     config.model.sampling.steps = 3
+    config.model.times.early = 2
     config.model.ema = 0.9
     config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
     config.train.tensorboard = False
@@ -106,6 +107,7 @@ def _tiny(config):
 def _uncond(config):
     _pixels(config)
     config.model.update(condition="none", drop_condition=0.0)
+    config.model.times.early = 0
 
 
 def _class(config):
@@ -130,6 +132,7 @@ def _large(config):
     config.model.text.update(width=256, layers=4, heads=8)
     config.model.sampling.update(steps=30, guidance=5.0)
     config.model.ema = 0.9999
+    config.model.times.update(mean=0.0, std=1.0, early=0)
     config.optimizer.g.update(lr=1e-4, schedule="constant", final=0.0, warmup=1000, b2=0.999)
     config.train.update(steps=200_000, batch_size=128, eval_every=10_000, checkpoint_every=5000)
 

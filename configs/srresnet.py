@@ -16,7 +16,8 @@ Variants (`--config=configs/srresnet.py:NAME`):
   photo      photos as they come from phones and the web, saved as JPEG: half of the examples are
              made smaller well and saved once or not at all, half go through mild blur, noise and
              JPEG twice. 6,000 steps on a folder of photos: --config.data.path=FOLDER; x4, or
-             --config.data.scale=2. It is what `srresnet_photo_x4` was trained by.
+             --config.data.scale=2 --config.data.hr_size=64. The bundled srresnet_photo_x4 and
+             srresnet_photo_x2 were trained by it.
 
 The GAN stage that follows is `configs/srgan.py:t291` (or `:t291_hour`).
 """

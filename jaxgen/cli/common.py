@@ -23,7 +23,7 @@ from jaxgen.log import forget_interrupts, interrupt
 from jaxgen.verbs import Option
 
 DEFAULT_MODEL = "srgan_x4"  # to measure: of pictures that were made smaller without loss
-PHOTO_MODEL = "srresnet_photo_x4"  # to use
+PHOTO_MODEL, PHOTO_MODEL_X2 = "srresnet_photo_x4", "srresnet_photo_x2"  # to use
 DEFAULT_GENERATOR = "dfgan_shapes"
 
 JsonFile = Annotated[

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import PHOTO_MODEL, ShardText, interruptible, is_there
+from jaxgen.cli.common import PHOTO_MODEL, PHOTO_MODEL_X2, ShardText, interruptible, is_there
 from jaxgen.errors import UserError
 
 
@@ -48,13 +48,14 @@ def upscale(
         ),
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="A run's folder, an exported model's folder, or a bundled model (`jaxgen "
-            "models`). The default is for photos that were saved as JPEG. Of clean small pictures "
-            "srgan_x4 makes sharp ones with likely detail; srresnet_x4 is closer to the original."
+            f"models`). Default: {PHOTO_MODEL}, and up to --scale 2 {PHOTO_MODEL_X2}, for photos "
+            "that were saved as JPEG. Of clean small pictures srgan_x4 makes sharp ones with "
+            "likely detail; srresnet_x4 is closer to the original."
         ),
-    ] = PHOTO_MODEL,
+    ] = None,
     tile: Annotated[
         int | None,
         typer.Option(
@@ -154,7 +155,8 @@ def upscale(
     if any_size:
         allow_any_size()
     out = out.expanduser() if out else None
-    opened = functools.cache(lambda: _open(model))
+    chosen = model or (PHOTO_MODEL if scale is None or scale > 2 else PHOTO_MODEL_X2)
+    opened = functools.cache(lambda: _open(chosen))
 
     def suffix() -> str:
         return f"_x{scale or opened().scale:g}"

@@ -87,6 +87,12 @@ def test_models_lists_the_bundled(jaxgen_command, monkeypatch, tmp_path):
     # The default model of `upscale` is that name.
     save(tmp_path / "a.png", picture())
     assert jaxgen_command("upscale", "a.png", "-o", "o.png")[0] == 0
+    # Another doubles.
+    code, _, err = jaxgen_command("upscale", "a.png", "-o", "two.png", "--scale", 2)
+    assert code == 2
+    assert "srresnet_photo_x2" in err
+    tiny_model().export(places.BUNDLED / "srresnet_photo_x2")
+    assert jaxgen_command("upscale", "a.png", "-o", "two.png", "--scale", 2)[0] == 0
 
 
 def test_export_of_a_run_and_use_of_both(jaxgen_command, tmp_path):

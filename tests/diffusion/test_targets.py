@@ -116,6 +116,16 @@ def test_times_are_the_nets_units(density):
     assert abs(part.mean() - 500) < 20
 
 
+def test_the_noisiest_times():
+    key = jax.random.key(0)
+    for schedule in (Schedule(), Schedule("flow")):
+        drawn = times.draw_times(key, 4000, schedule)
+        pressed = np.asarray(times.noisiest(drawn, schedule))
+        assert 900 <= pressed.min() < 902
+        assert 998 < pressed.max() < 1000
+        assert schedule.flow or set(pressed) <= set(range(1000))
+
+
 def test_offset_noise(golden):
     eps = jnp.asarray(golden["eps"]).transpose(0, 2, 3, 1)
     key = jax.random.key(3)

@@ -33,8 +33,11 @@ TIMES: Table = {
     "std": Key(1.0, "logit-normal", above=0, most=100),
     "mode": Key(1.29, "mode: its strength", least=-1, most=1.75),
     "early": whole(
-        0, "so many first steps see the noisiest tenth of the times only, where the words alone say "
-        "what lies where", 0, needed=False,
+        0,
+        "so many first steps see the noisiest tenth of the times only, where words alone say "
+        "what lies where",
+        0,
+        needed=False,
     ),
 }
 MODEL: Table = {
