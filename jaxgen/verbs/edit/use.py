@@ -51,6 +51,7 @@ class Changer(Use[Edit]):
         picture: np.ndarray | None,
         source: str,
         target: str | Sequence[str] | None = None,
+        /,
         *,
         method: str = "",
         mask: np.ndarray | None = None,
