@@ -11,6 +11,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.nn.attention import attention, mixed, probabilities
 from jaxgen.nn.control import Control, Layer
@@ -138,7 +139,7 @@ def word_mask(
             seen, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), ((0, 0), (1, 1), (1, 1))
         )
     down, across = (
-        jnp.arange(n) * m // n for n, m in zip(size, map_size, strict=True)
+        np.arange(n) * m // n for n, m in zip(size, map_size, strict=True)
     )  # as nearest interpolation has it
     seen = seen[:, down][:, :, across].reshape(b, r, *size)
     seen = seen / jnp.maximum(seen.max(axis=(2, 3), keepdims=True), 1e-12)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.nn.attention import attention
 from jaxgen.nn.control import Control, Layer
@@ -41,7 +42,7 @@ def mutual(
         if masks is None:
             asked = attention(q, source_k, source_v, mask)
         else:
-            own, other = (_places(m, layer.size, len(q)) for m in masks)
+            own, other = (_places(m, layer.size, len(q), rows) for m in masks)
             inside = attention(q, source_k, source_v, own > 0)
             outside = attention(q, source_k, source_v, own <= 0)
             there = other[:, :, None, None].astype(q.dtype)
@@ -61,12 +62,11 @@ def _of_source(x: jax.Array, rows: int) -> jax.Array:
     return jnp.repeat(x[::rows], rows, axis=0)
 
 
-def _places(mask: jax.Array, size: tuple[int, int], count: int) -> jax.Array:
+def _places(mask: jax.Array, size: tuple[int, int], count: int, rows: int) -> jax.Array:
     """(b, h, w) -> (count, places), by the nearest; the same for all rows of a picture."""
-    down, across = (jnp.arange(n) * m // n for n, m in zip(size, mask.shape[1:], strict=True))
-    flat = mask[:, down][:, :, across].reshape(len(mask), -1)
-    halves = 1 if count % (2 * len(mask)) else 2
-    return jnp.tile(jnp.repeat(flat, count // len(flat) // halves, axis=0), (halves, 1))
+    down, across = (np.arange(n) * m // n for n, m in zip(size, mask.shape[1:], strict=True))
+    flat = jnp.asarray(mask)[:, down][:, :, across].reshape(len(mask), -1)
+    return flat[np.arange(count) // rows % len(mask)]
 
 
 def plugged(
