@@ -7,6 +7,7 @@ what the original's code computes (`original_*`), and what is used where nobody 
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -55,7 +56,7 @@ def _plain(word: str) -> str:
 def spell(words: Sequence[str], counts: Sequence[int], ids: Sequence[int]) -> Spelled:
     """Words of so many tokens each, which follow one another after the start."""
     ends = np.cumsum([1, *counts])
-    places = tuple(tuple(range(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    places = tuple(tuple(range(a, b)) for a, b in itertools.pairwise(ends))
     return Spelled(tuple(words), places, tuple(int(i) for i in ids))
 
 
