@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +33,11 @@ class Tables:
     self_steps: (b, 2) int: from which step to which the places look where the source's do.
     """
 
-    mapper: jax.Array
-    taken: jax.Array
-    weight: jax.Array
-    when: jax.Array
-    self_steps: jax.Array
+    mapper: Any
+    taken: Any
+    weight: Any
+    when: Any
+    self_steps: Any
 
 
 def edit_cross(weights: jax.Array, tables: Tables, step: jax.Array) -> jax.Array:
@@ -93,10 +94,10 @@ def control(
             # The source's weights are its queries and keys: the fused kernel does it.
             q, k = (
                 jnp.concatenate(
-                    [x[:unasked], edit_self(apart(x[unasked:]), tables, step).reshape(-1, *x.shape[1:])]
+                    [x[:unasked], _together(edit_self(apart(x[unasked:]), tables, step))]
                 )
                 for x in (q, k)
-            )  # fmt: skip
+            )
             return attention(q, k, v, mask)
         if tables is None and layer.name not in kept:
             return None
@@ -111,6 +112,11 @@ def control(
         return (y, apart(weights).mean(axis=2)) if layer.name in kept else y
 
     return change
+
+
+def _together(x: jax.Array) -> jax.Array:
+    """(b, r, ...) -> (b * r, ...)."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 # ---- local blend ---------------------------------------------------------------------------------
