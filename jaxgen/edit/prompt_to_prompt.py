@@ -83,7 +83,7 @@ def control(
     def apart(x: jax.Array) -> jax.Array:
         return x.reshape(*rows, *x.shape[1:])
 
-    def taken_from(x: jax.Array) -> jax.Array:
+    def taken_from(x: jax.Array, tables: Tables) -> jax.Array:
         return edit_self(apart(x), tables, step).reshape(x.shape)
 
     def change(layer: Layer, *arrays):
@@ -95,7 +95,7 @@ def control(
             if tables is None or layer.size[0] * layer.size[1] > largest:
                 return None
             # The source's weights are its queries and keys: the fused kernel does it.
-            q, k = (jnp.concatenate([x[:unasked], taken_from(x[unasked:])]) for x in (q, k))
+            q, k = (jnp.concatenate([x[:unasked], taken_from(x[unasked:], tables)]) for x in (q, k))
             return attention(q, k, v, mask)
         if tables is None and layer.name not in kept:
             return None
