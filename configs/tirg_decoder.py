@@ -31,7 +31,7 @@ def get_config(arg=""):
     config.data = section.defaults()
     config.data.update(length=8, per_source=4)
     config.model = keys.defaults(MODEL)
-    config.model.decoder = {"channels": (96, 64, 32), "noise": 16, "keep": True}
+    config.model.decoder = {"channels": (96, 48, 24), "noise": 16, "keep": True}
     config.model.posterior = {"channels": (32, 64, 64)}
     config.parts = {"retrieval": ""}
     config.optimizer = {
@@ -41,7 +41,7 @@ def get_config(arg=""):
         )
     }  # fmt: skip
     config.train.update(
-        steps=2000, batch_size=16, log_every=100, eval_every=500, checkpoint_every=500
+        steps=2000, batch_size=8, log_every=100, eval_every=0, checkpoint_every=500
     )
     config.train.init_from = {"g": ""}
     config.eval = keys.defaults(EVAL)

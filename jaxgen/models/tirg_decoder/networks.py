@@ -31,8 +31,8 @@ class Asked(NamedTuple):
 class Decoder(nn.Module):
     """Net "decoder": `Asked` and noise -> pictures.
 
-    A composition that works on maps gives a map, which keeps the layout; of a vector each place
-    gets what a dense layer makes of it, and the vector itself beside the source's map. As in TIM-GAN
+    A composition that works on maps gives a map, which keeps the layout; of a vector a dense
+    layer makes what each place gets, and another what all get, beside the source's map. As in TIM-GAN
     (Zhang et al., ACM MM 2021) a mask says where the picture changes; elsewhere the source shows.
 
     Attributes:
@@ -45,7 +45,7 @@ class Decoder(nn.Module):
         drawn of the composed feature alone.
     """
 
-    channels: tuple[int, ...] = (96, 64, 32)
+    channels: tuple[int, ...] = (96, 48, 24)
     blocks: int = 1
     groups: int = 8
     noise: int = 16
@@ -62,17 +62,14 @@ class Decoder(nn.Module):
             x = nn.Dense(h * w * _PLACED, dtype=self.dtype, name=name)(x.astype(self.dtype))
             return x.reshape(n, h, w, _PLACED)
 
-        parts = [placed(z, "noise")]
-        if asked.composed.ndim == 4:
-            parts.append(asked.composed)
-        else:
-            spread = jnp.broadcast_to(
-                asked.composed[:, None, None], (n, h, w, asked.composed.shape[-1])
-            )
-            parts += [placed(asked.composed, "places"), spread]
+        is_map = asked.composed.ndim == 4
+        parts = [placed(z, "noise"), asked.composed if is_map else placed(asked.composed, "places")]
         if self.keep:
             parts.append(asked.map)
         x = Conv(self.channels[0], 3, dtype=self.dtype, name="conv_in")(parts)
+        if not is_map:
+            everywhere = nn.Dense(self.channels[0], dtype=self.dtype, name="everywhere")
+            x = x + everywhere(asked.composed.astype(self.dtype))[:, None, None]
         for level, channels in enumerate(self.channels):
             if level:
                 x = upsample_nearest(x, 2)
