@@ -7,8 +7,9 @@ there is the distance to the target alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,10 +17,25 @@ from ml_collections import ConfigDict
 from jaxgen.data.triplets.css import CSS
 from jaxgen.data.triplets.examples import open_split
 from jaxgen.data.triplets.source import Query, Triplets
+from jaxgen.errors import UserError
 from jaxgen.evaluation.retrieval import chosen, features
 from jaxgen.metrics import retrieval as ranking
 from jaxgen.metrics import scene_reader
+from jaxgen.verbs.edit.contract import Request
+from jaxgen.verbs.edit.use import Changer
 from jaxgen.verbs.retrieve.use import Retriever
+
+
+class DrawingModel(Protocol):
+    """What is asked of a model; `jaxgen.load` gives such."""
+
+    name: str
+    step: int
+    config: ConfigDict
+    verbs: Mapping[str, Any]
+    edit: Changer
+    retrieve: Retriever
+
 
 # (pictures, texts) -> what is drawn of each, uint8 (n, n, 3).
 Draw = Callable[[Sequence[np.ndarray], Sequence[str]], Sequence[np.ndarray]]
@@ -99,6 +115,68 @@ def measure(
     if held_out.any():
         found["held_out_edited"] = float(edited[held_out].mean())
     return found
+
+
+def drawn_by(use: Changer, seed: int = 0) -> Draw:
+    """What a model draws; a query's noise is that of its place among them."""
+    count = itertools.count()
+
+    def draw(pictures: Sequence[np.ndarray], texts: Sequence[str]) -> Sequence[np.ndarray]:
+        requests = [
+            Request("", (text,), picture, seed=seed, number=next(count))
+            for picture, text in zip(pictures, texts, strict=True)
+        ]
+        return [edited.pictures[0] for edited in use.each(requests)]
+
+    return draw
+
+
+def evaluate_model(
+    model: DrawingModel,
+    count: int = 0,
+    seed: int = 0,
+    check: Callable[[], None] | None = None,
+    **data: Any,
+) -> dict[str, Any]:
+    """A model measured beside its baselines, on the data set that it was trained on.
+
+    Args:
+      count: test queries, evenly chosen; 0: all. seed: of the noise.
+      data: other values of keys of `data`; "": the model's own.
+      check: called before each block of pictures; what it raises ends the work.
+
+    Returns: {"model", "step", "data", "rules", "queries", "scores": {"drawn", "retrieved", "source":
+      as of `measure`}}.
+
+    Raises:
+      UserError: a model that does not draw composed features, or no such data.
+    """
+    if "retrieve" not in model.verbs:
+        raise UserError(
+            f"{model.name} draws no composed features: give a run of family tirg_decoder"
+        )
+    config = model.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.update({key: value for key, value in data.items() if value != ""})
+    verb = model.retrieve.verb
+    triplets, queries, pictures = asked_of(config, count, verb.fit, verb.size)
+    if not queries:
+        raise UserError("there are no queries with a target to evaluate on")
+    ways = {
+        "drawn": drawn_by(model.edit, seed),
+        "retrieved": retrieved(model.retrieve, triplets, queries),
+        "source": unchanged,
+    }
+    return {
+        "model": model.name,
+        "step": model.step,
+        "data": config.data.source,
+        "rules": triplets.rules,
+        "queries": len(queries),
+        "scores": {
+            name: measure(draw, triplets, queries, pictures, check) for name, draw in ways.items()
+        },
+    }
 
 
 def is_read(triplets: Triplets) -> bool:

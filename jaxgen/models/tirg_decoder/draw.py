@@ -1,9 +1,9 @@
-"""Drawing what pictures and words ask for, with trained nets."""
+"""The verbs of a trained decoder: pictures changed as words say, and its retrieval model's own."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,63 +11,80 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.models.tirg.task import retrieve_verb
 from jaxgen.models.tirg_decoder.losses import make_decoder
 from jaxgen.models.tirg_decoder.retrieval import Retrieval
 from jaxgen.task import Nets
+from jaxgen.verbs.edit.contract import Edit, Method, Outcome, Prepared, Request
 from jaxgen.verbs.features import unit_range
-from jaxgen.verbs.generate.stepwise import levels
+from jaxgen.verbs.prompts import read_aloud
+from jaxgen.verbs.retrieve.contract import Retrieve
 
-_BATCH = 64
+
+def edit_verb(config: ConfigDict) -> Edit:
+    """The composed feature of a picture and each text, drawn; one method, "compose"."""
+    retrieval, decoder = Retrieval(config), make_decoder(config)
+
+    def prepare(request: Request, options: Mapping[str, Any]) -> Prepared:
+        del options
+        read = [read_aloud(retrieval.words.encode, text) for text in request.targets]
+        assert request.picture is not None
+        return Prepared(
+            None,
+            {
+                "picture": request.picture,
+                "tokens": np.stack([one.tokens for one in read]),
+                "mask": np.stack([one.mask for one in read]),
+                "noise": np.array([request.seed, request.number], np.uint32),
+            },
+        )
+
+    def run(nets: Nets, shared: Any, each: Any) -> Outcome:
+        del shared
+        b, k = each["tokens"].shape[:2]
+        tokens, mask = (each[name].reshape(b * k, -1) for name in ("tokens", "mask"))
+
+        def noise(numbers: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
+            return jax.random.normal(key, (k, decoder.noise))
+
+        z = jax.vmap(noise)(each["noise"]).reshape(b * k, -1)
+        x = unit_range(each["picture"])
+        asked = retrieval.asked(nets, x, tokens, mask)
+        found: Any = decoder.apply(nets["decoder"], asked, z)
+        drawn = found[0].reshape(b, k, *x.shape[1:])
+        return {"edits": jnp.clip(drawn, -1.0, 1.0)}
+
+    method = Method(
+        says="the composed feature of picture and words, drawn",
+        options={},
+        prepare=prepare,
+        run=run,
+        captioned=False,
+        draws=False,
+        masks=False,
+    )
+    return Edit(
+        nets=("decoder", retrieval.name),
+        size=(retrieval.size, retrieval.size),
+        methods={"compose": method},
+        example_texts=("", "make red cube blue"),
+    )
 
 
-class Drawing:
-    """A config's decoder over its retrieval model.
+def own_retrieve_verb(config: ConfigDict) -> Retrieve:
+    """The verb `retrieve` of the retrieval model, which the decoder holds."""
+    retrieval = Retrieval(config)
+    verb = retrieve_verb(retrieval.config)
+    if not retrieval.frozen:
+        return verb
 
-    Attributes: nets: names of the nets whose variables the functions get.
-    """
+    def own(nets: Nets) -> Nets:
+        return {"g": nets[retrieval.name]}
 
-    def __init__(self, config: ConfigDict):
-        self.retrieval = Retrieval(config)
-        self.decoder = make_decoder(config)
-        self.nets = ("decoder", self.retrieval.name)
-
-    def draw(
-        self, nets: Nets, x: jax.Array, tokens: jax.Array, mask: jax.Array, z: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Pictures (n, s, s, 3) float32 in [-1, 1] with texts (n, t) and noise -> see `Decoder`."""
-        asked = self.retrieval.asked(nets, x, tokens, mask)
-        found: Any = self.decoder.apply(nets["decoder"], asked, z)
-        return found
-
-    @functools.cached_property
-    def program(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-        """`draw`, jitted, of uint8 pictures, with (seed, numbers (n,)) for the noise."""
-
-        @jax.jit
-        def program(nets, x, tokens, mask, seed, numbers):
-            key = jax.random.key(seed)
-            z = jax.vmap(
-                lambda number: jax.random.normal(
-                    jax.random.fold_in(key, number), (self.decoder.noise,)
-                )
-            )(numbers)
-            pictures, masks = self.draw(nets, unit_range(x), tokens, mask, z)
-            return levels(pictures), masks.astype(jnp.float32)
-
-        return program
-
-    def __call__(
-        self, nets: Nets, pictures: Sequence[np.ndarray], texts: Sequence[str], seed: int
-    ) -> np.ndarray:
-        """What is drawn of each picture (s, s, 3) uint8 with its text, uint8 (n, s, s, 3)."""
-        words = [self.retrieval.words.fill(text) for text in texts]
-        own = {net: nets[net] for net in self.nets}
-        drawn = []
-        for start in range(0, len(texts), _BATCH):
-            rows = [min(i, len(texts) - 1) for i in range(start, start + _BATCH)]
-            tokens, mask = (np.stack([words[i][part] for i in rows]) for part in (0, 1))
-            x = np.stack([pictures[i] for i in rows])
-            numbers = np.array(rows, np.uint32)
-            found, _ = self.program(own, x, tokens, mask, np.uint32(seed), numbers)
-            drawn.append(np.asarray(found)[: len(texts) - start])
-        return np.concatenate(drawn)
+    return dataclasses.replace(
+        verb,
+        nets=(retrieval.name,),
+        pictures=lambda nets, x: verb.pictures(own(nets), x),
+        queries=lambda nets, x, tokens, mask: verb.queries(own(nets), x, tokens, mask),
+    )

@@ -49,9 +49,7 @@ class DecoderLosses:
         source, target = to_float(batch["source"]), to_float(batch["target"])
         tokens, mask = batch["tokens"], batch["mask"]
         nets = self.retrieval.net.init(retrieval, source, target, tokens, mask)
-        asked = self.retrieval.asked(
-            {self.retrieval.name: nets}, source, tokens[:, 0], mask[:, 0]
-        )
+        asked = self.retrieval.asked({self.retrieval.name: nets}, source, tokens[:, 0], mask[:, 0])
         z = jnp.zeros((len(source), self.decoder.noise), jnp.float32)
         params = {
             "decoder": self.decoder.init(decoder, asked, z)["params"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.triplets import examples, section
@@ -14,13 +13,14 @@ from jaxgen.grid import enlarge
 from jaxgen.keys import Table
 from jaxgen.models.tirg import over_clip
 from jaxgen.models.tirg.task import keys as retrieval_keys
-from jaxgen.models.tirg_decoder.draw import Drawing
+from jaxgen.models.tirg_decoder.draw import edit_verb, own_retrieve_verb
 from jaxgen.models.tirg_decoder.losses import DecoderLosses
 from jaxgen.models.tirg_decoder.networks import Decoder, Posterior
 from jaxgen.models.tirg_decoder.retrieval import PART, check_part
 from jaxgen.task import Evaluation, Phase, Task
 from jaxgen.tasks.common import module_keys
 from jaxgen.tasks.tirg.drawing import EVAL, JOINT, MODEL
+from jaxgen.verbs.edit.use import Changer
 from jaxgen.weights.parts import Part, Wanted
 
 
@@ -66,38 +66,33 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
     """What a trained decoder can do."""
-    return {}
+    return {"edit": edit_verb(config), "retrieve": own_retrieve_verb(config)}
 
 
 class Evaluator:
     """Measures a run on its test queries; see `jaxgen.evaluation.drawing`."""
 
     def __init__(self, config: ConfigDict):
-        self.config, self.drawing = config, Drawing(config)
+        self.config, self.verb = config, edit_verb(config)
 
     def __call__(self, nets: Any, frozen: Any, step: int) -> Evaluation:
         """Each host measures all."""
         del frozen, step
-        config, seed = self.config, self.config.eval.seed
+        config = self.config
+        draw = drawing.drawn_by(Changer(self.verb, nets, config.family), config.eval.seed)
         triplets, queries, pictures = drawing.asked_of(
             config, config.eval.queries, examples.square, config.data.size
         )
-
-        def draw(sources, texts):
-            return self.drawing(nets, sources, texts, seed)
-
         metrics = drawing.measure(draw, triplets, queries, pictures)
-        shown = [
-            pictures(one)
-            for one in queries[:: max(1, len(queries) // config.eval.pictures)]
-        ][: config.eval.pictures]
-        drawn = draw([one.source for one in shown], [one.query.text for one in shown])
+        every = max(1, len(queries) // config.eval.pictures)
+        shown = [pictures(one) for one in queries[::every]][: config.eval.pictures]
+        made = draw([one.source for one in shown], [one.query.text for one in shown])
         rows = [
-            [("source", enlarge(one.source)), ("drawn", enlarge(np.asarray(picture))),
-             ("target", enlarge(one.target))]
-            for one, picture in zip(shown, drawn, strict=True)
-        ]  # fmt: skip
-        return Evaluation(metrics, rows, [one.query.text for one in shown])
+            [("source", one.source), ("drawn", picture), ("target", one.target)]
+            for one, picture in zip(shown, made, strict=True)
+        ]
+        large = [[(said, enlarge(picture)) for said, picture in row] for row in rows]
+        return Evaluation(metrics, large, [one.query.text for one in shown])
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -118,5 +113,5 @@ def make_task(config: ConfigDict) -> Task:
         train_data=lambda: examples.train_data(config.data, losses.retrieval.words),
         ema=dict.fromkeys(losses.trained, ema) if ema else {},
         evaluate=evaluator,
-        eval_nets=evaluator.drawing.nets,
+        eval_nets=evaluator.verb.nets,
     )
