@@ -13,8 +13,8 @@ Watch "edited", the share of test queries whose changed object is drawn as the w
 
 Variants (`--config=configs/tirg_decoder.py:NAME`):
   tiny     seconds; what the tests run, with configs/tirg.py:tiny.
-  joint    without parts.retrieval: decoder and retrieval model are trained together, the latter from
-           the start, or from a run by --config.train.init_from.g=runs/tirg.
+  joint    without parts.retrieval: decoder and retrieval model are trained together, the latter
+           from the start, or from a run by --config.train.init_from.g=runs/tirg.
   alone    draws of the composed feature alone: the source's pixels and map stay unseen.
 """
 
@@ -36,7 +36,7 @@ def get_config(arg=""):
     config.parts = {"retrieval": ""}
     config.optimizer = {
         "decoder": configs.optimizer(
-            2e-3, name="adamw", weight_decay=1e-3, decays="kernels", clip_norm=1.0,
+            1e-3, name="adamw", weight_decay=1e-3, decays="kernels", clip_norm=1.0,
             schedule="cosine", final=0.01, warmup=50,
         )
     }  # fmt: skip

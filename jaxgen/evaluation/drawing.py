@@ -145,8 +145,8 @@ def evaluate_model(
       data: other values of keys of `data`; "": the model's own.
       check: called before each block of pictures; what it raises ends the work.
 
-    Returns: {"model", "step", "data", "rules", "queries", "scores": {"drawn", "retrieved", "source":
-      as of `measure`}}.
+    Returns: {"model", "step", "data", "rules", "queries", "scores"}; scores: of "drawn",
+      "retrieved" and "source" each what `measure` gives.
 
     Raises:
       UserError: a model that does not draw composed features, or no such data.

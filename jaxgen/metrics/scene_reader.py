@@ -26,6 +26,8 @@ from jaxgen.data.triplets.scenes import Scene, Thing
 # of the faintest object's, where a cell counts as empty.
 LEFT = 0.35
 EMPTY = 0.35
+# Differences of fewer levels are noise.
+FAINT = 24.0
 
 
 class Reading(NamedTuple):
@@ -55,9 +57,9 @@ def read(picture: np.ndarray) -> Reading:
     for cell in range(9):
         things, drawn, strength = _templates(cell)
         seen = picture[_box(cell)].astype(np.float32)
-        if np.abs(seen - 255.0).sum() < EMPTY * strength.min():
+        if _apart(seen, 255.0) < EMPTY * strength.min():
             continue
-        left = np.abs(drawn - seen).sum(axis=(1, 2, 3)) / strength
+        left = _apart(drawn, seen) / strength
         best = int(left.argmin())
         if left[best] <= LEFT:
             found.append(things[best])
@@ -80,7 +82,13 @@ def _templates(cell: int) -> tuple[list[Thing], np.ndarray, np.ndarray]:
     ]
     drawn = np.stack([css2d.draw(scenes.objects((thing,)))[_box(cell)] for thing in things])
     drawn = drawn.astype(np.float32)
-    return things, drawn, np.abs(drawn - 255.0).sum(axis=(1, 2, 3))
+    return things, drawn, _apart(drawn, 255.0)
+
+
+def _apart(x: np.ndarray, y: np.ndarray | float) -> np.ndarray:
+    """Summed difference of pictures (..., h, w, 3) in levels, without the noise."""
+    found: np.ndarray = np.maximum(np.abs(x - y) - FAINT, 0.0).sum(axis=(-3, -2, -1))
+    return found
 
 
 # ---- judging -------------------------------------------------------------------------------------

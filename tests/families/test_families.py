@@ -21,6 +21,7 @@ from jaxgen.train import loop
 from jaxgen.train import mesh as meshes
 from jaxgen.train.state import make_optimizers
 from jaxgen.train.step import make_step
+from jaxgen.verbs.edit.contract import Request
 from jaxgen.weights.checkpoints import read_metrics
 
 FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
@@ -234,6 +235,19 @@ def retrieves_as_a_model_should(model, again):
     assert model.retrieve([], []).shape == (0, model.retrieve.verb.width)
 
 
+def edits_as_a_model_should(model, again):
+    """Pictures of the model's size, the same after loading and in a batch."""
+    picture = np.random.default_rng(0).integers(0, 256, (*model.edit.verb.size, 3), np.uint8)
+    source = "a large red circle" if model.edit.method().captioned else ""
+    texts = ("make red cube blue", "remove yellow sphere")
+    ours = model.edit(picture, source, texts, seed=5).pictures
+    assert (ours.shape, ours.dtype) == ((2, *picture.shape), np.uint8)
+    np.testing.assert_array_equal(ours, again.edit(picture, source, texts, seed=5).pictures)
+    requests = [Request(source, texts, picture, seed=5)] * 3
+    for edited in model.edit.each(requests, batch=2):
+        assert np.abs(edited.pictures.astype(int) - ours).max() <= 1, "depends on the batch"
+
+
 # By verb: what a trained model and the same one, exported and loaded, must both do.
 SAMPLES = {
     "upscale": upscales_as_a_model_should,
@@ -241,6 +255,7 @@ SAMPLES = {
     "complete": completes_as_a_model_should,
     "encode": encodes_as_a_model_should,
     "embed": embeds_as_a_model_should,
+    "edit": edits_as_a_model_should,
     "retrieve": retrieves_as_a_model_should,
 }
 

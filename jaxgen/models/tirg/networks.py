@@ -73,7 +73,8 @@ class Composed(nn.Module):
         The second is a map (n, h, w, c) of compositions that work on maps, before the vector is
         made of it, and a vector (n, e) of others.
 
-        Args: x: (b, h, w, 3). tokens, mask: (n, t), n / b texts for each picture, one after another.
+        Args: x: (b, h, w, 3). tokens, mask: (n, t), n / b texts for each picture, one after
+          another.
         """
         maps = jnp.repeat(self.image.map(x, False), len(tokens) // len(x), axis=0)
         return maps, self._before_head(maps, tokens, mask, False)

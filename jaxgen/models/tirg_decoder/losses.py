@@ -8,16 +8,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxgen.losses.pixel import l1
 from jaxgen.models.tirg.networks import Composed
 from jaxgen.models.tirg.task import RetrievalLosses
 from jaxgen.models.tirg_decoder.networks import Asked, Decoder, Posterior
 from jaxgen.models.tirg_decoder.retrieval import PART, Retrieval
 from jaxgen.tasks.common import make_module, to_float
 
+_SAME = 0.1  # a smaller difference of target and source is no change
+
 
 class DecoderLosses:
-    """L1 between what is drawn and the target, and the divergence of the noise, times `model.kl`.
+    """Squared error of what is drawn, and the divergence of the noise, times `model.kl`.
+
+    Where the target differs from the source, errors count `model.changed` times. (With L1 nothing
+    is learned: as long as it is not sure where the change is, the median of a place is the source.)
 
     What a text leaves open ("add object") cannot be drawn of the composed feature: its mean would
     be. So a second net says, of source and target, which noise draws this one; the divergence from
@@ -34,6 +38,7 @@ class DecoderLosses:
             Posterior, "posterior", config, noise=self.decoder.noise,
             channels=tuple(model.posterior.channels),
         )  # fmt: skip
+        self.changed = model.changed
         self.kl, self.kl_first, self.kl_steps = model.kl, model.kl_first, model.kl_steps
         self.compared = None if self.retrieval.frozen else RetrievalLosses(config)
         self.share = model.get("retrieval", 0.0)
@@ -76,10 +81,14 @@ class DecoderLosses:
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(noise, mean.shape)
         nats = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar).sum(axis=1).mean()
         picture, _ = self.decoder.apply({"params": params["decoder"]}, asked, z)
-        apart = l1(picture, target)
+        moved = (jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME).astype(
+            "float32"
+        )
+        squares = jnp.square(picture - target)
+        apart = ((1.0 + (self.changed - 1.0) * moved) * squares).mean()
         weight = self._weight(step) / (target.shape[1] * target.shape[2] * target.shape[3])
         total = apart + weight * nats + self.share * value
-        return total, (changed, {"l1": apart, "nats": nats, **metrics})
+        return total, (changed, {"mse": squares.mean(), "nats": nats, **metrics})
 
     def _composed(self, params, mutable, frozen, batch, pictures, rngs):
         """((maps, composed), the retrieval's loss, metrics, changed state)."""
@@ -106,7 +115,7 @@ class DecoderLosses:
         return found, value, metrics, {**mutable, "g": changed} if changed else mutable
 
     def _weight(self, step: jax.Array) -> jax.Array:
-        """Of a nat beside the sum of a picture's differences."""
+        """Of a nat beside the sum of a picture's squared errors."""
         if not self.kl_steps:
             return jnp.float32(self.kl)
         left = jnp.clip(1.0 - step / self.kl_steps, 0.0, 1.0)

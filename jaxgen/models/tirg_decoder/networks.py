@@ -32,8 +32,9 @@ class Decoder(nn.Module):
     """Net "decoder": `Asked` and noise -> pictures.
 
     A composition that works on maps gives a map, which keeps the layout; of a vector a dense
-    layer makes what each place gets, and another what all get, beside the source's map. As in TIM-GAN
-    (Zhang et al., ACM MM 2021) a mask says where the picture changes; elsewhere the source shows.
+    layer makes what each place gets, and another what all get, beside the source's map. As in
+    TIM-GAN (Zhang et al., ACM MM 2021) a mask says where the picture changes; elsewhere the source
+    shows.
 
     Attributes:
       channels: of the levels, from the map's side up, each of twice the side; the rest of the way
@@ -62,14 +63,15 @@ class Decoder(nn.Module):
             x = nn.Dense(h * w * _PLACED, dtype=self.dtype, name=name)(x.astype(self.dtype))
             return x.reshape(n, h, w, _PLACED)
 
-        is_map = asked.composed.ndim == 4
-        parts = [placed(z, "noise"), asked.composed if is_map else placed(asked.composed, "places")]
+        composed = _normed(asked.composed)
+        is_map = composed.ndim == 4
+        parts = [placed(z, "noise"), composed if is_map else placed(composed, "places")]
         if self.keep:
             parts.append(asked.map)
         x = Conv(self.channels[0], 3, dtype=self.dtype, name="conv_in")(parts)
         if not is_map:
             everywhere = nn.Dense(self.channels[0], dtype=self.dtype, name="everywhere")
-            x = x + everywhere(asked.composed.astype(self.dtype))[:, None, None]
+            x = x + everywhere(composed.astype(self.dtype))[:, None, None]
         for level, channels in enumerate(self.channels):
             if level:
                 x = upsample_nearest(x, 2)
@@ -110,6 +112,12 @@ class Posterior(nn.Module):
             x = nn.swish(Conv(channels, 3, 2, dtype=self.dtype, name=f"conv_{i}")(x))
         x = x.reshape(len(x), -1)
         return nn.Dense(2 * self.noise, dtype=self.dtype, name="out")(x).astype(jnp.float32)
+
+
+def _normed(x: jax.Array) -> jax.Array:
+    """Of mean square 1 in each row: retrieval learns directions, and lengths as they come."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=tuple(range(1, x.ndim)), keepdims=True) + 1e-6)
 
 
 def shuffled(size: int, side: int, levels: int) -> int:

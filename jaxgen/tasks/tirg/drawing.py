@@ -5,9 +5,12 @@ from __future__ import annotations
 from jaxgen.keys import Key, Table, whole
 
 MODEL: Table = {
-    "kl": Key(2.0, "weight of a nat of noise beside a picture's summed L1", least=0, most=1e6),
+    "changed": Key(
+        4.0, "weight of errors where the target differs from the source", least=1, most=1e6
+    ),
+    "kl": Key(2.0, "weight of a nat of noise beside a picture's summed squares", least=0, most=1e6),
     "kl_first": Key(20.0, "that weight at the first step", least=0, most=1e6),
-    "kl_steps": whole(800, "steps over which it falls; 0: none", 0),
+    "kl_steps": whole(500, "steps over which it falls; 0: none", 0),
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
 }
 JOINT: Table = {
