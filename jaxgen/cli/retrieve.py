@@ -112,7 +112,7 @@ def search(
         raise UserError("give --image, --text or --like")
     if draw and not (sheet and text and (image or like)):
         raise UserError(
-            "--draw draws what --text makes of --image or --like: give them and --sheet"
+            "--draw is of --text with --image or --like: give them, and --sheet"
         )
     opened = Index(place)
     if opened.damaged:
