@@ -95,7 +95,7 @@ def edit(
             "--list",
             metavar="FILE",
             help="A JSONL file of edits, one object a line: name, picture, mask, source, target, "
-            "method, seed, number and options. OUT is a folder; again, it goes on where it stopped.",
+            "method, seed, number and options. OUT is a folder; again, it goes on where it ended.",
         ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Edits at a time.")] = None,
@@ -221,9 +221,8 @@ def _new_file(name: str) -> Path:
 def _done(folder: Path, job: Any, ending: str) -> bool:
     from jaxgen.verbs.edit.files import names
 
-    return all(
-        (folder / f"{name}{ending}").exists() for name in names(job.request.targets, job.name)
-    )
+    found = names(job.request.targets, job.name)
+    return all((folder / f"{name}{ending}").exists() for name in found)
 
 
 def _written(folder: Path, job: Any, ending: str, attention: bool) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +33,11 @@ class Tables:
     self_steps: (b, 2) int: from which step to which the places look where the source's do.
     """
 
-    mapper: jax.Array
-    taken: jax.Array
-    weight: jax.Array
-    when: jax.Array
-    self_steps: jax.Array
+    mapper: Any
+    taken: Any
+    weight: Any
+    when: Any
+    self_steps: Any
 
 
 def edit_cross(weights: jax.Array, tables: Tables, step: jax.Array) -> jax.Array:
@@ -82,6 +83,9 @@ def control(
     def apart(x: jax.Array) -> jax.Array:
         return x.reshape(*rows, *x.shape[1:])
 
+    def taken_from(x: jax.Array) -> jax.Array:
+        return edit_self(apart(x), tables, step).reshape(x.shape)
+
     def change(layer: Layer, *arrays):
         if layer.kind == "residual":
             return None
@@ -91,12 +95,7 @@ def control(
             if tables is None or layer.size[0] * layer.size[1] > largest:
                 return None
             # The source's weights are its queries and keys: the fused kernel does it.
-            q, k = (
-                jnp.concatenate(
-                    [x[:unasked], edit_self(apart(x[unasked:]), tables, step).reshape(-1, *x.shape[1:])]
-                )
-                for x in (q, k)
-            )  # fmt: skip
+            q, k = (jnp.concatenate([x[:unasked], taken_from(x[unasked:])]) for x in (q, k))
             return attention(q, k, v, mask)
         if tables is None and layer.name not in kept:
             return None

@@ -83,9 +83,7 @@ def align(source: Spelled, target: Spelled, length: int) -> tuple[np.ndarray, np
             mapper[np.ix_(rows, columns)] = 1 / len(columns)
 
     join([0], [0])
-    words = [[_plain(word) for word in one.words] for one in (source, target)]
-    matched = difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes()
-    for kind, a, b, c, d in matched:
+    for kind, a, b, c, d in _matched(source, target):
         if kind == "equal" or (kind == "replace" and b - a == d - c):
             for i, j in zip(range(a, b), range(c, d), strict=True):
                 join(source.places[i], target.places[j])
@@ -97,6 +95,11 @@ def align(source: Spelled, target: Spelled, length: int) -> tuple[np.ndarray, np
             join(rows, columns)
     _join_rest(mapper, taken, _after(source), _after(target))
     return mapper, taken
+
+
+def _matched(source: Spelled, target: Spelled) -> list[tuple[str, int, int, int, int]]:
+    a, b = ([_plain(word) for word in one.words] for one in (source, target))
+    return list(difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes())
 
 
 def _after(one: Spelled) -> int:
@@ -120,10 +123,8 @@ def refined(
     source: Spelled, target: Spelled, mapper: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """`align`'s tables, but changed words keep their own maps, too: only what stays is taken."""
-    words = [[_plain(word) for word in one.words] for one in (source, target)]
-    matched = difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes()
     mapper, taken = mapper.copy(), taken.copy()
-    for kind, _, _, c, d in matched:
+    for kind, _, _, c, d in _matched(source, target):
         if kind == "replace":
             at = [i for places in target.places[c:d] for i in places]
             mapper[:, at], taken[at] = 0, 0

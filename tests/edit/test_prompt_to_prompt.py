@@ -56,8 +56,8 @@ def test_pictures_equal_the_original_s(fixtures_dir, case):
     r = len(context)
     made, blend = None, None
     if case != "none":
-        mapper = file[f"{case}:mapper"] if f"{case}:mapper" in file else np.eye(N)[None]
-        equalizer = file[f"{case}:equalizer"] if f"{case}:equalizer" in file else None
+        mapper = file.get(f"{case}:mapper", np.eye(N)[None])
+        equalizer = file.get(f"{case}:equalizer")
         made = tables(file, case, mapper, steps, shares(about["self"], steps), equalizer)
     if f"{case}:blend_words" in file:
         blend = blend_of(file[f"{case}:blend_words"], np.zeros((r, N)), 0.3, 0.3, 2)

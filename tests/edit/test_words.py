@@ -175,5 +175,5 @@ def test_what_cannot_be_read(read, says):
 def test_a_word_that_no_target_has():
     targets = [words.spell(["a", "dog"], [1, 1], ()), words.spell(["a", "cow"], [1, 1], ())]
     assert within({"dog": 1, "a": 2}, targets, "weight") == [{"dog": 1, "a": 2}, {"a": 2}]
-    with pytest.raises(UserError, match="weight: the word 'dgo' is in no target; .*dog"):
+    with pytest.raises(UserError, match=r"weight: the word 'dgo' is in no target; .*dog"):
         within({"dgo": 1}, targets, "weight")

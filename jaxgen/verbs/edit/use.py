@@ -200,7 +200,7 @@ def _kind(one: tuple[Request, Prepared]) -> Any:
 
 def _edited(request: Request, prepared: Prepared, found: dict[str, np.ndarray]) -> Edited:
     source = found["source"] if request.picture is None else request.picture
-    maps = ()
+    maps: tuple[tuple[tuple[str, np.ndarray], ...], ...] = ()
     if "maps" in found:
         maps = tuple(
             tuple((word, _map(seen[..., list(at)])) for word, at in words)

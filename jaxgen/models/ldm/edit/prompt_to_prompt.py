@@ -139,14 +139,14 @@ def make_tables(
     made = []
     for target, weight, when in zip(targets, weights, spans, strict=True):
         mapper, taken = _mapper(source, target, length, settings["kind"], original)
-        times = words.replaced_when(target, when, calls, length, original)
-        times = np.pad(times[:calls], ((0, rows - calls), (0, 0)))
-        made.append((mapper, taken, words.equalizer(target, weight, length), times))
-    mapper, taken, weight, when = (np.stack(x) for x in zip(*made, strict=True))
+        acts = words.replaced_when(target, when, calls, length, original)
+        acts = np.pad(acts[:calls], ((0, rows - calls), (0, 0)))
+        made.append((mapper, taken, words.equalizer(target, weight, length), acts))
+    maps, kept, factors, times = (np.stack(x) for x in zip(*made, strict=True))
     bounds = read_spans(settings["self"], "self").get("", 0.0)
     return p2p.Tables(
-        mapper[:, lead:, lead:], taken[:, lead:], weight[:, lead:],
-        when.swapaxes(0, 1)[:, :, lead:],
+        maps[:, lead:, lead:], kept[:, lead:], factors[:, lead:],
+        times.swapaxes(0, 1)[:, :, lead:],
         np.array(words.span(bounds, calls), np.int32),
     )  # fmt: skip
 
@@ -281,7 +281,7 @@ def edit(
             x = x.at[:, 0].set(found.path[i])
         if blend is not None:
             mask = p2p.blend_mask(
-                maps, blend.words, blend.without, size, x.shape[2:4],
+                maps, blend.words, blend.without, size, (x.shape[2], x.shape[3]),
                 (blend.above, blend.without_above),
             )  # fmt: skip
             acts = (i >= blend.first).reshape(-1, 1, 1, 1, 1)
