@@ -253,7 +253,6 @@ SAMPLES = {
     "edit": edits_as_a_model_should,
     "encode": encodes_as_a_model_should,
     "embed": embeds_as_a_model_should,
-    "edit": edits_as_a_model_should,
     "retrieve": retrieves_as_a_model_should,
 }
 
