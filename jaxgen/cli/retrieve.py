@@ -83,6 +83,14 @@ def search(
     sheet: Annotated[
         Path | None, typer.Option(help="Also draw the results: .png, .jpg or .webp.")
     ] = None,
+    draw: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Also draw what picture and words ask for, by a model of family tirg_decoder: "
+            "beside what was found, in the --sheet.",
+        ),
+    ] = "",
     json_file: JsonFile = None,
 ) -> None:
     """Find pictures of an index by a picture, by words, or by both.
@@ -102,6 +110,10 @@ def search(
             raise UserError("the text is empty: say what is wanted, or leave it out")
     if not (image or text or like):
         raise UserError("give --image, --text or --like")
+    if draw and not (sheet and text and (image or like)):
+        raise UserError(
+            "--draw is of --text with --image or --like: give them, and --sheet"
+        )
     opened = Index(place)
     if opened.damaged:
         print(
@@ -110,7 +122,9 @@ def search(
             file=sys.stderr,
         )
     asked = _asked(opened, image or [], text or [], unwanted or [], like or [], weight)
-    _show(opened, asked, model, count, min_score, where, keep_source, engine, sheet, json_file)
+    _show(
+        opened, asked, model, count, min_score, where, keep_source, engine, sheet, draw, json_file
+    )
 
 
 def _asked(
@@ -141,13 +155,14 @@ def _asked(
 
 def _show(
     opened: Any, asked: dict[str, Any], model: str, count: int, least: float, where: str,
-    keep_source: bool, engine: str, sheet: Path | None, json_file: Path | None,
+    keep_source: bool, engine: str, sheet: Path | None, draw: str, json_file: Path | None,
 ) -> None:  # fmt: skip
     from jaxgen.evaluation.report import write_report
     from jaxgen.runs.model import load
     from jaxgen.verbs.retrieve import search as searching
     from jaxgen.verbs.retrieve.encoder import Asked, encoder_of
 
+    drawer = load(draw).edit if draw else None  # a mistaken name is told before the search
     name = model or opened.header.model
     encoder = encoder_of(load(name), name)
     opened.check_model(name, encoder.fingerprint)
@@ -173,6 +188,8 @@ def _show(
         from jaxgen.data.picture_files import write_image
 
         shown = [(Path(path).name, picture) for path, picture in asked["pictures"]]
+        if drawer is not None:
+            shown += _drawn(drawer, asked)
         drawn = searching.sheet(Path(opened.header.folder), results, shown)
         write_image(sheet, np.asarray(drawn))
     if json_file is not None:
@@ -191,6 +208,17 @@ def _show(
                 ],
             },
         )
+
+
+def _drawn(drawer: Any, asked: dict[str, Any]) -> list[tuple[str, Any]]:
+    """(text, what is drawn of it) for each picture with each text."""
+    return [
+        (f"drawn: {text}", picture)
+        for _, image in asked["pictures"]
+        for text, picture in zip(
+            asked["texts"], drawer(image, asked["texts"]).pictures, strict=True
+        )
+    ]
 
 
 def _engine(opened: Any, engine: str) -> Any:

@@ -22,9 +22,19 @@ def tiny_first_stage() -> str:
     return folder
 
 
+@functools.cache
+def tiny_retrieval() -> str:
+    """A run of configs/tirg.py:tiny."""
+    folder = tempfile.mkdtemp(prefix="jaxgen-retrieval-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    run(configs.load(f"{REPOSITORY}/configs/tirg.py:tiny", {"train.eval_every": -1}), folder)
+    return folder
+
+
 def with_parts(config):
     """The config with the parts that its family cannot do without."""
     for name, want in wanted_parts(config).items():
         if want.needed and not config.parts.get(name):
-            config.parts[name] = tiny_first_stage()
+            made = tiny_retrieval if want.families == ("tirg",) else tiny_first_stage
+            config.parts[name] = made()
     return config

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxgen.cli.common import DEFAULT_MODEL, with_device
+from jaxgen.cli.evaluate.edit import edit
 from jaxgen.cli.evaluate.embed import embed
 from jaxgen.cli.evaluate.encode import encode
 from jaxgen.cli.evaluate.generate import generate
@@ -21,6 +22,7 @@ _FOR = {
     "upscale": ("super-resolution", "is measured by PSNR and SSIM"),
     "encode": ("reconstructions", "encodes pictures"),
     "embed": ("pictures and texts", "tells which text belongs to which picture"),
+    "edit": ("drawn targets of composed retrieval", "draws what a picture and words ask for"),
     "retrieve": ("composed retrieval", "finds pictures by a picture and words"),
 }
 
@@ -93,3 +95,4 @@ evaluate.command()(with_device(generate))
 evaluate.command()(with_device(encode))
 evaluate.command()(with_device(embed))
 evaluate.command()(with_device(retrieve))
+evaluate.command()(with_device(edit))

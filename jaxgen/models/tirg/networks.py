@@ -65,6 +65,39 @@ class Composed(nn.Module):
         targets = self.image.head(maps[b:]).astype(jnp.float32)
         return queries, targets, self.scale[0]
 
+    def composed(
+        self, x: jax.Array, tokens: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """What a picture can be drawn of: (its last map, what it becomes with its text).
+
+        The second is a map (n, h, w, c) of compositions that work on maps, before the vector is
+        made of it, and a vector (n, e) of others.
+
+        Args: x: (b, h, w, 3). tokens, mask: (n, t), n / b texts for each picture, one after
+          another.
+        """
+        maps = jnp.repeat(self.image.map(x, False), len(tokens) // len(x), axis=0)
+        return maps, self._before_head(maps, tokens, mask, False)
+
+    def with_composed(
+        self, source: jax.Array, target: jax.Array, tokens: jax.Array, mask: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        """(as `__call__`, as `composed`) in training, in one pass."""
+        b, k = tokens.shape[:2]
+        pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
+        maps = self.image.map(pictures, True)
+        asked = jnp.repeat(maps[:b], k, axis=0)
+        found = self._before_head(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), True)
+        queries = self.image.head(found) if found.ndim == 4 else found
+        targets = self.image.head(maps[b:])
+        told = (queries.astype(jnp.float32), targets.astype(jnp.float32), self.scale[0])
+        return told, (asked, found)
+
+    def _before_head(self, maps, tokens, mask, train) -> jax.Array:
+        view = View(self.image.head(maps), maps, lambda composed: composed)
+        found: jax.Array = self.composer(view, self.text(tokens, mask, train), train)
+        return found
+
     def _compose(self, maps, tokens, mask, train) -> jax.Array:
         text = self.text(tokens, mask, train)
         view = View(self.image.head(maps), maps, self.image.head)

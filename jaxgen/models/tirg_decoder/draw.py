@@ -1,0 +1,90 @@
+"""The verbs of a trained decoder: pictures changed as words say, and its retrieval model's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.models.tirg.task import retrieve_verb
+from jaxgen.models.tirg_decoder.losses import make_decoder
+from jaxgen.models.tirg_decoder.retrieval import Retrieval
+from jaxgen.task import Nets
+from jaxgen.verbs.edit.contract import Edit, Method, Outcome, Prepared, Request
+from jaxgen.verbs.features import unit_range
+from jaxgen.verbs.prompts import read_aloud
+from jaxgen.verbs.retrieve.contract import Retrieve
+
+
+def edit_verb(config: ConfigDict) -> Edit:
+    """The composed feature of a picture and each text, drawn; one method, "compose"."""
+    retrieval, decoder = Retrieval(config), make_decoder(config)
+
+    def prepare(request: Request, options: Mapping[str, Any]) -> Prepared:
+        del options
+        read = [read_aloud(retrieval.words.encode, text) for text in request.targets]
+        assert request.picture is not None
+        return Prepared(
+            None,
+            {
+                "picture": request.picture,
+                "tokens": np.stack([one.tokens for one in read]),
+                "mask": np.stack([one.mask for one in read]),
+                "noise": np.array([request.seed, request.number], np.uint32),
+            },
+        )
+
+    def run(nets: Nets, shared: Any, each: Any) -> Outcome:
+        del shared
+        b, k = each["tokens"].shape[:2]
+        tokens, mask = (each[name].reshape(b * k, -1) for name in ("tokens", "mask"))
+
+        def noise(numbers: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
+            return jax.random.normal(key, (k, decoder.noise))
+
+        z = jax.vmap(noise)(each["noise"]).reshape(b * k, -1)
+        x = unit_range(each["picture"])
+        asked = retrieval.asked(nets, x, tokens, mask)
+        found: Any = decoder.apply(nets["decoder"], asked, z)
+        drawn = found[0].reshape(b, k, *x.shape[1:])
+        return {"edits": jnp.clip(drawn, -1.0, 1.0)}
+
+    method = Method(
+        says="the composed feature of picture and words, drawn",
+        options={},
+        prepare=prepare,
+        run=run,
+        captioned=False,
+        draws=False,
+        masks=False,
+    )
+    return Edit(
+        nets=("decoder", retrieval.name),
+        size=(retrieval.size, retrieval.size),
+        methods={"compose": method},
+        example_texts=("", "make red cube blue"),
+    )
+
+
+def own_retrieve_verb(config: ConfigDict) -> Retrieve:
+    """The verb `retrieve` of the retrieval model, which the decoder holds."""
+    retrieval = Retrieval(config)
+    verb = retrieve_verb(retrieval.config)
+    if not retrieval.frozen:
+        return verb
+
+    def own(nets: Nets) -> Nets:
+        return {"g": nets[retrieval.name]}
+
+    return dataclasses.replace(
+        verb,
+        nets=(retrieval.name,),
+        pictures=lambda nets, x: verb.pictures(own(nets), x),
+        queries=lambda nets, x, tokens, mask: verb.queries(own(nets), x, tokens, mask),
+    )
