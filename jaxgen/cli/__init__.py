@@ -1,5 +1,5 @@
-"""The command `jaxgen`: generate, complete, upscale, reconstruct, encode, decode, embed, index,
-search, eval, convert, interpolate, models, configs, config, prepare, train, export, sweep.
+"""The command `jaxgen`: generate, edit, complete, upscale, reconstruct, encode, decode, embed,
+index, search, eval, convert, interpolate, models, configs, config, prepare, train, export, sweep.
 
 One module per command. Everything slow (jax above all) is imported inside the commands, so that
 `--help` answers at once.
@@ -20,6 +20,7 @@ from jaxgen.cli.common import interruptible, printable, with_device
 from jaxgen.cli.complete import complete
 from jaxgen.cli.config import config, configs
 from jaxgen.cli.convert import convert
+from jaxgen.cli.edit import edit
 from jaxgen.cli.embed import embed
 from jaxgen.cli.encode import decode, encode, reconstruct
 from jaxgen.cli.evaluate import evaluate
@@ -37,6 +38,7 @@ from jaxgen.log import keep_interrupts, plain_warnings
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "train": train,
     "generate": generate,
+    "edit": edit,
     "complete": complete,
     "upscale": upscale,
     "reconstruct": reconstruct,

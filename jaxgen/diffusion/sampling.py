@@ -86,8 +86,7 @@ def advance(
       draw: noise of a call (`noise_of`); must be given where `plan.noisy`.
       held: what is put back after each call; exact after the last.
     """
-    factors, times = jnp.asarray(plan.factors), jnp.asarray(plan.times)
-    levels, to_x0 = jnp.asarray(plan.levels), jnp.asarray(plan.x0)
+    times, levels = jnp.asarray(plan.times), jnp.asarray(plan.levels)
     if plan.noisy and draw is None:
         raise ValueError(f"sampler {plan.sampler} draws noise: give `draw`")
 
@@ -95,15 +94,24 @@ def advance(
         x = state.x
         out = denoise(x, jnp.broadcast_to(times[i], x.shape[:1])).astype(x.dtype)
         noise = draw(i) if plan.noisy and draw is not None else None
-        seen = (x, out, noise, *state.memory)
-        new, *memory = (_weighted(row, seen) for row in factors[i])
+        new = after(plan, i, state, out, noise)
         if held is not None:
             alpha, sigma = levels[i]
             known = alpha * held.source + sigma * held.noise
-            new = held.mask * new + (1 - held.mask) * known
-        return State(new, tuple(memory), to_x0[i, 0] * x + to_x0[i, 1] * out)
+            new = new._replace(x=held.mask * new.x + (1 - held.mask) * known)
+        return new
 
     return jax.lax.fori_loop(first, last, call, state)
+
+
+def after(
+    plan: Plan, i: jax.Array, state: State, out: jax.Array, noise: jax.Array | None = None
+) -> State:
+    """What becomes of x by what the net said of it at call i; noise where `plan.noisy`."""
+    factors, to_x0 = jnp.asarray(plan.factors), jnp.asarray(plan.x0)
+    seen = (state.x, out, noise, *state.memory)
+    new, *memory = (_weighted(row, seen) for row in factors[i])
+    return State(new, tuple(memory), to_x0[i, 0] * state.x + to_x0[i, 1] * out)
 
 
 def sample(

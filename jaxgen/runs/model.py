@@ -36,6 +36,7 @@ from jaxgen.weights.places import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from jaxgen.verbs.edit.use import Changer
     from jaxgen.verbs.embed.use import Embedder
     from jaxgen.verbs.encode.use import Coder
     from jaxgen.verbs.generate.base import TextToImage
@@ -63,6 +64,7 @@ class Model:
     if TYPE_CHECKING:
         upscale: Upscaler
         generate: TextToImage[Any]
+        edit: Changer
         embed: Embedder
         encode: Coder
 

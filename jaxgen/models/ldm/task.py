@@ -11,6 +11,7 @@ from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.errors import UserError
 from jaxgen.keys import Table
 from jaxgen.models.ldm.condition import TEXT
+from jaxgen.models.ldm.edit import edit_verb
 from jaxgen.models.ldm.evaluate import Evaluator
 from jaxgen.models.ldm.losses import LDMLosses
 from jaxgen.models.ldm.networks import denoiser_keys
@@ -77,8 +78,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
-    """What a trained model can do: {"generate": ...}."""
-    return {"generate": Sampler(LDMLosses(config), config).generate()}
+    """What a trained model can do: {"generate": ..., "edit": ...}."""
+    losses = LDMLosses(config)
+    return {"generate": Sampler(losses, config).generate(), "edit": edit_verb(losses, config)}
 
 
 def make_task(config: ConfigDict) -> Task:

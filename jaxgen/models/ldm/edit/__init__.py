@@ -1,0 +1,30 @@
+"""The verb `edit` of a diffusion model: a table of methods, one module each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from jaxgen.models.ldm.edit import masactrl, plug_and_play, prompt_to_prompt
+from jaxgen.models.ldm.edit.editing import Editing
+from jaxgen.models.ldm.losses import LDMLosses
+from jaxgen.verbs.edit.contract import Edit, Method
+
+# By name, the one that is done where none is named first. A further method is one line here.
+METHODS: dict[str, Callable[[Editing], Method]] = {
+    "p2p": prompt_to_prompt.method,
+    "masactrl": masactrl.method,
+    "pnp": plug_and_play.method,
+}
+
+
+def edit_verb(losses: LDMLosses, config: ConfigDict) -> Edit:
+    """The verb of a config with its parts filled in."""
+    editing = Editing(losses, config)
+    return Edit(
+        nets=editing.nets,
+        size=editing.size,
+        methods={name: make(editing) for name, make in METHODS.items()},
+        example_texts=("a large red circle", "a large blue circle"),
+    )

@@ -1,0 +1,95 @@
+"""MasaCtrl with a diffusion model: poses change, what is seen stays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.edit.prompt_to_prompt import blended
+from jaxgen.edit.source_features import mutual
+from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
+from jaxgen.models.ldm.edit.inversion import Inverted, inverse
+from jaxgen.models.ldm.edit.prompt_to_prompt import INVERSION, Form, start
+from jaxgen.verbs import Option
+from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
+
+OPTIONS = {
+    "from_step": Option(0.08, "after this share of the steps; published 4 of 50", least=0.0,
+                        most=1.0),
+    "from_layer": Option(0.625, "from this share of the layers of self-attention on; published 10 "
+                         "of 16", least=0.0, most=1.0),
+}  # fmt: skip
+
+
+def method(editing: Editing) -> Method:
+    """See `jaxgen.verbs.edit.contract.Method`."""
+    return Method(
+        says="MasaCtrl: the target looks among the source's places, so that poses may change",
+        options={**editing.options(), **OPTIONS, "inversion": INVERSION},
+        prepare=functools.partial(prepare, editing),
+        run=functools.partial(run, editing),
+        refuses=editing.texts,
+    )
+
+
+def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
+    """See `Method.prepare`."""
+    inversion = settings["inversion"] if request.picture is not None else ""
+    shared = editing.steps(settings)
+    if inversion:
+        shared["inverse"] = inverse(shared["plan"], editing, settings["steps"])
+    count = sum(layer.kind == "self" for layer in editing.layers)
+    shared["form"] = Form(int(settings["from_layer"] * count), False, inversion)
+    shared["first_step"] = np.int32(settings["from_step"] * int(shared["plan"].calls) + 1e-9)
+    return Prepared(shared, editing.request(request))
+
+
+def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
+    """See `Method.run`."""
+    form: Form = shared["form"]
+    b, r = each["tokens"].shape[:2]
+    asked = editing.embed(nets, each["tokens"], each["mask"])
+    found = start(editing, nets, shared, each, asked, form.inversion, r)
+    where = editing.coarse(each["where"]) if "where" in each else None
+    x = edit(
+        editing, nets, shared, found, asked, (b, r), first_step=shared["first_step"],
+        first_layer=form.largest, where=where,
+    )  # fmt: skip
+    return editing.finished(nets, x, each, bool(form.inversion))
+
+
+def edit(
+    editing: Editing,
+    nets: Any,
+    shared: Any,
+    found: Inverted,
+    asked: Asked,
+    rows: tuple[int, int],
+    *,
+    first_step: jax.Array | int,
+    first_layer: int,
+    masks: tuple[jax.Array, jax.Array] | None = None,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """x (b, r, ...) after all steps; see `mutual` and Prompt-to-Prompt's `edit`."""
+    b, r = rows
+    unasked = editing.unasked(nets, shared, b * r)
+
+    def call(i: jax.Array, x: jax.Array, t: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        control = mutual(i, r, first_step=first_step, first_layer=first_layer, masks=masks)
+        flat = x.reshape(b * r, *x.shape[2:])
+        scale = shared.get("guidance", 1.0)
+        out, _ = editing.predict(nets, flat, t, asked, unasked, scale, control)
+        return out.reshape(x.shape), carry
+
+    def then(i: jax.Array, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        if found.path is not None:
+            x = x.at[:, 0].set(found.path[i])
+        return (x if where is None else blended(x, where)), carry
+
+    return walk(shared["plan"], jnp.repeat(found.noise[:, None], r, axis=1), call, then, None)[0]

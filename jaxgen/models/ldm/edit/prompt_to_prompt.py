@@ -1,0 +1,293 @@
+"""Prompt-to-Prompt with a diffusion model: words replaced, added and weighed, pictures inverted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.edit import prompt_to_prompt as p2p
+from jaxgen.edit import words
+from jaxgen.edit.asked import read_pairs, read_spans, read_weights, within
+from jaxgen.edit.words import Spelled
+from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
+from jaxgen.models.ldm.edit.inversion import INVERSIONS, Inverted, inverse
+from jaxgen.nn.control import Layer
+from jaxgen.verbs import Option
+from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
+
+OPTIONS = {
+    "kind": Option(
+        "replace", "changed words take the maps of what they replace, or (refine) keep their own",
+        choices=("replace", "refine"),
+    ),
+    "replace": Option(
+        "0.8", "in which share of the steps the words' maps are the source's: 0.8, 0.2-0.7, or of "
+        "words 0.8,dog:0.4",
+    ),
+    "self": Option("0.4", "in which share of the steps places look where the source's do"),
+    "self_limit": Option(32, "side of the maps where they do, at most; published 16 and 32",
+                         least=0),
+    "weight": Option("", "how much words count, also below 0: dog:2.0,red:-1"),
+    "blend": Option("", "the picture may change where these words are: SOURCE:TARGET, or one word"),
+    "blend_without": Option("", "but not where these are"),
+    "blend_above": Option(0.3, "share of a map's largest value above which a word is there",
+                          least=0.0, most=1.0),
+    "blend_without_above": Option(0.3, "the same of blend_without", least=0.0, most=1.0),
+    "blend_from": Option(0.2, "after this share of the steps", least=0.0, most=1.0),
+    "original": Option(0, "1: tables as the original's code makes them, with its misalignment",
+                       least=0, most=1),
+}  # fmt: skip
+INVERSION = Option(
+    "direct", "how a picture's noise is found", choices=tuple(INVERSIONS)
+)  # fmt: skip
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["words", "without", "above", "without_above", "first"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Blend:
+    """Where b pictures may change: words, without (b, r, n); thresholds (b,); first step (b,)."""
+
+    words: Any
+    without: Any
+    above: Any
+    without_above: Any
+    first: Any
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[],
+    meta_fields=["largest", "attention", "inversion"],
+)
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What of a request makes another program: places of the largest self-attention that is
+    replaced, whether maps are shown, how a picture is inverted ("": it is drawn)."""
+
+    largest: int
+    attention: bool
+    inversion: str
+
+
+def method(editing: Editing) -> Method:
+    """See `jaxgen.verbs.edit.contract.Method`."""
+    if refuses := editing.crosses:
+        return Method("Prompt-to-Prompt", {}, _none, _none, refuses=refuses)
+    return Method(
+        says="Prompt-to-Prompt: the source's maps of words hold the layout",
+        options={**editing.options(), **OPTIONS, "inversion": INVERSION},
+        prepare=functools.partial(prepare, editing),
+        run=functools.partial(run, editing),
+        attends=True,
+    )
+
+
+def _none(*arguments: Any) -> Any:
+    raise NotImplementedError
+
+
+# ---- on the host ---------------------------------------------------------------------------------
+
+
+def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
+    """See `Method.prepare`."""
+    spelled = tuple(editing.spelled(text) for text in (request.source, *request.targets))
+    inversion = settings["inversion"] if request.picture is not None else ""
+    shared = editing.steps(settings)
+    if inversion:
+        shared["inverse"] = inverse(shared["plan"], editing, settings["steps"])
+    shared["form"] = Form(int(settings["self_limit"]) ** 2, request.attention, inversion)
+    each: dict[str, Any] = editing.request(request)
+    rows, calls = len(shared["plan"].times), int(shared["plan"].calls)
+    each["tables"] = make_tables(editing, spelled, settings, calls, rows)
+    blend = make_blend(editing, spelled, settings, calls)
+    if blend is not None:
+        each["blend"] = blend
+    shown = tuple(
+        tuple(
+            (word, tuple(i - editing.lead for i in at))
+            for word, at in zip(one.words, one.places, strict=True)
+        )
+        for one in spelled
+    )
+    return Prepared(shared, each, shown)
+
+
+def make_tables(
+    editing: Editing,
+    spelled: tuple[Spelled, ...],
+    settings: Mapping[str, Any],
+    calls: int,
+    rows: int,
+) -> p2p.Tables:
+    """Of a source and its targets, without the batch's axis; times filled up to `rows`."""
+    source, *targets = spelled
+    length, lead = editing.tokens + editing.lead, editing.lead
+    original = bool(settings["original"])
+    weights = within(read_weights(settings["weight"]), targets, "weight")
+    spans = within(read_spans(settings["replace"], "replace"), targets, "replace")
+    made = []
+    for target, weight, when in zip(targets, weights, spans, strict=True):
+        mapper, taken = _mapper(source, target, length, settings["kind"], original)
+        acts = words.replaced_when(target, when, calls, length, original)
+        acts = np.pad(acts[:calls], ((0, rows - calls), (0, 0)))
+        made.append((mapper, taken, words.equalizer(target, weight, length), acts))
+    maps, kept, factors, times = (np.stack(x) for x in zip(*made, strict=True))
+    bounds = read_spans(settings["self"], "self").get("", 0.0)
+    return p2p.Tables(
+        maps[:, lead:, lead:], kept[:, lead:], factors[:, lead:],
+        times.swapaxes(0, 1)[:, :, lead:],
+        np.array(words.span(bounds, calls), np.int32),
+    )  # fmt: skip
+
+
+def _mapper(
+    source: Spelled, target: Spelled, length: int, kind: str, original: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    if not original:
+        found = words.align(source, target, length)
+        return found if kind == "replace" else words.refined(source, target, *found)
+    if kind == "replace":
+        return words.original_replacement(source, target, length), np.ones(length, np.float32)
+    mapper, taken = words.original_refinement(source.ids, target.ids, length)
+    return words.as_matrix(mapper), taken
+
+
+def make_blend(
+    editing: Editing, spelled: tuple[Spelled, ...], settings: Mapping[str, Any], calls: int
+) -> Blend | None:
+    """Where the targets may differ; None where nobody said it."""
+    if not settings["blend"] and not settings["blend_without"]:
+        return None
+    length, lead = editing.tokens + editing.lead, editing.lead
+
+    def marks(name: str) -> np.ndarray:
+        source, targets = read_pairs(settings[name], name)
+        found = within(dict.fromkeys(targets, 1.0), spelled[1:], name)
+        rows = [words.marked(spelled[0], source, length)]
+        rows += [
+            words.marked(one, tuple(said), length)
+            for one, said in zip(spelled[1:], found, strict=True)
+        ]
+        return np.stack(rows)[:, lead:]
+
+    return Blend(
+        marks("blend"),
+        marks("blend_without"),
+        np.float32(settings["blend_above"]),
+        np.float32(settings["blend_without_above"]),
+        np.int32(settings["blend_from"] * calls + 1e-9),
+    )
+
+
+# ---- in the program ------------------------------------------------------------------------------
+
+
+def map_layers(layers: tuple[Layer, ...], side: tuple[int, int]) -> tuple[Layer, ...]:
+    """Whose maps of words are looked at: those whose size is nearest to a quarter of x's.
+
+    Of Stable Diffusion the five of 16 x 16, as published.
+    """
+
+    def distance(layer: Layer) -> float:
+        return abs(float(np.log(16 * layer.size[0] * layer.size[1] / (side[0] * side[1]))))
+
+    cross = [layer for layer in layers if layer.kind == "cross"]
+    least = min(map(distance, cross))
+    return tuple(layer for layer in cross if distance(layer) == least)
+
+
+def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
+    """See `Method.run`."""
+    form: Form = shared["form"]
+    tokens = each["tokens"]
+    b, r = tokens.shape[:2]
+    asked = editing.embed(nets, tokens, each["mask"])
+    found = start(editing, nets, shared, each, asked, form.inversion, r)
+    x, maps = edit(
+        editing, nets, shared, found, asked, (b, r), each["tables"], each.get("blend"),
+        where=editing.coarse(each["where"]) if "where" in each else None,
+        largest=form.largest, keep=form.attention,
+    )  # fmt: skip
+    outcome = editing.finished(nets, x, each, bool(form.inversion))
+    if form.attention:
+        assert maps is not None
+        size = map_layers(editing.layers, editing.shape[:2])[0].size
+        outcome["maps"] = maps.reshape(b, r, *size, -1)
+    return outcome
+
+
+def start(
+    editing: Editing, nets: Any, shared: Any, each: Any, asked: Asked, inversion: str, rows: int
+) -> Inverted:
+    """The noise of b pictures: of a drawn source, or of one that is inverted."""
+    if not inversion:
+        return Inverted(jnp.asarray(shared["plan"].pure) * editing.first_noise(each))
+    first = jax.tree.map(lambda a: a.reshape(-1, rows, *a.shape[1:])[:, 0], asked)
+    return INVERSIONS[inversion](editing, nets, shared, editing.clean(nets, each), first)
+
+
+def edit(
+    editing: Editing,
+    nets: Any,
+    shared: Any,
+    found: Inverted,
+    asked: Asked,
+    rows: tuple[int, int],
+    tables: p2p.Tables,
+    blend: Blend | None = None,
+    *,
+    where: jax.Array | None = None,
+    largest: int,
+    keep: bool = False,
+) -> tuple[jax.Array, jax.Array | None]:
+    """(x (b, r, ...) after all steps, sums of the maps (b, r, places, tokens) or None).
+
+    Args:
+      found: the noise (b, ...). asked: of all b * r rows. where: (b, 1, h, w, 1), see `coarse`.
+      keep: the maps, also without a blend.
+    """
+    b, r = rows
+    scale = shared.get("guidance", 1.0)
+    unasked = editing.unasked(nets, shared, b * r)
+    looked = map_layers(editing.layers, editing.shape[:2])
+    size = looked[0].size
+    keeps = keep or blend is not None
+    names = frozenset(layer.name for layer in looked) if keeps else frozenset()
+
+    def call(i: jax.Array, x: jax.Array, t: jax.Array, maps: Any) -> tuple[jax.Array, Any]:
+        free = unasked
+        if free is not None and found.unasked is not None:
+            free = jax.tree.map(lambda a: jnp.repeat(a[i], r, axis=0), found.unasked)
+        control = p2p.control(tables, i, rows, largest=largest, kept=names)
+        flat = x.reshape(b * r, *x.shape[2:])
+        out, kept = editing.predict(nets, flat, t, asked, free, scale, control)
+        if keeps:
+            maps = maps + sum(kept.values()) / len(kept)
+        return out.reshape(x.shape), maps
+
+    def then(i: jax.Array, x: jax.Array, maps: Any) -> tuple[jax.Array, Any]:
+        if found.path is not None:
+            x = x.at[:, 0].set(found.path[i])
+        if blend is not None:
+            mask = p2p.blend_mask(
+                maps, blend.words, blend.without, size, (x.shape[2], x.shape[3]),
+                (blend.above, blend.without_above),
+            )  # fmt: skip
+            acts = (i >= blend.first).reshape(-1, 1, 1, 1, 1)
+            x = jnp.where(acts, p2p.blended(x, mask), x)
+        return (x if where is None else p2p.blended(x, where)), maps
+
+    x = jnp.repeat(found.noise[:, None], r, axis=1)
+    sums = jnp.zeros((b, r, size[0] * size[1], asked["context"].shape[1])) if keeps else None
+    return walk(shared["plan"], x, call, then, sums)
