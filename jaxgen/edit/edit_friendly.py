@@ -55,7 +55,7 @@ def redraw(denoise: Denoise, path: Path, x: jax.Array, noises: jax.Array) -> jax
 def _posterior(denoise: Denoise, path: Path, row: Path, x: jax.Array) -> tuple[jax.Array, ...]:
     out = denoise(x, told(row.times, x)).astype(x.dtype)
     x0, eps = path.seen(x, out, row.above)
-    (alpha, sigma), (alpha_after, sigma_after) = row.above, row.below
+    sigma, (alpha_after, sigma_after) = row.above[1], row.below
     # 1 - (alpha / alpha_after)^2 without the difference of two numbers near 1.
     fresh = (jnp.square(sigma) - jnp.square(sigma_after)) / jnp.square(alpha_after)
     variance = jnp.square(sigma_after / sigma) * fresh

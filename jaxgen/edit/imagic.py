@@ -1,4 +1,4 @@
-"""Imagic (Kawar et al. 2023): an embedding of the picture, a net that knows it, and the way between.
+"""Imagic (Kawar et al. 2023): an embedding of a picture, a net that knows it, the way between.
 
 Stages one and two are the same optimisation: of the target's embedding, then, with that, of the
 net's weights or of low-rank changes to them (`jaxgen.edit.low_rank`). The third draws with

@@ -1,4 +1,4 @@
-"""InstructPix2Pix (Brooks et al. 2023): a net that sees the picture beside x, and is told what to do.
+"""InstructPix2Pix (Brooks et al. 2023): a net that sees the picture and is told what to do.
 
 Two guidances: to the picture, and to the words.
 """

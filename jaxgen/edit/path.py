@@ -17,7 +17,7 @@ import numpy as np
 from jaxgen.diffusion import timesteps
 from jaxgen.diffusion.sampling import Denoise
 from jaxgen.diffusion.schedules import Schedule
-from jaxgen.diffusion.targets import check_target, per_sample, to_x0_eps
+from jaxgen.diffusion.targets import check_target, to_x0_eps
 from jaxgen.errors import UserError
 
 Array = np.ndarray | jax.Array
@@ -133,14 +133,3 @@ def ascend(denoise: Denoise, path: Path, x: jax.Array) -> jax.Array:
 
     _, states = jax.lax.scan(step, x, path, reverse=True)
     return jnp.concatenate([x[None], states[::-1]])
-
-
-def noised_to(path: Path, x: jax.Array, noise: jax.Array) -> jax.Array:
-    """A picture (b, ...) with noise, above the path's first step."""
-    level = jnp.asarray(path.above)[0]
-    return level[0] * x + level[1] * noise
-
-
-def weight_rows(weight: jax.Array | float, x: jax.Array) -> jax.Array:
-    """A number, or one for each row, to stand beside x (b, ...)."""
-    return per_sample(jnp.asarray(weight, x.dtype), x)

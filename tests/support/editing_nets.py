@@ -29,10 +29,20 @@ def unet(fixtures: Path, name: str = "sd1_unet_tiny") -> tuple[UNet, Any]:
     return net, weights.convert(tensors, unet_rules(net.linear), shapes)
 
 
-def predict(fixtures: Path, name: str = "sd1_unet_tiny"):
-    """(x (b, h, w, c), t, context) -> what the net says; the context is repeated for the batch."""
-    net, variables = unet(fixtures, name)
-    return lambda x, t, context: net.apply(variables, x, t, context)
+class Net:
+    """A tiny UNet; its variables are an argument of what is compiled, not constants in it."""
+
+    def __init__(self, fixtures: Path, name: str = "sd1_unet_tiny"):
+        self.module, self.variables = unet(fixtures, name)
+
+    def run(self, work, *arrays):
+        """work(net, *arrays) in one program; net: (x, t, context) -> what it says."""
+
+        @jax.jit
+        def program(variables, *arrays):
+            return work(lambda x, t, context: self.module.apply(variables, x, t, context), *arrays)
+
+        return program(self.variables, *arrays)
 
 
 def images(x):
