@@ -45,7 +45,7 @@ def _shifted(editing: Editing, eta: float, says: str) -> Method:
             "eta": Option(
                 eta, "share of the noise that is fresh at each step", least=0.0, most=1.0
             ),
-        },  # fmt: skip
+        },
         prepare=functools.partial(prepare, editing),
         run=functools.partial(run_shifted, editing),
         draws=False,
