@@ -83,6 +83,9 @@ def control(
     def apart(x: jax.Array) -> jax.Array:
         return x.reshape(*rows, *x.shape[1:])
 
+    def taken_from(x: jax.Array) -> jax.Array:
+        return edit_self(apart(x), tables, step).reshape(x.shape)
+
     def change(layer: Layer, *arrays):
         if layer.kind == "residual":
             return None
@@ -92,12 +95,7 @@ def control(
             if tables is None or layer.size[0] * layer.size[1] > largest:
                 return None
             # The source's weights are its queries and keys: the fused kernel does it.
-            q, k = (
-                jnp.concatenate(
-                    [x[:unasked], _together(edit_self(apart(x[unasked:]), tables, step))]
-                )
-                for x in (q, k)
-            )
+            q, k = (jnp.concatenate([x[:unasked], taken_from(x[unasked:])]) for x in (q, k))
             return attention(q, k, v, mask)
         if tables is None and layer.name not in kept:
             return None
@@ -112,11 +110,6 @@ def control(
         return (y, apart(weights).mean(axis=2)) if layer.name in kept else y
 
     return change
-
-
-def _together(x: jax.Array) -> jax.Array:
-    """(b, r, ...) -> (b * r, ...)."""
-    return x.reshape(-1, *x.shape[2:])
 
 
 # ---- local blend ---------------------------------------------------------------------------------

@@ -234,11 +234,23 @@ def retrieves_as_a_model_should(model, again):
     assert model.retrieve([], []).shape == (0, model.retrieve.verb.width)
 
 
+def edits_as_a_model_should(model, again):
+    """Any picture, at the model's size; words change it, and the same after loading."""
+    image = np.random.default_rng(0).integers(0, 256, (19, 26, 3), np.uint8)
+    captioned = model.edit.method().captioned
+    texts = ("a large red circle", "a large blue circle") if captioned else ("make circle blue",)
+    ours, theirs = model.edit(image, *texts), again.edit(image, *texts)
+    assert ours.pictures.shape == (1, *model.edit.verb.size, 3)
+    assert ours.pictures.dtype == np.uint8
+    np.testing.assert_array_equal(ours.pictures, theirs.pictures)
+
+
 # By verb: what a trained model and the same one, exported and loaded, must both do.
 SAMPLES = {
     "upscale": upscales_as_a_model_should,
     "generate": draws_as_a_model_should,
     "complete": completes_as_a_model_should,
+    "edit": edits_as_a_model_should,
     "encode": encodes_as_a_model_should,
     "embed": embeds_as_a_model_should,
     "retrieve": retrieves_as_a_model_should,

@@ -60,9 +60,9 @@ def read_list(path: Path, base: Request) -> list[Job]:
             continue
         try:
             jobs.append(_job(json.loads(line), path.expanduser().parent, base, len(jobs)))
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, UserError):
-                raise UserError(f"{path}, line {number}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+        except (ValueError, RecursionError):
             raise UserError(f"{path}, line {number}: no JSON; write an object a line") from None
     if not jobs:
         raise UserError(f"{path} holds no edits: write one JSON object a line")
