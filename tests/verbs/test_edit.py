@@ -117,7 +117,10 @@ def test_pictures_of_another_size_are_fitted(model):
 
 MISTAKES = {
     "a word to weigh": ({"weight": "gren:2"}, "weight: the word 'gren' is in no target"),
-    "a word to blend": ({"blend": "square:blue"}, "the word 'square' is not in 'a large red circle'"),
+    "a word to blend": (
+        {"blend": "square:blue"},
+        "the word 'square' is not in 'a large red circle'",
+    ),
     "a word to replace": ({"replace": "0.4,dog:1"}, "replace: the word 'dog' is in no target"),
     "shares": ({"replace": "2"}, "give shares of the steps from 0 to 1"),
     "an option": ({"repalce": "1"}, "no option 'repalce'"),

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.ldm.edit import (
     by_inversion,
+    imagic,
     inversion_free,
     masactrl,
     plug_and_play,
@@ -28,6 +29,7 @@ METHODS: dict[str, Callable[[Editing], Method]] = {
     "dds": inversion_free.dds,
     "ddpm": by_inversion.ddpm,
     "diffedit": by_inversion.diffedit,
+    "imagic": imagic.method,
 }
 
 
