@@ -30,7 +30,7 @@ def noises_of(denoise: Denoise, path: Path, x: jax.Array, draws: jax.Array) -> N
       draws: (n, b, ...) standard normal, of the steps from the path's last to its first.
     """
     alpha, sigma = jnp.asarray(path.above)[::-1].T.reshape(2, -1, *(1,) * x.ndim)
-    states = jnp.concatenate([x[None], alpha * x + sigma * draws])
+    states = jnp.concatenate([x[None], alpha * x[None] + sigma * draws])
 
     def step(_: None, given) -> tuple[None, jax.Array]:
         row, above, below = given
