@@ -13,7 +13,7 @@ from jaxgen.data.text.clip_bpe import read_tokenizer
 from jaxgen.edit import prompt_to_prompt as p2p
 from jaxgen.edit import words
 from jaxgen.models.ldm.edit import prompt_to_prompt as method
-from jaxgen.models.ldm.edit.inversion import Inverted
+from jaxgen.models.ldm.edit.inverted import Inverted
 
 N = 77
 

@@ -10,7 +10,8 @@ from support.diffusion import assert_near, golden
 from support.editing import golden_editing, latents
 
 from jaxgen.models.ldm.edit import masactrl, plug_and_play
-from jaxgen.models.ldm.edit.inversion import Inverted, direct, inverse
+from jaxgen.models.ldm.edit.inversion import direct, inverse
+from jaxgen.models.ldm.edit.inverted import Inverted
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from jaxgen.models.ldm.edit import masactrl, plug_and_play, prompt_to_prompt
+from jaxgen.models.ldm.edit import (
+    by_inversion,
+    imagic,
+    inversion_free,
+    masactrl,
+    plug_and_play,
+    prompt_to_prompt,
+)
 from jaxgen.models.ldm.edit.editing import Editing
 from jaxgen.models.ldm.losses import LDMLosses
 from jaxgen.verbs.edit.contract import Edit, Method
@@ -16,6 +23,13 @@ METHODS: dict[str, Callable[[Editing], Method]] = {
     "p2p": prompt_to_prompt.method,
     "masactrl": masactrl.method,
     "pnp": plug_and_play.method,
+    "flowedit": inversion_free.flowedit,
+    "ddcm": inversion_free.ddcm,
+    "sdedit": inversion_free.sdedit,
+    "dds": inversion_free.dds,
+    "ddpm": by_inversion.ddpm,
+    "diffedit": by_inversion.diffedit,
+    "imagic": imagic.method,
 }
 
 

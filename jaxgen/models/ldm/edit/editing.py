@@ -181,14 +181,18 @@ class Editing:
         one = self.embed(nets, jnp.asarray(tokens), jnp.asarray(mask))
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape[1:])), one)
 
-    def first_noise(self, each: Mapping[str, jax.Array]) -> jax.Array:
-        """(b, *shape): that of the pictures that `generate` draws of these seeds."""
+    def keys(self, each: Mapping[str, jax.Array]) -> jax.Array:
+        """(b,) typed keys: those of the pictures that `generate` draws of these seeds."""
 
         def key_of(numbers: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
             return jax.random.fold_in(key, numbers[2])
 
-        return sampling.first_noise(jax.vmap(key_of)(each["noise"]), self.shape)
+        return jax.vmap(key_of)(each["noise"])
+
+    def first_noise(self, each: Mapping[str, jax.Array]) -> jax.Array:
+        """(b, *shape), of their `keys`."""
+        return sampling.first_noise(self.keys(each), self.shape)
 
     def clean(self, nets: Any, each: Mapping[str, jax.Array]) -> jax.Array:
         """(b, *shape): x of the pictures."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +14,11 @@ from jaxgen.diffusion import sampling
 from jaxgen.diffusion.plans import make_plan
 from jaxgen.diffusion.sampling import State
 from jaxgen.diffusion.table import Plan
+from jaxgen.edit.path import make_path
+from jaxgen.errors import UserError
 from jaxgen.models.ldm.edit.editing import Asked, Editing
-
-
-class Inverted(NamedTuple):
-    """What an inversion found of pictures x0 (b, ...).
-
-    Attributes:
-      noise: (b, ...), from which the plan's steps begin.
-      path: (rows, b, ...): where the source shall be after each of the plan's steps; None: wherever
-        the steps bring it.
-      unasked: what guidance leads away from in each step, arrays (rows, b, ...); None: as asked.
-    """
-
-    noise: jax.Array
-    path: jax.Array | None = None
-    unasked: Asked | None = None
-
+from jaxgen.models.ldm.edit.inverted import Inverted
+from jaxgen.models.ldm.edit.null_text import negative, null_text
 
 # (editing, nets, shared, x0 (b, ...), what the source asks for (b, ...)) -> Inverted. Pure.
 Invert = Callable[[Editing, Any, Mapping[str, Any], jax.Array, Asked], Inverted]
@@ -59,7 +47,32 @@ def direct(editing: Editing, nets: Any, shared: Any, x0: jax.Array, asked: Asked
     return _walked(editing, nets, shared, x0, asked)
 
 
-INVERSIONS: dict[str, Invert] = {"direct": direct, "ddim": ddim}
+INVERSIONS: dict[str, Invert] = {
+    "direct": direct,
+    "null-text": null_text,
+    "negative": negative,
+    "ddim": ddim,
+}
+_BY_GUIDANCE = ("null-text", "negative")
+
+
+def prepared(
+    editing: Editing, shared: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an inversion takes of `shared`, beside its plan and guidance.
+
+    Raises:
+      UserError: it acts by guidance, and there is none.
+    """
+    name, steps = settings["inversion"], settings["steps"]
+    if name not in _BY_GUIDANCE:
+        return {"inverse": inverse(shared["plan"], editing, steps)}
+    if "guidance" not in shared:
+        raise UserError(
+            f"inversion={name} changes what guidance leads away from: set guidance to another "
+            "than 1, or take inversion=direct"
+        )
+    return {"path": make_path(editing.schedule, editing.config.model.target, steps)}
 
 
 def _walked(editing: Editing, nets: Any, shared: Any, x0: jax.Array, asked: Asked) -> Inverted:

@@ -13,7 +13,8 @@ import numpy as np
 from jaxgen.edit.prompt_to_prompt import blended
 from jaxgen.edit.source_features import mutual
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import Inverted, inverse
+from jaxgen.models.ldm.edit.inversion import prepared
+from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.models.ldm.edit.prompt_to_prompt import INVERSION, Form, start
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
@@ -42,7 +43,7 @@ def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> 
     inversion = settings["inversion"] if request.picture is not None else ""
     shared = editing.steps(settings)
     if inversion:
-        shared["inverse"] = inverse(shared["plan"], editing, settings["steps"])
+        shared |= prepared(editing, shared, settings)
     count = sum(layer.kind == "self" for layer in editing.layers)
     shared["form"] = Form(int(settings["from_layer"] * count), False, inversion)
     shared["first_step"] = np.int32(settings["from_step"] * int(shared["plan"].calls) + 1e-9)
@@ -83,8 +84,10 @@ def edit(
     def call(i: jax.Array, x: jax.Array, t: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         control = mutual(i, r, first_step=first_step, first_layer=first_layer, masks=masks)
         flat = x.reshape(b * r, *x.shape[2:])
-        scale = shared.get("guidance", 1.0)
-        out, _ = editing.predict(nets, flat, t, asked, unasked, scale, control)
+        scale, free = shared.get("guidance", 1.0), unasked
+        if free is not None and found.unasked is not None:
+            free = jax.tree.map(lambda a: jnp.repeat(a[i], r, axis=0), found.unasked)
+        out, _ = editing.predict(nets, flat, t, asked, free, scale, control)
         return out.reshape(x.shape), carry
 
     def then(i: jax.Array, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:

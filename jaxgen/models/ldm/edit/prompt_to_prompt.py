@@ -16,7 +16,8 @@ from jaxgen.edit import words
 from jaxgen.edit.asked import read_pairs, read_spans, read_weights, within
 from jaxgen.edit.words import Spelled
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import INVERSIONS, Inverted, inverse
+from jaxgen.models.ldm.edit.inversion import INVERSIONS, prepared
+from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.nn.control import Layer
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
@@ -105,7 +106,7 @@ def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> 
     inversion = settings["inversion"] if request.picture is not None else ""
     shared = editing.steps(settings)
     if inversion:
-        shared["inverse"] = inverse(shared["plan"], editing, settings["steps"])
+        shared |= prepared(editing, shared, settings)
     shared["form"] = Form(int(settings["self_limit"]) ** 2, request.attention, inversion)
     each: dict[str, Any] = editing.request(request)
     rows, calls = len(shared["plan"].times), int(shared["plan"].calls)

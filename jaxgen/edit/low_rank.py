@@ -1,0 +1,42 @@
+"""Low-rank changes (Hu et al. 2021) to a net's dense layers, for fine-tuning in a small file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.weights.keymap import flatten, unflatten
+
+Change = dict[str, dict[str, jax.Array]]  # {path of a kernel: {"down" (in, r), "up" (r, out)}}
+
+
+def begin(params: Any, rank: int, rng: jax.Array, within: str = "attn") -> Change:
+    """Changes that change nothing yet, of the 2-D kernels of layers with `within` in their path.
+
+    `up` is zero. With no such layer, of all 2-D kernels.
+    """
+    dense = {
+        path: leaf
+        for path, leaf in flatten(params).items()
+        if path.endswith("kernel") and leaf.ndim == 2
+    }
+    chosen = {path: leaf for path, leaf in dense.items() if within in path} or dense
+    found = {}
+    for i, (path, leaf) in enumerate(sorted(chosen.items())):
+        wide, out = leaf.shape
+        key = jax.random.fold_in(rng, i)
+        found[path] = {
+            "down": jax.random.normal(key, (wide, rank)) / jnp.sqrt(wide),
+            "up": jnp.zeros((rank, out)),
+        }
+    return found
+
+
+def added(params: Any, change: Change, scale: jax.Array | float = 1.0) -> Any:
+    """The parameters with changes; others are the same arrays."""
+    flat = dict(flatten(params))
+    for path, one in change.items():
+        flat[path] = flat[path] + scale * (one["down"] @ one["up"])
+    return unflatten(flat)
