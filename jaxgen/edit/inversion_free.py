@@ -67,5 +67,7 @@ def shift_path(
         return x + shift
     rest = path.part(steps)
     level = jnp.asarray(rest.above)[0]
-    drawn = descend(target, rest, level[0] * x + level[1] * draw(steps * average) + shift)
+    drawn = descend(
+        target, rest, level[0] * x + level[1] * draw(jnp.int32(steps * average)) + shift
+    )
     return drawn if mask is None else x + mask * (drawn - x)

@@ -51,7 +51,7 @@ class Path:
         kept = slice(first, last)
         return Path(self.times[kept], self.above[kept], self.below[kept], self.target)
 
-    def seen(self, x: jax.Array, out: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def seen(self, x: jax.Array, out: jax.Array, level: Array) -> tuple[jax.Array, jax.Array]:
         """(x0, eps) that a net has in mind at a level (2,)."""
         return to_x0_eps(self.target, x, out, level[0], level[1])
 
@@ -93,9 +93,9 @@ def make_path(
     return Path(*(a.astype(np.float32) for a in arrays), target)
 
 
-def told(time: jax.Array, x: jax.Array) -> jax.Array:
+def told(time: Array, x: jax.Array) -> jax.Array:
     """One time for all rows of x: (b,)."""
-    return jnp.broadcast_to(time, x.shape[:1])
+    return jnp.broadcast_to(jnp.asarray(time), x.shape[:1])
 
 
 def down(path: Path, row: Path, x: jax.Array, out: jax.Array) -> jax.Array:

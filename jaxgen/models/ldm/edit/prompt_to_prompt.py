@@ -44,6 +44,10 @@ OPTIONS = {
     "original": Option(0, "1: tables as the original's code makes them, with its misalignment",
                        least=0, most=1),
 }  # fmt: skip
+SENTENCE = Option(
+    0.2, "of a model with the sentence's vector: up to which share of the steps it is the source's",
+    least=0.0, most=1.0,
+)  # fmt: skip
 INVERSION = Option(
     "direct", "how a picture's noise is found", choices=tuple(INVERSIONS)
 )  # fmt: skip
@@ -84,9 +88,10 @@ def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
     if refuses := editing.crosses:
         return Method("Prompt-to-Prompt", {}, _none, _none, refuses=refuses)
+    sentence = {"sentence": SENTENCE} if editing.condition.pooled else {}
     return Method(
         says="Prompt-to-Prompt: the source's maps of words hold the layout",
-        options={**editing.options(), **OPTIONS, "inversion": INVERSION},
+        options={**editing.options(), **OPTIONS, **sentence, "inversion": INVERSION},
         prepare=functools.partial(prepare, editing),
         run=functools.partial(run, editing),
         attends=True,
@@ -111,6 +116,8 @@ def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> 
     each: dict[str, Any] = editing.request(request)
     rows, calls = len(shared["plan"].times), int(shared["plan"].calls)
     each["tables"] = make_tables(editing, spelled, settings, calls, rows)
+    if "sentence" in settings:
+        each["sentence"] = np.int32(settings["sentence"] * calls + 1e-9)
     blend = make_blend(editing, spelled, settings, calls)
     if blend is not None:
         each["blend"] = blend
@@ -218,7 +225,7 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
     x, maps = edit(
         editing, nets, shared, found, asked, (b, r), each["tables"], each.get("blend"),
         where=editing.coarse(each["where"]) if "where" in each else None,
-        largest=form.largest, keep=form.attention,
+        largest=form.largest, keep=form.attention, sentence=each.get("sentence"),
     )  # fmt: skip
     outcome = editing.finished(nets, x, each, bool(form.inversion))
     if form.attention:
@@ -251,12 +258,14 @@ def edit(
     where: jax.Array | None = None,
     largest: int,
     keep: bool = False,
+    sentence: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """(x (b, r, ...) after all steps, sums of the maps (b, r, places, tokens) or None).
 
     Args:
       found: the noise (b, ...). asked: of all b * r rows. where: (b, 1, h, w, 1), see `coarse`.
-      keep: the maps, also without a blend.
+      keep: the maps, also without a blend. sentence: (b,) up to which step the sentences' vectors
+        are the source's; None: there are none.
     """
     b, r = rows
     scale = shared.get("guidance", 1.0)
@@ -271,8 +280,12 @@ def edit(
         if free is not None and found.unasked is not None:
             free = jax.tree.map(lambda a: jnp.repeat(a[i], r, axis=0), found.unasked)
         control = p2p.control(tables, i, rows, largest=largest, kept=names)
-        flat = x.reshape(b * r, *x.shape[2:])
-        out, kept = editing.predict(nets, flat, t, asked, free, scale, control)
+        flat, said = x.reshape(b * r, *x.shape[2:]), asked
+        if sentence is not None:
+            own = asked["label"].reshape(b, r, -1)
+            label = jnp.where((i < sentence)[:, None, None], own[:, :1], own)
+            said = asked | {"label": label.reshape(b * r, -1)}
+        out, kept = editing.predict(nets, flat, t, said, free, scale, control)
         if keeps:
             maps = maps + sum(kept.values()) / len(kept)
         return out.reshape(x.shape), maps
