@@ -32,9 +32,12 @@ class DrawingModel(Protocol):
     name: str
     step: int
     config: ConfigDict
-    verbs: Mapping[str, Any]
     edit: Changer
     retrieve: Retriever
+
+    @property
+    def verbs(self) -> Mapping[str, Any]:
+        """{verb: its contract}."""
 
 
 # (pictures, texts) -> what is drawn of each, uint8 (n, n, 3).

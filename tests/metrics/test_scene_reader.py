@@ -64,9 +64,12 @@ def test_every_true_target_is_judged_right_and_no_source():
     for query in triplets.queries:
         source = triplets.scene(query.source)
         target = judge(read(triplets.picture(numbers[query.target])), source, query.text)
-        assert target.right == target.cells and target.edited and target.whole, query
+        assert target.right == target.cells, query
+        assert target.edited, query
+        assert target.whole, query
         kept = judge(read(triplets.picture(query.source)), source, query.text)
-        assert not kept.edited and not kept.whole, query
+        assert not kept.edited, query
+        assert not kept.whole, query
         assert kept.cells >= kept.right + 1, query
 
 
