@@ -111,9 +111,7 @@ def search(
     if not (image or text or like):
         raise UserError("give --image, --text or --like")
     if draw and not (sheet and text and (image or like)):
-        raise UserError(
-            "--draw is of --text with --image or --like: give them, and --sheet"
-        )
+        raise UserError("--draw is of --text with --image or --like: give them, and --sheet")
     opened = Index(place)
     if opened.damaged:
         print(
