@@ -8,7 +8,7 @@ there is the distance to the target alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ class DrawingModel(Protocol):
     name: str
     step: int
     config: ConfigDict
-    verbs: Mapping[str, Any]
+    verbs: dict[str, Any]
     edit: Changer
     retrieve: Retriever
 

@@ -110,7 +110,8 @@ class DecoderLosses:
             rngs={"dropout": rngs[0]},
             mutable=list(state),
         )
-        value, metrics = self.compared.compared(*told, rngs[1])
+        queries, targets, scale = told
+        value, metrics = self.compared.compared(queries, targets, scale, rngs[1])
         metrics = {**metrics, "retrieval": value}
         return found, value, metrics, {**mutable, "g": changed} if changed else mutable
 
