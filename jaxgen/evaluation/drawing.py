@@ -8,7 +8,7 @@ there is the distance to the target alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,12 +32,9 @@ class DrawingModel(Protocol):
     name: str
     step: int
     config: ConfigDict
+    verbs: dict[str, Any]
     edit: Changer
     retrieve: Retriever
-
-    @property
-    def verbs(self) -> Mapping[str, Any]:
-        """{verb: its contract}."""
 
 
 # (pictures, texts) -> what is drawn of each, uint8 (n, n, 3).

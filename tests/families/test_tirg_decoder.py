@@ -72,7 +72,8 @@ def test_a_jointly_trained_one_draws_and_searches(tmp_path):
     for section in ("data", "train", "eval"):
         config[section].update(tiny[section])
     config.optimizer.decoder.warmup = 0
-    config.model.decoder.update(tiny.model.decoder)
+    with config.unlocked():
+        config.model.decoder = tiny.model.decoder
     config.model.posterior.channels = (4, 4)
     config.model.update(embed=8, kl_steps=0)
     config.model.text.update(vector=4, hidden=8)

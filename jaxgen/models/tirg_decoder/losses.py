@@ -100,7 +100,7 @@ class DecoderLosses:
             found = net.apply(frozen[PART]["g"], source, *flat, method=Composed.composed)
             return jax.lax.stop_gradient(found), 0.0, {}, mutable
         state = mutable.get("g", {})
-        ((queries, targets, scale), found), changed = net.apply(
+        (told, found), changed = net.apply(
             {"params": params["g"], **state},
             source,
             target,
@@ -110,6 +110,7 @@ class DecoderLosses:
             rngs={"dropout": rngs[0]},
             mutable=list(state),
         )
+        queries, targets, scale = told
         value, metrics = self.compared.compared(queries, targets, scale, rngs[1])
         metrics = {**metrics, "retrieval": value}
         return found, value, metrics, {**mutable, "g": changed} if changed else mutable
