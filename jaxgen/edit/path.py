@@ -89,8 +89,8 @@ def make_path(
         raise UserError(
             f"strength {strength} of {steps} steps leaves none to do; take more of either"
         )
-    arrays = (grid.times[start:], above[start:], below[start:])
-    return Path(*(a.astype(np.float32) for a in arrays), target)
+    times, above, below = (a[start:].astype(np.float32) for a in (grid.times, above, below))
+    return Path(times, above, below, target)
 
 
 def told(time: Array, x: jax.Array) -> jax.Array:
