@@ -89,8 +89,7 @@ def make_path(
         raise UserError(
             f"strength {strength} of {steps} steps leaves none to do; take more of either"
         )
-    columns = (grid.times, above, below)
-    times, above, below = (column[start:].astype(np.float32) for column in columns)
+    times, above, below = (a[start:].astype(np.float32) for a in (grid.times, above, below))
     return Path(times, above, below, target)
 
 
