@@ -60,7 +60,7 @@ def test_null_text_optimisation(net, file):
     np.testing.assert_array_equal(learnt.counts, 3)
     assert_near(learnt.losses.reshape(-1), file["null_losses"])
     assert_near(learnt.embeddings, file["null_uncond"], 2e-3)
-    assert_near(learnt.reconstruction, images(file["null_rec"])[-1], 8e-5)
+    assert_near(learnt.reconstruction, images(file["null_rec"])[-1], 2e-5)
 
 
 def test_null_text_stops_where_it_is_near_enough(fixtures_dir, net):
@@ -105,7 +105,7 @@ def test_edit_friendly_noise(fixtures_dir, net):
     found = net.run(there, x0, images(file["noise_in_call_order"]))
     assert_near(found.states[:, 0], images(file["xts"]))
     # The original writes them from the picture on.
-    assert_near(found.noises[::-1, 0], images(file["zs"]), 1e-4)
+    assert_near(found.noises[::-1, 0], images(file["zs"]))
 
     def back(context, scale, skip):
         def run(net, x, noises):

@@ -114,7 +114,8 @@ def test_dds(fixtures_dir, net):
             lambda i: noise[i], meta["lr"],
         )  # fmt: skip
 
-    assert_near(net.run(run, x), images(file["z_traj"]))
+    # In float64 ours is 1.0e-5 from the golden run, which is float32's, and 1.4e-5 from ours here.
+    assert_near(net.run(run, x), images(file["z_traj"]), 2e-5)
 
 
 @pytest.mark.parametrize("case", ["ddim|0.3", "dpmpp2m|0.3", "euler|0.6"])
@@ -205,7 +206,13 @@ def test_low_rank_changes_begin_at_nothing_and_learn(fixtures_dir):
         predict, change, SCHEDULE.levels, "eps", x, jnp.full((60, 4), 500.0),
         lambda i: jax.random.normal(jax.random.key(0), (4, 2, 3, 4)), 0.1,
     )  # fmt: skip
-    assert losses[-1] < losses[0]
+    # All that can be learnt is one factor of what the net sees: least squares says the best.
+    eps = jax.random.normal(jax.random.key(0), (4, 2, 3, 4))
+    alpha, sigma = SCHEDULE.levels(jnp.full(1, 500.0))
+    noisy = alpha * x + sigma * eps
+    best = jnp.mean(jnp.square((noisy * eps).sum() / jnp.square(noisy).sum() * noisy - eps))
+    assert losses[0] > best + 5e-4
+    np.testing.assert_allclose(losses[-1], best, rtol=1e-3)
     assert np.abs(learnt["attn1/q/kernel"]["up"]).max() > 0
 
 
