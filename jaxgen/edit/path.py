@@ -113,11 +113,21 @@ def descend(denoise: Denoise, path: Path, x: jax.Array) -> jax.Array:
     return jax.lax.scan(step, x, path)[0]
 
 
+def check_ascent(path: Path) -> None:
+    """Raises: UserError: the net says x0, and the path ends at the picture itself."""
+    if path.target == "x0" and not path.below[-1][1]:
+        raise UserError(
+            "a model that says x0 cannot be inverted down to a picture without noise: take "
+            "inversion=direct, flowedit or sdedit"
+        )
+
+
 def ascend(denoise: Denoise, path: Path, x: jax.Array) -> jax.Array:
     """DDIM inversion (Dhariwal & Nichol 2021, appendix F), without guidance as a rule.
 
     The net is told the time of the upper end while x is at the lower, as published; what it says is
-    read by the level of x, without which v-models do not return.
+    read by the level of x, without which v-models do not return. A net that says x0 leaves the
+    noise open where x is the picture itself (`check_ascent`).
 
     Args:
       x: (b, ...) the picture, below the path's last step.

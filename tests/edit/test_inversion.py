@@ -11,7 +11,7 @@ from support.editing_nets import Net, images
 from jaxgen.diffusion.guidance import guide
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.edit import edit_friendly, null_text
-from jaxgen.edit.path import ascend, descend, make_path
+from jaxgen.edit.path import ascend, check_ascent, descend, make_path
 from jaxgen.errors import UserError
 
 SCHEDULE = Schedule()
@@ -138,3 +138,10 @@ def test_bad_paths_are_refused():
         make_path(SCHEDULE, "eps", 10, 1.5)
     with pytest.raises(UserError, match="1 to 1000 steps"):
         make_path(SCHEDULE, "eps", 0)
+
+
+def test_a_net_of_x0_is_not_asked_for_the_noise_of_a_picture():
+    check_ascent(make_path(Schedule(kind="flow"), "flow", 10))
+    check_ascent(make_path(SCHEDULE, "x0", 10))
+    with pytest.raises(UserError, match="cannot be inverted down to a picture without noise"):
+        check_ascent(make_path(Schedule(kind="flow"), "x0", 10))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxgen.edit.diffedit import difference_mask
 from jaxgen.edit.edit_friendly import noises_of, redraw
-from jaxgen.edit.path import ascend, descend
+from jaxgen.edit.path import ascend, check_ascent, descend
 from jaxgen.models.ldm.edit.editing import Editing
 from jaxgen.models.ldm.edit.pair import STRENGTH, make_pair, outcome, settled, source_option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
@@ -44,7 +44,7 @@ def diffedit(editing: Editing) -> Method:
     return Method(
         says="DiffEdit: the mask is where the two captions see different noise",
         options={**editing.options(), "strength": STRENGTH},
-        prepare=functools.partial(prepare, editing),
+        prepare=functools.partial(prepare_diffedit, editing),
         run=functools.partial(run_diffedit, editing),
         draws=False,
         refuses=editing.texts,
@@ -54,6 +54,13 @@ def diffedit(editing: Editing) -> Method:
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
     return Prepared(settled(editing, settings), editing.request(request))
+
+
+def prepare_diffedit(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
+    """See `Method.prepare`."""
+    found = prepare(editing, request, settings)
+    check_ascent(found.shared["path"])
+    return found
 
 
 def run_ddpm(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:

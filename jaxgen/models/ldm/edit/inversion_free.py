@@ -103,7 +103,8 @@ def run_sdedit(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
             return mask * x + (1 - mask) * known, None
 
         edits = jax.lax.scan(step, x, path)[0]
-    return outcome(editing, nets, each, pair, pair.x, edits)
+    found = outcome(editing, nets, each, pair, pair.x, edits)
+    return {"edits": found["edits"]}  # nothing was inverted, so that nothing comes back
 
 
 def dds(editing: Editing) -> Method:
