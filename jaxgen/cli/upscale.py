@@ -155,7 +155,8 @@ def upscale(
     if any_size:
         allow_any_size()
     out = out.expanduser() if out else None
-    chosen = model or (PHOTO_MODEL if scale is None or scale > 2 else PHOTO_MODEL_X2)
+    default = PHOTO_MODEL if scale is None or scale > 2 else PHOTO_MODEL_X2
+    chosen = default if model is None else model
     opened = functools.cache(lambda: _open(chosen))
 
     def suffix() -> str:

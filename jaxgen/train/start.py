@@ -53,8 +53,9 @@ def open_workdir(config: ConfigDict, workdir: Path) -> None:
         raise UserError(
             f"{saved} is no config of a run: put it back as it was, or use another --workdir"
         )
-    before = completed(before, config)
-    changed = configs.differences(before, config)
+    # Keys that either may lack count as their defaults.
+    before, now = completed(before, config), completed(config, config)
+    changed = configs.differences(before, now)
     if changed:
         raise UserError(
             f"{workdir} was trained with another config ({'; '.join(changed)}); "
