@@ -72,6 +72,34 @@ def test_the_error_of_a_net_that_says_nothing_is_the_targets_square(target, sche
     np.testing.assert_allclose(found, (wanted**2).mean(axis=(1, 2, 3)), rtol=1e-5)
 
 
+def test_the_first_steps_are_at_the_noisiest_times():
+    """`times.early`: what the net is told in the steps before it, and from it on."""
+    told = []
+
+    class Told(Silent):
+        def apply(self, variables, x, t, **asked):
+            told.append(np.asarray(t))
+            return super().apply(variables, x, t, **asked)
+
+    config = tiny_ldm_config()
+    config.model.times.update(density="uniform", early=3)
+    losses = LDMLosses(config)
+    losses.net = Told()
+    nets = tiny_nets(config)
+    params = {net: tree["params"] for net, tree in nets.items()}
+    size = config.data.size
+    batch = {
+        "image": np.zeros((64, size, size, 3), np.uint8),
+        "tokens": np.zeros((64, config.data.length), np.int32),
+        "mask": np.ones((64, config.data.length), bool),
+    }
+    for step in (2, 3):
+        losses.loss(params, {}, {}, batch, jax.random.key(0), jnp.int32(step))
+    assert 900 <= told[0].min() < told[0].max() <= 1000
+    assert told[1].min() < 200
+    np.testing.assert_allclose(told[0], 900 + told[1] / 10, rtol=1e-5)
+
+
 def test_dropped_conditions_ask_for_nothing():
     condition = LDMLosses(tiny_ldm_config()).condition
     prompt = condition.read(TEXTS[0])
