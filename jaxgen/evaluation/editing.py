@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.data.captioned.shape_captions import COLOURS, SHAPES, Thing
+from jaxgen.data.captioned.shape_captions import COLOURS, PLACES, SHAPES, SIZES, Thing, captions
 from jaxgen.data.captioned.shapes import EXTENT, draw, make_scene
 from jaxgen.metrics.shapes_reader import Found, read
 from jaxgen.verbs.edit.contract import Request
 from jaxgen.verbs.edit.use import Changer, Edited
 
-CHANGES = ("colour", "size", "shape")
-KEPT = ("shape", "colour", "size", "place")
-_VALUES = {"colour": COLOURS, "size": ("small", "large"), "shape": SHAPES}
+_VALUES = {"colour": COLOURS, "size": SIZES, "shape": SHAPES, "place": PLACES}
+CHANGES = tuple(_VALUES)
 _AROUND = 2 / 32  # of the picture's side, around an object's box: soft edges
 
 
@@ -31,11 +30,8 @@ class Edit(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, str]:
-        """The captions of both, without places."""
-        first, second = (
-            f"a {one.size} {one.colour} {one.shape}" for one in (self.source, self.target)
-        )
-        return first, second
+        """The captions of both, as the data have them: they name the place, too."""
+        return captions((self.source,))[0], captions((self.target,))[0]
 
 
 def make_edits(change: str, count: int, size: int, real: bool, seed: int = 0) -> list[Edit]:
@@ -71,7 +67,7 @@ def judge(edit: Edit, edited: Edited) -> dict[str, float] | None:
     found = after.found[0].thing if one else Thing()
     success = getattr(found, edit.change) == getattr(edit.target, edit.change)
     kept = one and all(
-        getattr(found, name) == getattr(source, name) for name in KEPT if name != edit.change
+        getattr(found, name) == getattr(source, name) for name in _VALUES if name != edit.change
     )
     difference = np.abs(edited.pictures[0].astype(float) - edited.source).mean(axis=-1)
     outside = ~np.logical_or.reduce(
