@@ -11,6 +11,7 @@ import jaxgen
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.models.tirg_decoder.networks import Asked, Decoder, shuffled
+from jaxgen.verbs.edit.contract import Request
 
 TINY = f"{REPOSITORY}/configs/tirg_decoder.py:tiny"
 
@@ -89,6 +90,18 @@ def test_its_retrieval_is_the_part_s_own(decoder):
     picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     asked = [use.retrieve([picture], ["add object"]) for use in (ours, theirs)]
     np.testing.assert_array_equal(*asked)
+
+
+def test_several_texts_of_a_picture_are_drawn_as_each_alone(decoder):
+    model = jaxgen.load(decoder)
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    texts = ["add object", "make red cube blue"]
+    both = model.edit(picture, texts).pictures
+    assert both.shape == (2, 16, 16, 3)
+    alone = model.edit(picture, texts[0]).pictures[0]
+    np.testing.assert_allclose(both[0].astype(int), alone, atol=1)
+    again = model.edit.each([Request("", tuple(texts), picture, number=i) for i in (0, 1)])
+    np.testing.assert_allclose(next(again).pictures.astype(int), both, atol=1)
 
 
 def test_the_commands(decoder, tmp_path, jaxgen_command):
