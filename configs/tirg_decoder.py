@@ -2,8 +2,8 @@
 
     python -m jaxgen.main --config=configs/tirg_decoder.py --config.parts.retrieval=runs/tirg
 
-trains a small one on CSS's scenes at 64 px, within 10 minutes on 2 CPU cores, after the retrieval
-model it is made of: `python -m jaxgen.main --config=configs/tirg.py`. Then
+trains a small one on CSS's scenes at 64 px, after the retrieval model it is made of: `python -m
+jaxgen.main --config=configs/tirg.py`. (It was not run to its end yet.) Then
 
     jaxgen edit q.png "make bottom-right gray object purple" --model runs/tirg_decoder
     jaxgen search INDEX --image q.png --text "make red cube blue" --draw runs/tirg_decoder
@@ -79,8 +79,8 @@ def _alone(config):
 VARIANTS = {"": _default, "tiny": _tiny, "joint": _joint, "alone": _alone}
 # What a run of each takes; `jaxgen configs` shows it.
 COSTS = {
-    "": "10 minutes of 2 CPU cores",
+    "": "2 CPU cores; not run to its end",
     "tiny": "seconds",
-    "joint": "20 minutes of 2 CPU cores",
-    "alone": "10 minutes of 2 CPU cores",
+    "joint": "2 CPU cores; not run to its end",
+    "alone": "2 CPU cores; not run to its end",
 }
