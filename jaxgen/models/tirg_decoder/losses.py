@@ -106,6 +106,7 @@ class DecoderLosses:
             target,
             tokens,
             mask,
+            train=True,
             method=Composed.with_composed,
             rngs={"dropout": rngs[0]},
             mutable=list(state),
