@@ -52,12 +52,10 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, scenes=6, changes=4, objects=(1, 2), per_source=2, length=6)
+    tirg.tiny(config)
     config.model.decoder.update(channels=(8,), groups=2, noise=2)
     config.model.posterior.channels = (4, 4)
     config.model.update(ema=0.9, kl_steps=2)
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
     config.optimizer.decoder.warmup = 0
     config.eval.update(pictures=2, queries=8)
 
@@ -65,10 +63,7 @@ def _tiny(config):
 def _joint(config):
     config.model.update(keys.defaults(tirg.MODEL))
     config.model.update(keys.defaults(JOINT))
-    config.model.embed = 256
-    config.model.text.update(vector=64, hidden=256)
-    config.model.image = {"form": "grid", "channels": (16, 32, 64, 64)}
-    config.model.compose = {"form": "tirg"}
+    tirg.small(config.model)
     config.train.steps = 3000
 
 
