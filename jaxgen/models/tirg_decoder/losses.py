@@ -80,7 +80,7 @@ class DecoderLosses:
         logvar = jnp.clip(logvar, -10.0, 4.0)
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(noise, mean.shape)
         nats = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar).sum(axis=1).mean()
-        picture = self.decoder.apply({"params": params["decoder"]}, asked, z)
+        picture: Any = self.decoder.apply({"params": params["decoder"]}, asked, z)
         moved = jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME
         squares = jnp.square(picture - target)
         apart = (jnp.where(moved, self.changed, 1.0) * squares).mean()
