@@ -122,6 +122,10 @@ def test_the_commands(decoder, tmp_path, jaxgen_command):
     assert code == 0, err
     code, _, err = jaxgen_command(*search, "--text", "add object")
     assert (code, err.count("\n")) == (2, 1)
+    other = ("--draw", "ldm_shapes", "--text", "add object", "--sheet", "other.png")
+    code, _, err = jaxgen_command(*search[:4], *other)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "tirg_decoder" in err
     code, out, err = jaxgen_command("eval", "--model", decoder, "--queries", 8, "--json", "m.json")
     assert code == 0, err
     for name in ("drawn", "retrieved", "source"):
