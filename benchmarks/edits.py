@@ -27,14 +27,12 @@ def rows_of(use: Any, methods: list[str], options: dict[str, Any], count: int) -
         for change in CHANGES:
             edits = make_edits(change, count, use.verb.size[0], real)
             for name in ["again", *methods]:
-                again = name == "again"
-                method = use.method("p2p" if again else name)
+                called, wanted = ("p2p", AGAIN) if name == "again" else (name, options)
+                method = use.method(called)
                 if not real and not method.draws:
                     continue
-                given = (
-                    AGAIN if again else {k: v for k, v in options.items() if k in method.options}
-                )
-                found, results = evaluate(use, edits, "p2p" if again else name, given)
+                given = {k: v for k, v in wanted.items() if k in method.options}
+                found, results = evaluate(use, edits, called, given)
                 yield "real" if real else "drawn", change, name, found, edits, results
 
 

@@ -71,8 +71,7 @@ def _tiny(config):
     config.data.update(size=16, count=64)
     config.model.transformer.update(layers=2, heads=2, width=16)
     config.model.ema = 0.9
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
+    configs.train_briefly(config, steps=4)
     config.optimizer.g.warmup = 0
     config.eval.update(captions=4, pictures=2, noises=2)
 

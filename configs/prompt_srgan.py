@@ -89,8 +89,7 @@ def _tiny(config):
     config.model.discriminator.update(features=4, hidden=8)
     config.model.pretrain_steps = 4
     config.optimizer.pretrain.warmup = 0
-    config.train.update(steps=8, batch_size=8, log_every=2, eval_every=0, checkpoint_every=4)
-    config.train.tensorboard = False
+    configs.train_briefly(config, steps=8)
     config.eval.images = 2
 
 

@@ -53,8 +53,7 @@ def _tiny(config):
         features=8, blocks=2, layers=2, growth=4, up_features=6, skip=False, remat=True
     )
     config.optimizer.pretrain.warmup = 0
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
+    configs.train_briefly(config, steps=4)
     config.eval.update(images=1, crop=64)
 
 

@@ -65,8 +65,7 @@ def _tiny(config):
     config.model.pretrain_steps = 4
     config.model.loss.update(perceptual_width=0.125, perceptual_layers=(("conv1_2", 1.0),))
     config.optimizer.pretrain.warmup = 0
-    config.train.update(steps=8, batch_size=8, log_every=2, eval_every=0, checkpoint_every=4)
-    config.train.tensorboard = False
+    configs.train_briefly(config, steps=8)
     config.eval.update(images=1, crop=64)
 
 

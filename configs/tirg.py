@@ -36,7 +36,7 @@ Variants (`--config=configs/tirg.py:NAME`):
 from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.data.triplets import section
-from jaxgen.tasks.tirg.config import EVAL, MODEL
+from jaxgen.tasks.tirg.config import EVAL, MODEL, small, tiny
 
 
 def get_config(arg=""):
@@ -45,10 +45,7 @@ def get_config(arg=""):
     config.data = section.defaults()
     config.data.update(length=8, per_source=4)
     config.model = keys.defaults(MODEL)
-    config.model.embed = 256
-    config.model.text.update(vector=64, hidden=256)
-    config.model.image = {"form": "grid", "channels": (16, 32, 64, 64)}
-    config.model.compose = {"form": "tirg"}
+    small(config.model)
     config.parts = {"clip": ""}  # with model.image.form=clip: whose features are composed
     config.optimizer = {
         "g": configs.optimizer(
@@ -71,12 +68,10 @@ def _default(config):
 
 
 def _tiny(config):
-    config.data.update(size=16, scenes=6, changes=4, objects=(1, 2), per_source=2, length=6)
+    tiny(config)
     config.model.update(embed=8, ema=0.9)
     config.model.text.update(vector=4, hidden=8)
     config.model.image.channels = (4, 8)
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
     config.optimizer.g.update(warmup=0, clip_norm=1.0)
     config.eval.update(pictures=2)
 

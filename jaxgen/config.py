@@ -167,6 +167,14 @@ def optimizer(lr: float, **changes: Any) -> ConfigDict:
     return keys.changed(OPTIMIZER, "optimizer", {"lr": lr, **changes})
 
 
+def train_briefly(config: ConfigDict, steps: int) -> None:
+    """The training of a variant `tiny`: seconds, with checkpoints at its middle and end."""
+    config.train.update(
+        steps=steps, batch_size=8, log_every=2, eval_every=0, checkpoint_every=steps // 2
+    )
+    config.train.tensorboard = False
+
+
 def variant(arg: str, known: Iterable[str]) -> str:
     """`arg` if it is "" or known, else a UserError that lists the variants."""
     known = list(known)

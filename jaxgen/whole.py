@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
       UserError: it can't be written; of any OSError within.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not longer than the target's name may be: that one may fill what the file system allows.
+    mark = zlib.crc32(path.name.encode(errors="surrogatepass"))
+    part = path.with_name(f".{mark:08x}.{os.getpid()}.part")
     try:
         yield part
         os.replace(part, path)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import pytorch
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ def test_other_outputs_are_an_error():
 
 @pytest.mark.parametrize("network", ["SRResNet", "RRDBNet", "SRVGGNetCompact", "SwiftGenerator"])
 def test_every_tensor_of_a_rival_comes_from_the_key_map(network):
-    torch = pytest.importorskip("torch", reason="the rivals are PyTorch networks")
+    torch = pytorch()
     import importlib
 
     import jax

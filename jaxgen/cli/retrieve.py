@@ -160,7 +160,7 @@ def _show(
     from jaxgen.verbs.retrieve import search as searching
     from jaxgen.verbs.retrieve.encoder import Asked, encoder_of
 
-    drawer = load(draw).edit if draw else None  # a mistaken name is told before the search
+    drawer = _drawer(draw) if draw else None  # a mistaken model is told before the search
     name = model or opened.header.model
     encoder = encoder_of(load(name), name)
     opened.check_model(name, encoder.fingerprint)
@@ -206,6 +206,17 @@ def _show(
                 ],
             },
         )
+
+
+def _drawer(draw: str) -> Any:
+    from jaxgen.runs.model import load
+
+    drawer = load(draw).edit
+    if drawer.method().captioned:
+        raise UserError(
+            f"{draw} must be told what a picture shows: give --draw a run of family tirg_decoder"
+        )
+    return drawer
 
 
 def _drawn(drawer: Any, asked: dict[str, Any]) -> list[tuple[str, Any]]:

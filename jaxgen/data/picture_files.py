@@ -35,6 +35,7 @@ from jaxgen.data.picture_open import (
 )
 from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_size
 from jaxgen.errors import UserError
+from jaxgen.whole import replacing
 
 # Bytes from which a PNG is deflated in the quickest way.
 LARGE = 32 << 20
@@ -292,24 +293,27 @@ def _write_channels(path: Path, kind: str, picture: Picture) -> None:
 
 
 def replace_file(path: Path, kind: str, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes beside the target and renames; see `write_image`. Raises UserError."""
-    # Not longer than the target's name may be: that one may fill what the file system allows.
-    mark = zlib.crc32(path.name.encode(errors="surrogatepass"))
-    part = path.with_name(f".{mark:08x}.{os.getpid()}.part")
+    """Writes it whole or not at all; see `write_image`. Raises UserError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w+b") as file:
-            write(file)
-        os.replace(part, path)
+        with replacing(path) as part:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "w+b") as file, _encoding(path, kind):
+                write(file)
     except ValueError as error:
         raise UserError(f"{path}: {kind} cannot hold this picture ({error}); use .png") from None
+
+
+@contextlib.contextmanager
+def _encoding(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        if error.strerror:
+            raise
         # Pillow's encoders raise OSError without errno (for a picture too large, say).
-        why = error.strerror or f"{kind} cannot hold this picture ({error}); use .png"
-        raise UserError(f"cannot write {path}: {why}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {kind} cannot hold this picture ({error}); use .png"
+        ) from None
 
 
 def _walk(folder: Path) -> Iterator[Path]:

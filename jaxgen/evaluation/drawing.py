@@ -90,9 +90,7 @@ def measure(
         block = [pictures(query) for query in queries[start : start + _BLOCK]]
         drawn = draw([one.source for one in block], [one.query.text for one in block])
         for one, picture in zip(block, drawn, strict=True):
-            same = picture.shape == one.target.shape
-            if same:
-                apart.append(float(np.abs(picture.astype(int) - one.target).mean()))
+            apart.append(float(np.abs(picture.astype(int) - one.target).mean()))
             if read:
                 assert isinstance(triplets, CSS)
                 scene = triplets.scene(one.query.source)
@@ -136,13 +134,11 @@ def evaluate_model(
     count: int = 0,
     seed: int = 0,
     check: Callable[[], None] | None = None,
-    **data: Any,
 ) -> dict[str, Any]:
     """A model measured beside its baselines, on the data set that it was trained on.
 
     Args:
       count: test queries, evenly chosen; 0: all. seed: of the noise.
-      data: other values of keys of `data`; "": the model's own.
       check: called before each block of pictures; what it raises ends the work.
 
     Returns: {"model", "step", "data", "rules", "queries", "scores"}; scores: of "drawn",
@@ -155,22 +151,19 @@ def evaluate_model(
         raise UserError(
             f"{model.name} draws no composed features: give a run of family tirg_decoder"
         )
-    config = model.config.copy_and_resolve_references()
-    with config.unlocked():
-        config.data.update({key: value for key, value in data.items() if value != ""})
     verb = model.retrieve.verb
-    triplets, queries, pictures = asked_of(config, count, verb.fit, verb.size)
+    triplets, queries, pictures = asked_of(model.config, count, verb.fit, verb.size)
     if not queries:
         raise UserError("there are no queries with a target to evaluate on")
     ways = {
         "drawn": drawn_by(model.edit, seed),
-        "retrieved": retrieved(model.retrieve, triplets, queries),
+        "retrieved": retrieved(model.retrieve, triplets, queries, check),
         "source": unchanged,
     }
     return {
         "model": model.name,
         "step": model.step,
-        "data": config.data.source,
+        "data": model.config.data.source,
         "rules": triplets.rules,
         "queries": len(queries),
         "scores": {
@@ -190,12 +183,17 @@ def unchanged(sources: Sequence[np.ndarray], texts: Sequence[str]) -> Sequence[n
     return sources
 
 
-def retrieved(use: Retriever, triplets: Triplets, queries: Sequence[Query]) -> Draw:
+def retrieved(
+    use: Retriever,
+    triplets: Triplets,
+    queries: Sequence[Query],
+    check: Callable[[], None] | None = None,
+) -> Draw:
     """The baseline that shows what is found in the gallery, the sources left out.
 
     It is to be called with the sources and texts of `queries`, in their order.
     """
-    gallery, asked = features(use, triplets, queries)
+    gallery, asked = features(use, triplets, queries, check)
     sources = None if triplets.keep_source else np.array([query.source for query in queries])
     found = iter(ranking.nearest(asked, gallery, 1, sources)[:, 0].tolist())
     size, fit = use.verb.size, use.verb.fit

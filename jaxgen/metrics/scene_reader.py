@@ -5,9 +5,8 @@ colours, 3 shapes, 2 sizes, as `jaxgen.data.triplets.css2d` draws them) and with
 counts where what is left of the difference is small beside the object itself; a pale, blurred or
 torn object is none.
 
-Its own errors, in % of the objects of 1,000 scenes, under Gaussian blur (sigma in pixels) and white
-noise (sigma in levels): none without either, with a blur of 0.5 or with noise of 8;
-`tests/metrics/test_scene_reader.py` measures it.
+Scenes as they are drawn, under Gaussian blur of sigma 0.5 pixels and under white noise of sigma 8
+levels are read without an error (`tests/metrics/test_scene_reader.py`, 150 of each).
 """
 
 from __future__ import annotations
@@ -127,7 +126,6 @@ def judge(reading: Reading, source: Scene, text: str) -> Judged:
         return all(getattr(thing, field) == value for field, value in meaning.named.items())
 
     if meaning.kind == "add":
-        kept = before
         new = [thing for cell, thing in shown.items() if cell not in before and fits(thing)]
         edited = bool(new)
         wanted = {**before, **({new[0].cell: new[0]} if new else {})}

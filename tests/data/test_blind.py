@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import skimage.data
+from support.referees import pytorch
 
 from jaxgen.data.sr import blind, blur_kernels, degrade
 from jaxgen.data.sr import examples as sr
@@ -47,7 +48,7 @@ def test_filter_equals_direct_correlation(size):
     [((24, 36), (50, 17)), ((24, 36), (24, 35)), ((7, 31), (3, 46)), ((5, 6), (1, 1))],
 )
 def test_resize_equals_torch(mode, size, out):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    torch = pytorch()
     x = planes(*size)
     options = {} if mode == "area" else {"align_corners": False}
     # In double precision: in single, PyTorch's coordinates alone are off by 3e-6.

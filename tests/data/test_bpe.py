@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from support.benchmark_data import held
 
 from jaxgen.data.text import bpe
 from jaxgen.data.text.tokens import PAD, SPECIAL, START
@@ -77,9 +78,7 @@ def test_a_tokenizer_with_other_first_ids_is_refused(trained):
 
 
 def test_real_captions(data_dir):
-    folder = data_dir / "tirg" / "fashion_iq" / "captions"
-    if not folder.is_dir():
-        pytest.skip("needs tirg/fashion_iq/captions in JAXGEN_DATA")
+    folder = held(data_dir, "tirg/fashion_iq/captions")
     pairs = json.loads((folder / "cap.dress.train.json").read_text())
     texts = [text for pair in pairs for text in pair["captions"] if text.strip()]
     assert len(texts) > 11_000

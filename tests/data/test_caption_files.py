@@ -8,6 +8,7 @@ import pytest
 from helpers import captioned_settings as settings
 from helpers import said
 from PIL import Image
+from support.benchmark_data import held
 
 from jaxgen.data.captioned import coco
 from jaxgen.data.captioned import folder as caption_files
@@ -355,9 +356,7 @@ def test_coco_with_a_byte_order_mark(coco_data, tmp_path):
 
 
 def test_coco_file_that_failed_elsewhere(data_dir):
-    case = data_dir / "cases" / "captions" / "coco_bom" / "captions_train2014.json"
-    if not case.is_file():
-        pytest.skip("JAXGEN_DATA has no cases/captions/coco_bom")
+    case = held(data_dir, "cases/captions/coco_bom/captions_train2014.json")
     files, captions = coco.read_captions(case)
     assert files
     assert captions.keys() <= files.keys()
@@ -391,9 +390,8 @@ def test_captions_outside_of_the_pictures(tmp_path, place, names):
 )
 def test_captions_outside_that_failed_elsewhere(data_dir, tmp_path, pictures_in, file):
     cases = data_dir / "cases" / "captions"
-    if not (cases / file).is_file():
-        pytest.skip(f"JAXGEN_DATA has no cases/captions/{file}")
-    copy, text = cases / file, (cases / file).read_text()
+    copy = held(data_dir, f"cases/captions/{file}")
+    text = copy.read_text()
     if "/FOLDER/" in text:  # it stands for where the pictures are
         copy = tmp_path / "captions.csv"
         copy.write_text(text.replace("/FOLDER/", f"{cases / pictures_in}/"))

@@ -12,6 +12,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from support.benchmark_data import held
 
 from jaxgen.data.text import clip_bpe
 from jaxgen.data.text.clip_bpe import CLIPTokenizer, read_tokenizer
@@ -23,10 +24,7 @@ NAME = "bpe_simple_vocab_16e6.txt.gz"
 
 @pytest.fixture(scope="module")
 def vocabulary(data_dir):
-    path = data_dir / "weights" / NAME
-    if not path.is_file():
-        pytest.skip(f"no {NAME}")
-    return path
+    return held(data_dir, f"weights/{NAME}")
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import json
 
+import diffusers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen.diffusion import guidance, sampling
 from jaxgen.diffusion.plans import make_plan
 from jaxgen.diffusion.schedules import Schedule
 
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
-diffusers = pytest.importorskip("diffusers", reason="diffusers is the oracle")
+torch = pytorch()
 
 SIGMA = ("euler", "euler-a", "heun", "lms")
 SCHEDULERS = {

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen.encoders.clip.model import CLIP
 from jaxgen.encoders.clip.preprocess import fit, padded
@@ -253,8 +254,9 @@ def test_parts_of_attention_that_lack_one_are_named():
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_features_equal_those_of_transformers(activation, tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    torch = pytorch()
+    import transformers
+
     sizes = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
              "num_attention_heads": 2, "hidden_act": activation}  # fmt: skip
     text = {**sizes, "vocab_size": 60, "max_position_embeddings": 12, "eos_token_id": 59}

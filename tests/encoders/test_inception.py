@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
-from support.referees import torchvision_or_none
+from support.referees import pytorch, torchvision_or_none
 
 from jaxgen import weights
 from jaxgen.encoders import convert, inception
@@ -74,7 +74,7 @@ def test_equals_the_two_programs(variables, compute):
 
 def test_equals_torch_fidelity_here(variables, compute, tmp_path):
     """Where it is installed, on other pictures than the golden arrays'."""
-    torch = pytest.importorskip("torch", reason="the referee's networks are PyTorch's")
+    torch = pytorch()
     with torchvision_or_none():  # the referee's other networks want it
         pytest.importorskip("torch_fidelity", reason="the referee, not a dependency")
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -109,7 +109,7 @@ def test_tf1_resizing_samples_without_half_pixels():
 
 
 def test_torch_resizing_equals_torch():
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     for shape in ((1, 40, 64, 3), (1, 350, 299, 3)):
         pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         x = torch.tensor(pictures).permute(0, 3, 1, 2).float() / 255
@@ -185,7 +185,7 @@ def test_files_of_the_published_kind_and_of_ours(tmp_path):
 
 def test_the_published_file_is_of_torchs_old_kind_with_turned_strides(tmp_path):
     """Not a zip, and kernels stored as TensorFlow's: height, width, in, out."""
-    torch = pytest.importorskip("torch", reason="torch writes the file")
+    torch = pytorch()
     narrow = inception.init_variables(3, NARROW)
     state = {key: torch.tensor(np.ascontiguousarray(v)) for key, v in with_batches(narrow).items()}
     for key, tensor in state.items():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.encoders import inception_resnet_v2 as inception
@@ -87,7 +88,7 @@ def test_names_and_shapes_are_the_originals():
 
 
 def test_every_layer_equals_torch(variables, image, every_layer):
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     state = weights.to_torch(variables, inception.torch_rules())
     theirs = torch_layers(torch, state, image)
     assert set(theirs) == set(every_layer)

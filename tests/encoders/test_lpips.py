@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from support.lpips_weights import random_heads, random_trunk
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.encoders import alexnet, lpips, squeezenet
@@ -21,7 +22,7 @@ SHAPE = (3, 53, 46, 3)
 
 def torch_features(net):
     """torchvision's `.features` of the trunk, which is not installed, with random weights."""
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     from torch import nn
 
     torch.manual_seed(0)
@@ -143,7 +144,7 @@ def test_equals_the_original(net, heads, request):
     ],
 )
 def test_every_layer_equals_torch_down_to_the_least_size(module, net, sides):
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     features = torch_features(net)
     params = module.from_torch(
         trunk_state(features) | {"classifier.1.weight": np.zeros((4, 4), np.float32)}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.encoders import resnet
@@ -98,7 +99,7 @@ def close(ours, theirs, name):
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_every_layer_equals_torch(arch):
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     variables = random_variables(arch)
     state = weights.to_torch(variables, resnet.torch_rules())
     state = {key: torch.tensor(value) for key, value in state.items()}
@@ -114,7 +115,7 @@ def test_every_layer_equals_torch(arch):
 
 
 def test_training_mode_equals_torch_and_moves_the_statistics():
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     variables = random_variables("resnet18")
     state = weights.to_torch(variables, resnet.torch_rules())
     state = {key: torch.tensor(value) for key, value in state.items()}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.encoders import vgg
@@ -18,7 +19,7 @@ def _count(tree):
 
 def _torchvision_layout(arch):
     """torchvision's `vggNN().features`, which is not installed: written out from its table."""
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     table = {
         "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
         "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
@@ -66,7 +67,7 @@ def test_torchvision_indices():
 
 @pytest.mark.parametrize("arch", ["vgg19", "vgg16"])
 def test_every_layer_equals_torch(arch, image):
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     net = _torchvision_layout(arch)
     params = vgg.from_torch(_state_dict(net))
     names = vgg.layer_names(arch)
@@ -182,7 +183,7 @@ def test_load_perceptual_from_torchvisions_file(suffix, tmp_path, image):
         state[rule.source] = rng.standard_normal(shape, dtype=np.float32)
     path = tmp_path / f"vgg19{suffix}"
     if suffix == ".pth":
-        torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
+        torch = pytorch()
         torch.save({key: torch.tensor(value) for key, value in state.items()}, path)
     else:
         weights.write_safetensors(path, state)

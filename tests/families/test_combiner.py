@@ -17,7 +17,7 @@ from jaxgen.runs import convert
 
 
 def _view(image):
-    return View(image, image, lambda x: x)
+    return View(image, image)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import reach
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.models.srgan import verbs
@@ -228,7 +229,7 @@ def check(torch, layout, module, forward, sizes, centred=False):
     ],
 )
 def test_parity_of_the_paper_s_kind(layout, blocks, ups, norm):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install torch")
+    torch = pytorch()
     module, forward = build(torch, layout, 8, blocks, ups, norm)
     sizes = {"features": 8, "blocks": blocks, "edge_kernel": 9, "scale": 2**ups}
     paper = layout == "SRResNet"
@@ -239,7 +240,7 @@ def test_parity_of_the_paper_s_kind(layout, blocks, ups, norm):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_parity_of_msrresnet(scale):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install torch")
+    torch = pytorch()
     module, forward = build_msr(torch, 8, 2, scale)
     sizes = {"features": 8, "blocks": 2, "scale": scale}
     check(torch, "BasicSR MSRResNet", module, forward, sizes)

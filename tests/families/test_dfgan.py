@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen import weights
@@ -212,7 +213,7 @@ def test_generators_equal_the_originals(version, fixtures_dir):
 @pytest.mark.parametrize("layout", [G, G_2020])
 def test_generators_equal_pytorch_s_operations(layout):
     """With weights of usual size, against the networks written out in PyTorch's functions."""
-    torch = pytest.importorskip("torch", reason="PyTorch is the reference")
+    torch = pytorch()
     sizes = {"size": 16, "features": 2, "z_size": 3, "text_width": 5}
     config = layout.config(sizes)
     rng = np.random.default_rng(0)
@@ -318,7 +319,7 @@ def test_the_penalty_and_its_gradient_equal_the_original_s(fixtures_dir):
 
 def test_a_checkpoint_of_all_nets(jaxgen_command, tmp_path):
     """`state_epoch_*.pth`: nets below "model", optimizers beside it, prefixes of DataParallel."""
-    torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
+    torch = pytorch()
     states = {}
     for layout, width in ((G, {"z_size": 3}), (D, {})):
         sizes = {"size": 16, "features": 2, "text_width": 5, **width}

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from support.referees import torchvision_or_none
+from support.referees import pytorch, torchvision_or_none
 from support.upscaling import upscale_float
 
 from jaxgen import weights
@@ -19,7 +19,7 @@ COMPACT = "Real-ESRGAN SRVGGNetCompact"
 
 @pytest.fixture(scope="module")
 def spandrel():
-    pytest.importorskip("torch", reason="spandrel's networks are PyTorch's")
+    pytorch()
     with torchvision_or_none():  # other networks of spandrel's want it; ours make no use
         yield pytest.importorskip("spandrel", reason="the referee")
 

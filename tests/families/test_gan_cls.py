@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
@@ -62,7 +63,7 @@ def test_a_size_that_cannot_be_is_refused():
 
 def test_transposed_convolution_equals_torch_s():
     """Both ways to compute it; torch's kernel is turned and has the input's channels first."""
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
     kernel = rng.normal(size=(4, 4, 4, 6)).astype(np.float32)

@@ -100,6 +100,24 @@ def test_the_first_steps_are_at_the_noisiest_times():
     np.testing.assert_allclose(told[0], 900 + told[1] / 10, rtol=1e-5)
 
 
+def test_a_config_of_before_early_times_learns_as_without_them():
+    batch = {
+        "image": np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8),
+        "tokens": np.zeros((2, 12), np.int32),
+        "mask": np.ones((2, 12), bool),
+    }
+    found = []
+    for config in (tiny_ldm_config(model__times__early=0), tiny_ldm_config()):
+        with config.unlocked():
+            if config.model.times.early:
+                del config.model.times.early
+        losses = LDMLosses(config)
+        losses.net = Silent()
+        params = {"g": {}, "text": tiny_nets(config)["text"]["params"]}
+        found.append(losses.loss(params, {}, {}, batch, jax.random.key(3), 0)[0])
+    np.testing.assert_array_equal(*found)
+
+
 def test_dropped_conditions_ask_for_nothing():
     condition = LDMLosses(tiny_ldm_config()).condition
     prompt = condition.read(TEXTS[0])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen import weights
@@ -214,7 +215,7 @@ def converted(layout, tensors):
     ],
 )
 def test_port_is_read_computed_and_written_back(name, scale):
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     layout, sizes = BY_NAME[name], {**SMALL, "scale": scale}
     state = torch_state(KEYS[name], sizes)
     value_range = 255.0 if name.startswith("EDSR") else 1.0

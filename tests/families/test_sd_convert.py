@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from support.diffusion import assert_near, golden, nhwc, state_dict
+from support.referees import pytorch
 
 import jaxgen
 from jaxgen import weights
@@ -139,7 +140,7 @@ def test_it_draws_what_was_asked(folder, data_dir, tmp_path):
 
 def test_a_checkpoint_of_training(nets, own, tmp_path):
     """`.ckpt`: the state dict beside a trainer's numbers."""
-    torch = pytest.importorskip("torch", reason="a .ckpt is read by PyTorch")
+    torch = pytorch()
     tensors = {key: torch.tensor(value) for key, value in compvis_of(nets).items()}
     torch.save({"global_step": 7, "state_dict": tensors}, tmp_path / "sd.ckpt")
     convert.write_own(tmp_path / "sd.ckpt", tmp_path / "own")

@@ -3,10 +3,13 @@ golden array has, and a folder of ours in its pipeline."""
 
 import json
 
+import diffusers
 import jax
 import numpy as np
 import pytest
+import transformers
 from support.diffusion import assert_near, nhwc
+from support.referees import pytorch
 
 import jaxgen
 from jaxgen import weights
@@ -19,9 +22,7 @@ from jaxgen.runs import convert
 from jaxgen.verbs import settings
 from jaxgen.weights.layout import fitted
 
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
-diffusers = pytest.importorskip("diffusers", reason="diffusers is the oracle")
-transformers = pytest.importorskip("transformers", reason="transformers is the oracle")
+torch = pytorch()
 
 UNETS = {
     "one level with attention": {

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen.models.srgan.discriminator import Discriminator
 from jaxgen.models.srgan.generator import KerasGenerator, SRResNet
 
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install torch")
+torch = pytorch()
 from torch import nn  # noqa: E402
 
 

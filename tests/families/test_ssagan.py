@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY, float64
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen import weights
@@ -91,7 +92,7 @@ def test_equals_the_original(golden):
 @pytest.mark.slow
 def test_equals_the_original_in_float64(golden):
     """Against the original's operations, written with PyTorch's: 1e-8."""
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     arrays, state, module, variables = golden
     expected = original(torch, state, arrays["z"], arrays["sent"])
     rounding = np.abs(expected - arrays["y"])
@@ -151,7 +152,7 @@ def original(torch, state, z, sentence):
 
 
 def test_masks_are_enlarged_corner_to_corner():
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
     expected = torch.nn.functional.interpolate(
         torch.tensor(x)[:, None], scale_factor=2, mode="bilinear", align_corners=True

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen import weights
@@ -136,7 +137,7 @@ def stage_one_in_torch(torch, state, z, eps, sentence):
 
 def test_stage_one_equals_the_original(fixture, first_stage):
     """Its weights in the fixture are those that y2 was made with, not y1, mu and logvar."""
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     config, variables, drawn = first_stage
     inputs = [torch.from_numpy(fixture[name]) for name in ("z", "eps", "text")]
     picture, *moments = stage_one_in_torch(torch, state(fixture, "g1:"), *inputs)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen import weights
@@ -177,7 +178,7 @@ def test_unknown_scale_is_refused():
 
 @pytest.mark.parametrize("side", [4, 6, 9, 16])
 def test_adaptive_pool_equals_torch(side):
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     x = np.random.default_rng(0).normal(size=(2, side, side + 1, 3)).astype(np.float32)
     theirs = torch.nn.AdaptiveAvgPool2d(6)(torch.from_numpy(x.transpose(0, 3, 1, 2)))
     ours = jax.jit(partial(adaptive_average_pool, size=6))(x)
@@ -216,7 +217,7 @@ def torch_discriminator(torch, features):
 
 
 def test_discriminator_equals_torch():
-    torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+    torch = pytorch()
     torch.manual_seed(0)
     net = torch_discriminator(torch, 4).eval()
     for module in net.modules():

@@ -98,7 +98,7 @@ def test_a_composer_s_gradients_equal_the_originals(golden, variant, mode, tmp_p
 
     def compose(params, image, text):
         found, _ = composer.apply(
-            {**own, "params": params}, View(image, image, lambda x: x), text, mode == "train",
+            {**own, "params": params}, View(image, image), text, mode == "train",
             mutable=["batch_stats"],
         )  # fmt: skip
         return found

@@ -11,6 +11,7 @@ import jaxgen
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.models.tirg_decoder.networks import Asked, Decoder, shuffled
+from jaxgen.verbs.edit.contract import Request
 
 TINY = f"{REPOSITORY}/configs/tirg_decoder.py:tiny"
 
@@ -32,12 +33,12 @@ def test_a_decoder_draws_of_vectors_and_maps_whatever_their_length(shape, keep):
     z = jax.random.normal(next(keys), (2, 3))
     net = Decoder(channels=(8, 4), groups=2, noise=3, keep=keep)
     variables = net.init(next(keys), asked, z)
-    picture, mask = net.apply(variables, asked, z)
-    assert (picture.shape, mask.shape) == ((2, 16, 16, 3), (2, 16, 16))
+    picture = net.apply(variables, asked, z)
+    assert picture.shape == (2, 16, 16, 3)
     assert np.abs(picture).max() <= 1.0
-    longer = net.apply(variables, asked._replace(composed=10.0 * asked.composed), z)[0]
+    longer = net.apply(variables, asked._replace(composed=10.0 * asked.composed), z)
     np.testing.assert_allclose(longer, picture, atol=1e-5)
-    other = net.apply(variables, asked._replace(source=-source), z)[0]
+    other = net.apply(variables, asked._replace(source=-source), z)
     assert (np.abs(other - picture).max() > 1e-3) == keep, "alone, the source stays unseen"
 
 
@@ -91,6 +92,18 @@ def test_its_retrieval_is_the_part_s_own(decoder):
     np.testing.assert_array_equal(*asked)
 
 
+def test_several_texts_of_a_picture_are_drawn_as_each_alone(decoder):
+    model = jaxgen.load(decoder)
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    texts = ["add object", "make red cube blue"]
+    both = model.edit(picture, texts).pictures
+    assert both.shape == (2, 16, 16, 3)
+    alone = model.edit(picture, texts[0]).pictures[0]
+    np.testing.assert_allclose(both[0].astype(int), alone, atol=1)
+    again = model.edit.each([Request("", tuple(texts), picture, number=i) for i in (0, 1)])
+    np.testing.assert_allclose(next(again).pictures.astype(int), both, atol=1)
+
+
 def test_the_commands(decoder, tmp_path, jaxgen_command):
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
@@ -109,6 +122,10 @@ def test_the_commands(decoder, tmp_path, jaxgen_command):
     assert code == 0, err
     code, _, err = jaxgen_command(*search, "--text", "add object")
     assert (code, err.count("\n")) == (2, 1)
+    other = ("--draw", "ldm_shapes", "--text", "add object", "--sheet", "other.png")
+    code, _, err = jaxgen_command(*search[:4], *other)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "tirg_decoder" in err
     code, out, err = jaxgen_command("eval", "--model", decoder, "--queries", 8, "--json", "m.json")
     assert code == 0, err
     for name in ("drawn", "retrieved", "source"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from fuzz import runner
 from ml_collections import ConfigDict
+from support.benchmark_data import held
 
 import jaxgen.models
 from jaxgen import config as configs
@@ -162,9 +163,7 @@ READERS = {
 @pytest.mark.parametrize("tokenizer", ["words", "bpe"])
 def test_caption_files_that_failed_elsewhere(data_dir, tokenizer, tmp_path):
     """JAXGEN_DATA/cases/captions: inputs of public reports. Read, or refused with file and line."""
-    cases = data_dir / "cases" / "captions"
-    if not cases.is_dir():
-        pytest.skip("JAXGEN_DATA has no folder cases/captions")
+    cases = held(data_dir, "cases/captions")
     for name in "abcd":
         runner.picture(tmp_path / f"{name}.png")
     for file in sorted(f for f in cases.iterdir() if f.is_file()):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen.errors import UserError
 from jaxgen.losses import adversarial, pixel
@@ -23,7 +24,7 @@ LOG2 = float(np.log(2.0))
 
 @pytest.mark.parametrize("target", [0.0, 1.0, 0.9, "array"])
 def test_bce_equals_torch_with_gradients(target):
-    torch = pytest.importorskip("torch", reason="torch is the oracle")
+    torch = pytorch()
     logits = np.concatenate([np.asarray(REAL), [[-200.0], [200.0], [0.0]]]).astype(np.float32)
     if target == "array":
         target = np.random.default_rng(2).uniform(size=logits.shape).astype(np.float32)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import in_float64
 from jax.sharding import NamedSharding, PartitionSpec
+from support.referees import pytorch
 
 from jaxgen.nn.activation import PReLU
 from jaxgen.nn.conv import Conv, conv2d
@@ -254,7 +255,7 @@ def test_winograd_is_as_exact_as_plain_float32_within_a_factor_of_four():
     ("kernel_size", "strides"), [(3, 1), (3, 2), (4, 2), (1, 1), (9, 1), (5, 2)]
 )
 def test_layer_pads_as_pytorch(kernel_size, strides):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    torch = pytorch()
     x = numbers(0, 2, 12, 11, 3)
     layer = Conv(6, kernel_size, strides=strides, bias_init=jax.nn.initializers.normal(1.0))
     variables = layer.init(jax.random.key(0), x)

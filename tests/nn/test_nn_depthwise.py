@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import in_float64
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.nn import depthwise
@@ -86,7 +87,7 @@ def test_strides_even_kernels_and_bfloat16():
     ("kernel_size", "strides", "use_bias"), [(3, 1, True), (9, 1, False), (3, 2, True)]
 )
 def test_separable_equals_torch_with_gradients(features, kernel_size, strides, use_bias):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    torch = pytorch()
     assert 3 <= depthwise.DENSE_FEATURES < 16
     net = torch.nn.Sequential(
         torch.nn.Conv2d(6, 6, kernel_size, strides, kernel_size // 2, groups=6, bias=use_bias),

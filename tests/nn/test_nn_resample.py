@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen.data.resize import imresize
 from jaxgen.nn.resample import (
@@ -21,7 +22,7 @@ def numbers(*shape):
 
 @pytest.mark.parametrize("r", [2, 3, 4])
 def test_pixel_shuffle_has_pytorchs_channel_order(r):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    torch = pytorch()
     x = numbers(2, 3, 5, 4 * r * r)
     y = np.asarray(pixel_shuffle(jnp.asarray(x), r))
     wanted = torch.nn.functional.pixel_shuffle(torch.from_numpy(x).permute(0, 3, 1, 2), r)
@@ -59,7 +60,7 @@ def test_bicubic_equals_the_hosts_resize(r, size):
 
 @pytest.mark.parametrize("r", [1, 2, 3, 4])
 def test_bilinear_equals_pytorch_s(r):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    torch = pytorch()
     x = numbers(2, 3, 5, 4)
     y = upsample_bilinear(jnp.asarray(x), r)
     wanted = torch.nn.functional.interpolate(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.referees import pytorch
 
 from jaxgen.nn import spectral_norm
 from jaxgen.nn.spectral_norm import SpectralConv, SpectralDense
@@ -75,7 +76,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_state():
 
 def torch_case(kind):
     """(torch layer under spectral norm, ours, rules, torch input, our input)."""
-    torch = pytest.importorskip("torch", reason="PyTorch is the reference")
+    torch = pytorch()
     norm = torch.nn.utils.spectral_norm
     torch.manual_seed(0)
     if kind == "dense":

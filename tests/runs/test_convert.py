@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import REPOSITORY
 from support.conversion import assert_same_bits
+from support.referees import pytorch
 
 from jaxgen import config as configs
 from jaxgen import weights
@@ -185,7 +186,7 @@ def test_what_is_not_published_weights_is_explained(tmp_path):
 
 
 def test_optimizer_state_is_no_model(tmp_path):
-    torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
+    torch = pytorch()
     optimizer = torch.optim.Adam(torch.nn.Linear(2, 2).parameters())
     torch.save(optimizer.state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match="has no tensors, only: state, param_groups"):
@@ -277,7 +278,7 @@ def test_file_to_folder_to_file(jaxgen_command, file, tmp_path):
 
 
 def test_a_wrapped_torch_file_and_back_without_pickled_code(jaxgen_command, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
+    torch = pytorch()
     _, tensors = published("Lornatang SRGAN-PyTorch")
     state = {f"module._orig_mod.{k}": torch.tensor(v) for k, v in tensors.items()}
     state["module._orig_mod.conv2.1.num_batches_tracked"] = torch.tensor(7)

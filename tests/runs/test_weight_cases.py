@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from support.benchmark_data import held
 from support.conversion import assert_same_bits
 
 from jaxgen import weights
@@ -21,10 +22,7 @@ def no_torch(monkeypatch):
 
 @pytest.fixture(scope="module")
 def cases(data_dir):
-    folder = data_dir / "cases"
-    if not folder.is_dir():
-        pytest.skip("the benchmark data have no cases")
-    return folder
+    return held(data_dir, "cases")
 
 
 CASES = {

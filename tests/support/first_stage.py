@@ -1,4 +1,4 @@
-"""A first stage for families that are made of one, trained once for all tests of a process."""
+"""Parts for families that are made of some, trained once for all tests of a process."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from jaxgen.train.family import wanted_parts
 
 
 @functools.cache
+def _tiny_run(family: str) -> str:
+    folder = tempfile.mkdtemp(prefix=f"jaxgen-{family}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    run(configs.load(f"{REPOSITORY}/configs/{family}.py:tiny", {"train.eval_every": -1}), folder)
+    return folder
+
+
 def tiny_first_stage() -> str:
     """A run of configs/vqgan.py:tiny: 8 x 8 codes of 16 for pictures of 16 pixels."""
-    folder = tempfile.mkdtemp(prefix="jaxgen-first-stage-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    run(configs.load(f"{REPOSITORY}/configs/vqgan.py:tiny", {"train.eval_every": -1}), folder)
-    return folder
+    return _tiny_run("vqgan")
 
 
-@functools.cache
 def tiny_retrieval() -> str:
     """A run of configs/tirg.py:tiny."""
-    folder = tempfile.mkdtemp(prefix="jaxgen-retrieval-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    run(configs.load(f"{REPOSITORY}/configs/tirg.py:tiny", {"train.eval_every": -1}), folder)
-    return folder
+    return _tiny_run("tirg")
 
 
 def with_parts(config):

@@ -1,13 +1,26 @@
-"""Packages that are oracles, installed without torchvision, which they do not need here."""
+"""Packages that are oracles: PyTorch, and those that come without torchvision."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import types
 from collections.abc import Iterator
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import pytest
+
+
+def pytorch() -> ModuleType:
+    """The package torch; skips the test, or the file's tests, where it is not installed.
+
+    It is no dependency, of the tests neither: without it all else is tested. CI installs it.
+    """
+    module: ModuleType = pytest.importorskip(
+        "torch", reason="PyTorch is the oracle: pip install torch"
+    )
+    return module
 
 
 class _Empty(MetaPathFinder, Loader):
@@ -19,7 +32,7 @@ class _Empty(MetaPathFinder, Loader):
         return ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec):
-        module = types.ModuleType(spec.name)
+        module = ModuleType(spec.name)
         module.__getattr__ = lambda name: type(name, (), {})
         return module
 

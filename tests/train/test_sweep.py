@@ -12,8 +12,6 @@ from jaxgen.train import loop, sweep_study
 from jaxgen.train import sweep as sweeps
 from jaxgen.train.tally import NonFiniteError
 
-optuna = pytest.importorskip("optuna", reason="a sweep needs Optuna")
-
 SRRESNET = f"{REPOSITORY}/configs/srresnet.py:tiny"
 SPACE = {
     "optimizer.pretrain.lr": {"log": (1e-4, 1e-2)},

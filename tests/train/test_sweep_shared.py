@@ -17,8 +17,6 @@ from jaxgen.errors import UserError
 from jaxgen.train import loop, sweep_results, sweep_study
 from jaxgen.train import sweep as sweeps
 
-optuna = pytest.importorskip("optuna", reason="a sweep needs Optuna")
-
 TRIALS = 6
 
 

@@ -242,7 +242,6 @@ def test_equal_scores_come_by_their_row():
 
 @pytest.mark.parametrize("kind", ["ann", "qdrant"])
 def test_other_engines_agree_with_the_exact_one(kind, tmp_path):
-    pytest.importorskip("usearch" if kind == "ann" else "qdrant_client", reason="an extra")
     rng = np.random.default_rng(0)
     vectors = unit(rng.normal(size=(300, 16)).astype(np.float32)).astype(np.float16)
     file = tmp_path / "graph.usearch"

@@ -4,6 +4,7 @@ import shutil
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support.upscale_command import folder, model
@@ -16,8 +17,6 @@ from jaxgen.verbs.upscale import videos
 from jaxgen.verbs.upscale.files import How
 
 __all__ = ["folder", "model", "upscale"]
-
-av = pytest.importorskip("av", reason="makes the videos, and is one of the ways to read them")
 
 COUNT, SIZE = 7, (16, 24)
 # Frames at irregular times, as phones make them.

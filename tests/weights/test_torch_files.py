@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from support.pickled import NUMBERS, Call, Named, Raw, Tensor, old_file, refused, torch_file, whole
+from support.referees import pytorch
 
 from jaxgen import weights
 
@@ -24,7 +25,7 @@ def no_torch(request, monkeypatch):
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="torch.save writes the files to read")
+    return pytorch()
 
 
 # ---------------------------------------------------------------------------------- honest files

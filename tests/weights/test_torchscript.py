@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from support.pickled import Call, Module, Named, Raw, Tensor, pickled
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.errors import UserError
@@ -145,7 +146,7 @@ def test_a_module_without_parameters(tmp_path, no_torch):
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="torch.jit.save writes the files to read")
+    return pytorch()
 
 
 def networks(torch):

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from helpers import conv_tensors
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.errors import UserError
@@ -29,7 +30,7 @@ def _assert_equal(ours, theirs):
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="torch.save writes the files to read")
+    return pytorch()
 
 
 def _as_torch(torch, tensors):
@@ -126,7 +127,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(torch, tmp_path):
 def test_damaged_files_are_named(suffix, tmp_path):
     path = tmp_path / f"w{suffix}"
     if suffix == ".pth":
-        torch = pytest.importorskip("torch", reason="torch.save writes the files to read")
+        torch = pytorch()
         torch.save(_as_torch(torch, conv_tensors()), path)
     elif suffix == ".npz":
         np.savez(path, **conv_tensors())

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import conv_tensors
+from support.referees import pytorch
 
 from jaxgen import weights
 from jaxgen.errors import UserError
@@ -119,7 +120,7 @@ def test_files_for_torch_are_written_without_it(tmp_path, monkeypatch):
         np.testing.assert_array_equal(read[name], array)
     with pytest.raises(UserError, match="tensor a has dtype <U1, which PyTorch has not"):
         weights.write_tensors(tmp_path / "w.pth", {"a": np.asarray("a")})
-    torch = pytest.importorskip("torch", reason="torch.load is the referee")
+    torch = pytorch()
     theirs = torch.load(tmp_path / "w.pth", weights_only=True)
     assert type(theirs) is dict
     assert list(theirs) == list(arrays)

@@ -58,8 +58,8 @@ class LDMLosses:
             time_rng, len(x), self.schedule, times.density,
             mean=times.mean, std=times.std, mode=times.mode,
         )  # fmt: skip
-        if times.early:
-            t = jnp.where(step < times.early, noisiest(t, self.schedule), t)
+        if early := times.get("early", 0):  # runs that began before the key have none
+            t = jnp.where(step < early, noisiest(t, self.schedule), t)
         noise = jax.random.normal(noise_rng, x.shape)
         if model.offset_noise:
             noise = offset_noise(shift_rng, noise, model.offset_noise)

@@ -1,12 +1,12 @@
 """Compositions: a picture's feature and a text's become the feature of the picture asked for.
 
-Each is a module called with a `View` of the picture and the text's feature, and gives features of
-the picture's own size, not normalised.
+Each is a module called with a `View` of the picture and the text's feature. Those that work on maps
+give a map of the picture's own shape, of which its encoder makes the feature; others the feature
+itself, not normalised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,12 +19,11 @@ from jaxgen.nn.conv import Conv
 class View(NamedTuple):
     """A picture as an encoder sees it.
 
-    vector: (b, e). map: (b, h, w, c), what it is made of. head: map -> vector.
+    vector: (b, e). map: (b, h, w, c), what it is made of.
     """
 
     vector: jax.Array
     map: jax.Array
-    head: Callable[[jax.Array], jax.Array]
 
 
 class ImageOnly(nn.Module):
@@ -105,17 +104,17 @@ class TIRG(nn.Module):
 
 
 class TIRGLastConv(nn.Module):
-    """The same on the last map, the text at every place; the vector is made of the result."""
+    """The same on the last map, the text at every place."""
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, view: View, text: jax.Array, train: bool = False) -> jax.Array:
-        """(b, e)."""
+        """(b, h, w, c)."""
         x = _with_text(view.map, text)
         a = self.param("a", _weights)
         gate, rest = (self._branch(x, view.map.shape[-1], name, train) for name in ("gate", "rest"))
-        return view.head(a[0] * nn.sigmoid(gate) * view.map + a[1] * rest)
+        return a[0] * nn.sigmoid(gate) * view.map + a[1] * rest
 
     def _branch(self, x: jax.Array, channels: int, name: str, train: bool) -> jax.Array:
         y = _norm(train, self.dtype, f"{name}_norm")(x)
@@ -135,7 +134,7 @@ class FiLM(nn.Module):
 
     @nn.compact
     def __call__(self, view: View, text: jax.Array, train: bool = False) -> jax.Array:
-        """(b, e)."""
+        """(b, h, w, c)."""
         x = view.map
         channels = x.shape[-1]
         for i in range(self.blocks):
@@ -145,7 +144,7 @@ class FiLM(nn.Module):
             film = nn.Dense(2 * channels, dtype=self.dtype, name=f"film_{i}")(text)
             scale, shift = jnp.split(film[:, None, None, :], 2, axis=-1)
             x = x + nn.relu((1.0 + scale) * y + shift)
-        return view.head(x)
+        return x
 
 
 class MRN(nn.Module):

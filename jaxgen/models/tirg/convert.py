@@ -164,7 +164,7 @@ def _combiner_expected(config: ConfigDict) -> Tree:
     module = Combiner(projection=sizes["projection"], hidden=sizes["hidden"])
 
     def init(rng, row):
-        return module.init(rng, View(row, row, lambda x: x), row)
+        return module.init(rng, View(row, row), row)
 
     return jax.eval_shape(init, jax.random.key(0), row)
 

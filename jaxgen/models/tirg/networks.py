@@ -38,7 +38,7 @@ class Composed(nn.Module):
         self, x: jax.Array, tokens: jax.Array, mask: jax.Array, train: bool = False
     ) -> jax.Array:
         """Pictures (b, h, w, 3) with texts (b, t) -> (b, e) float32, not normalised."""
-        return self._compose(self.image.map(x, train), tokens, mask, train)
+        return self._vector(self._compose(self.image.map(x, train), tokens, mask, train))
 
     def __call__(
         self,
@@ -57,13 +57,7 @@ class Composed(nn.Module):
 
         Returns: (queries (b * k, e), targets (b * k, e), scale ()), not normalised.
         """
-        b, k = tokens.shape[:2]
-        pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
-        maps = self.image.map(pictures, train)
-        asked = jnp.repeat(maps[:b], k, axis=0)
-        queries = self._compose(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train)
-        targets = self.image.head(maps[b:]).astype(jnp.float32)
-        return queries, targets, self.scale[0]
+        return self.with_composed(source, target, tokens, mask, train)[0]
 
     def composed(
         self, x: jax.Array, tokens: jax.Array, mask: jax.Array
@@ -77,31 +71,32 @@ class Composed(nn.Module):
           another.
         """
         maps = jnp.repeat(self.image.map(x, False), len(tokens) // len(x), axis=0)
-        return maps, self._before_head(maps, tokens, mask, False)
+        return maps, self._compose(maps, tokens, mask, False)
 
     def with_composed(
-        self, source: jax.Array, target: jax.Array, tokens: jax.Array, mask: jax.Array
+        self,
+        source: jax.Array,
+        target: jax.Array,
+        tokens: jax.Array,
+        mask: jax.Array,
+        train: bool = False,
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        """(as `__call__`, as `composed`) in training, in one pass."""
+        """(as `__call__`, as `composed`), in one pass."""
         b, k = tokens.shape[:2]
         pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
-        maps = self.image.map(pictures, True)
+        maps = self.image.map(pictures, train)
         asked = jnp.repeat(maps[:b], k, axis=0)
-        found = self._before_head(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), True)
-        queries = self.image.head(found) if found.ndim == 4 else found
-        targets = self.image.head(maps[b:])
-        told = (queries.astype(jnp.float32), targets.astype(jnp.float32), self.scale[0])
-        return told, (asked, found)
+        found = self._compose(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train)
+        targets = self.image.head(maps[b:]).astype(jnp.float32)
+        return (self._vector(found), targets, self.scale[0]), (asked, found)
 
-    def _before_head(self, maps, tokens, mask, train) -> jax.Array:
-        view = View(self.image.head(maps), maps, lambda composed: composed)
+    def _compose(self, maps, tokens, mask, train) -> jax.Array:
+        view = View(self.image.head(maps), maps)
         found: jax.Array = self.composer(view, self.text(tokens, mask, train), train)
         return found
 
-    def _compose(self, maps, tokens, mask, train) -> jax.Array:
-        text = self.text(tokens, mask, train)
-        view = View(self.image.head(maps), maps, self.image.head)
-        found: jax.Array = self.composer(view, text, train)
+    def _vector(self, composed: jax.Array) -> jax.Array:
+        found: jax.Array = self.image.head(composed) if composed.ndim == 4 else composed
         return found.astype(jnp.float32)
 
 

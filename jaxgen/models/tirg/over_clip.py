@@ -167,4 +167,4 @@ class OverClip:
 
 
 def _view(feature: jax.Array) -> View:
-    return View(feature, feature, lambda x: x)
+    return View(feature, feature)

@@ -52,7 +52,7 @@ def edit_verb(config: ConfigDict) -> Edit:
         x = unit_range(each["picture"])
         asked = retrieval.asked(nets, x, tokens, mask)
         found: Any = decoder.apply(nets["decoder"], asked, z)
-        drawn = found[0].reshape(b, k, *x.shape[1:])
+        drawn = found.reshape(b, k, *x.shape[1:])
         return {"edits": jnp.clip(drawn, -1.0, 1.0)}
 
     method = Method(

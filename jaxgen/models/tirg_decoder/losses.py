@@ -80,13 +80,11 @@ class DecoderLosses:
         logvar = jnp.clip(logvar, -10.0, 4.0)
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(noise, mean.shape)
         nats = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar).sum(axis=1).mean()
-        picture, _ = self.decoder.apply({"params": params["decoder"]}, asked, z)
-        moved = (jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME).astype(
-            "float32"
-        )
+        picture: Any = self.decoder.apply({"params": params["decoder"]}, asked, z)
+        moved = jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME
         squares = jnp.square(picture - target)
-        apart = ((1.0 + (self.changed - 1.0) * moved) * squares).mean()
-        weight = self._weight(step) / (target.shape[1] * target.shape[2] * target.shape[3])
+        apart = (jnp.where(moved, self.changed, 1.0) * squares).mean()
+        weight = self._weight(step) / target[0].size
         total = apart + weight * nats + self.share * value
         return total, (changed, {"mse": squares.mean(), "nats": nats, **metrics})
 
@@ -106,6 +104,7 @@ class DecoderLosses:
             target,
             tokens,
             mask,
+            train=True,
             method=Composed.with_composed,
             rngs={"dropout": rngs[0]},
             mutable=list(state),

@@ -54,8 +54,8 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, asked: Asked, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(pictures (n, s, s, 3) float32 in [-1, 1], masks (n, s, s) float32 in [0, 1])."""
+    def __call__(self, asked: Asked, z: jax.Array) -> jax.Array:
+        """Pictures (n, s, s, 3) float32 in [-1, 1]; z: (n, noise)."""
         n, h, w, _ = asked.map.shape
         factor = shuffled(asked.source.shape[1], h, len(self.channels))
 
@@ -85,11 +85,10 @@ class Decoder(nn.Module):
         x = nn.swish(Conv(self.channels[-1], 3, dtype=self.dtype, name="conv_last")(last))
         x = Conv(4 * factor**2, 3, dtype=self.dtype, name="conv_out")(x).astype(jnp.float32)
         x = pixel_shuffle(x, factor)
-        drawn = nn.tanh(x[..., :3])
+        drawn: jax.Array = nn.tanh(x[..., :3])
         if not self.keep:
-            return drawn, jnp.ones(drawn.shape[:3], jnp.float32)
-        mask = nn.sigmoid(x[..., 3])
-        return asked.source + mask[..., None] * (drawn - asked.source), mask
+            return drawn
+        return asked.source + nn.sigmoid(x[..., 3:]) * (drawn - asked.source)
 
 
 class Posterior(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgen.data.triplets.examples import make_words
@@ -37,9 +38,9 @@ class Retrieval:
         self.size: int = self.config.data.size
 
     def asked(self, nets: Nets, x: jax.Array, tokens: jax.Array, mask: jax.Array) -> Asked:
-        """Of pictures (n, s, s, 3) float32 in [-1, 1] with texts (n, t)."""
+        """Of pictures (b, s, s, 3) float32 in [-1, 1] with texts (n, t), n / b for each picture."""
         found: Any = self.net.apply(nets[self.name], x, tokens, mask, method=Composed.composed)
-        return Asked(x, *found)
+        return Asked(jnp.repeat(x, len(tokens) // len(x), axis=0), *found)
 
 
 def check_part(config: ConfigDict | None) -> None:

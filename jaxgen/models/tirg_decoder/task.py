@@ -85,7 +85,7 @@ class Evaluator:
         )
         metrics = drawing.measure(draw, triplets, queries, pictures)
         every = max(1, len(queries) // config.eval.pictures)
-        shown = [pictures(one) for one in queries[::every]][: config.eval.pictures]
+        shown = [pictures(one) for one in queries[::every][: config.eval.pictures]]
         made = draw([one.source for one in shown], [one.query.text for one in shown])
         rows = [
             [("source", one.source), ("drawn", picture), ("target", one.target)]

@@ -123,8 +123,7 @@ def tiny(config: ConfigDict) -> None:
     )
     config.model.update(gan_start=2, d_warmup=1)
     autoencoder_rates(config, 1e-3, schedule="constant", warmup=0)
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
+    configs.train_briefly(config, steps=4)
     config.eval.update(images=4, pictures=2, batch=4)
 
 

@@ -147,8 +147,7 @@ def t2i_tiny(config: ConfigDict) -> None:
     config.data.update(size=16, count=64)
     config.model.text.update(kind="bow", width=8, trained_by="d")
     config.model.damsm_steps = 0
-    config.train.update(steps=4, batch_size=8, log_every=2, eval_every=0, checkpoint_every=2)
-    config.train.tensorboard = False
+    configs.train_briefly(config, steps=4)
     config.eval.update(captions=4, pictures=2, noises=2)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ml_collections import ConfigDict
+
+from jaxgen import config as configs
 from jaxgen.keys import WIDEST, Key, Table, whole
 
 TEXT: Table = {
@@ -33,3 +36,17 @@ EVAL: Table = {
     "pictures": whole(8, "rows of the sample grid"),
     "ks": Key((1, 5, 10, 50), "recall at each of them", each=whole(1), rising=True),
 }
+
+
+def small(model: ConfigDict) -> None:
+    """A retrieval model for CSS's scenes at 64 px, in `config.model`."""
+    model.embed = 256
+    model.text.update(vector=64, hidden=256)
+    model.image = {"form": "grid", "channels": (16, 32, 64, 64)}
+    model.compose = {"form": "tirg"}
+
+
+def tiny(config: ConfigDict) -> None:
+    """Data and training of what the tests run; the widths are the family's."""
+    config.data.update(size=16, scenes=6, changes=4, objects=(1, 2), per_source=2, length=6)
+    configs.train_briefly(config, steps=4)
