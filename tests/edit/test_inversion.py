@@ -141,7 +141,7 @@ def test_bad_paths_are_refused():
 
 
 def test_a_net_of_x0_is_not_asked_for_the_noise_of_a_picture():
-    check_ascent(make_path(Schedule(kind="flow"), "flow", 10))
-    check_ascent(make_path(SCHEDULE, "x0", 10))
+    check_ascent(Schedule(kind="flow"), "flow")
+    check_ascent(SCHEDULE, "x0")
     with pytest.raises(UserError, match="cannot be inverted down to a picture without noise"):
-        check_ascent(make_path(Schedule(kind="flow"), "x0", 10))
+        check_ascent(Schedule(kind="flow"), "x0")

@@ -170,6 +170,19 @@ def test_models_without_words_say_so():
         found.edit(None, RED, BLUE)
 
 
+def test_a_flow_of_x0_is_not_inverted(picture):
+    config = tiny_ldm_config(model__target="x0")
+    found = Model("ldm", config, tiny_nets(config), step=1)
+    for call in (
+        lambda: found.edit(picture, RED, BLUE),
+        lambda: found.edit(picture, RED, BLUE, inversion="negative"),
+        lambda: found.edit(picture, RED, BLUE, method="diffedit"),
+        lambda: found.edit(picture, BLUE, method="pnp"),
+    ):
+        with pytest.raises(UserError, match="says x0 cannot be inverted"):
+            call()
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 

@@ -44,9 +44,8 @@ def diffedit(editing: Editing) -> Method:
 
 def prepare_diffedit(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
-    found = prepare(editing, request, settings)
-    check_ascent(found.shared["path"])
-    return found
+    check_ascent(editing.schedule, editing.config.model.target)
+    return prepare(editing, request, settings)
 
 
 def run_ddpm(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:

@@ -28,7 +28,8 @@ Invert = Callable[[Editing, Any, Mapping[str, Any], jax.Array, Asked], Inverted]
 
 def inverse(plan: Plan, editing: Editing, steps: int) -> Plan:
     """The calls of a sampler's plan backwards; as published the net is told the time that x goes
-    to."""
+    to. Raises UserError where there is no way back."""
+    check_ascent(editing.schedule, editing.config.model.target)
     if not editing.schedule.flow:
         return make_plan(editing.schedule, editing.config.model.target, "inverse-ddim", steps)
     calls = int(plan.calls)
@@ -65,7 +66,7 @@ def prepared(
     """(`shared` of the steps and the inversion, its name; "" where the source is drawn).
 
     Raises:
-      UserError: it acts by guidance, and there is none; null-text of a flow.
+      UserError: it acts by guidance, and there is none; null-text of a flow; see `check_ascent`.
     """
     shared = editing.steps(settings)
     if request.picture is None:
@@ -84,9 +85,9 @@ def prepared(
             f"inversion={name} changes what guidance leads away from: set guidance to another "
             "than 1, or take inversion=direct"
         )
-    path = make_path(editing.schedule, editing.config.model.target, steps)
-    check_ascent(path)
-    return {**shared, "path": path}, name
+    target = editing.config.model.target
+    check_ascent(editing.schedule, target)
+    return {**shared, "path": make_path(editing.schedule, target, steps)}, name
 
 
 def start(
