@@ -10,6 +10,7 @@ from support.tiny_ldm import tiny_ldm, tiny_ldm_config, tiny_nets
 
 from jaxgen.data.picture_drawn import read_note
 from jaxgen.errors import UserError
+from jaxgen.models.ldm.edit.editing import Editing
 from jaxgen.runs.model import Model
 from jaxgen.verbs.edit.contract import Request
 
@@ -168,6 +169,13 @@ def test_models_without_words_say_so():
     found = Model("blind", config, tiny_nets(config), step=1)
     with pytest.raises(UserError, match="its denoiser attends to no words"):
         found.edit(None, RED, BLUE)
+
+
+def test_a_model_that_is_loaded_does_not_look_at_its_layers(monkeypatch):
+    """That takes seconds of a large net, and `generate` needs none of it."""
+    monkeypatch.setattr(Editing, "layers", property(lambda self: pytest.fail("looked")))
+    found = Model("ldm", (config := tiny_ldm_config()), tiny_nets(config), step=1)
+    assert "p2p" in found.edit.verb.methods
 
 
 def test_a_flow_of_x0_is_not_inverted(picture):

@@ -27,7 +27,7 @@ def ddpm(editing: Editing) -> Method:
         run_ddpm,
         {**source_option(editing, 3.5), "strength": STRENGTH},
         draws=False,
-        refuses=editing.texts or (flow if editing.schedule.flow else ""),
+        refusal=lambda: editing.texts or (flow if editing.schedule.flow else ""),
     )
 
 

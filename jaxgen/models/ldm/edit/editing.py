@@ -121,7 +121,7 @@ class Editing:
             options={**self.options(), **options},
             prepare=functools.partial(prepare, self),
             run=functools.partial(run, self),
-            **{"refuses": self.texts, **kinds},
+            **{"refusal": lambda: self.texts, **kinds},
         )
 
     def options(self) -> dict[str, Option]:

@@ -34,7 +34,7 @@ OPTIONS = {
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
     says = "Imagic: the picture is learnt, and drawn anew on the way to the words"
-    kinds = {"captioned": False, "draws": False, "refuses": editing.crosses}
+    kinds = {"captioned": False, "draws": False, "refusal": lambda: editing.crosses}
     return editing.method(says, prepare, run, OPTIONS, **kinds)
 
 

@@ -27,11 +27,14 @@ OPTIONS = {
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    refuses = editing.texts
-    if not refuses and not plugged_layers(editing)[0]:
-        refuses = "it has no residual blocks on a way up, as a UNet has; take p2p or masactrl"
+
+    def refusal() -> str:
+        if editing.texts or plugged_layers(editing)[0]:
+            return editing.texts
+        return "it has no residual blocks on a way up, as a UNet has; take p2p or masactrl"
+
     says = "Plug-and-play: the source's inner features, other words"
-    kinds = {"captioned": False, "draws": False, "refuses": refuses}
+    kinds = {"captioned": False, "draws": False, "refusal": refusal}
     return editing.method(says, prepare, run, OPTIONS, **kinds)
 
 

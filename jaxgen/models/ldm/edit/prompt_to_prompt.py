@@ -76,7 +76,9 @@ def method(editing: Editing) -> Method:
     options = {**OPTIONS, "inversion": INVERSION}
     if editing.condition.pooled:
         options["sentence"] = SENTENCE
-    return editing.method(says, prepare, run, options, attends=True, refuses=editing.crosses)
+    return editing.method(
+        says, prepare, run, options, attends=True, refusal=lambda: editing.crosses
+    )
 
 
 # ---- on the host ---------------------------------------------------------------------------------
