@@ -131,6 +131,7 @@ MISTAKES = {
     "an option": ({"repalce": "1"}, "no option 'repalce'"),
     "a method": ({"method": "p2q"}, "no method 'p2q'; ldm edits by p2p"),
     "an inversion": ({"inversion": "d"}, "the inversion must be one of direct"),
+    "a part of a step": ({"method": "masactrl", "steps": 2.5}, "the steps must be a whole number"),
     "a mask of nothing": ({"mask": np.ones((16, 16), bool)}, "a mask is of a picture"),
 }
 
