@@ -26,6 +26,7 @@ from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 from jaxgen.verbs.generate.draw import text_number
 
+SOURCE_GUIDANCE = "source_guidance"
 Asked = dict[str, jax.Array]  # what a denoiser takes beside x and time, arrays (n, ...)
 
 
@@ -143,9 +144,13 @@ class Editing:
         sampler = sampler or ("euler" if self.schedule.flow else "ddim")
         plan = make_plan(self.schedule, self.config.model.target, sampler, settings["steps"])
         found: dict[str, Any] = {"plan": plan}
-        if self.guided and settings["guidance"] != 1.0:
-            negative = self.read(settings["negative"])
-            found |= {"guidance": np.float32(settings["guidance"]), "negative": negative}
+        scales = {
+            name: np.float32(settings[name])
+            for name in ("guidance", SOURCE_GUIDANCE)
+            if name in settings
+        }
+        if any(scale != 1 for scale in scales.values()):
+            found |= {**scales, "negative": self.read(settings["negative"])}
         return found
 
     # ---- texts -------------------------------------------------------------------------------

@@ -7,16 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxgen.diffusion import sampling
 from jaxgen.diffusion.sampling import Denoise
 from jaxgen.edit.path import make_path
-from jaxgen.models.ldm.edit.editing import Asked, Editing
+from jaxgen.models.ldm.edit.editing import SOURCE_GUIDANCE, Asked, Editing
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Outcome, Prepared, Request
-
-SOURCE_GUIDANCE = "source_guidance"
 
 
 class Pair(NamedTuple):
@@ -91,8 +88,6 @@ def settled(editing: Editing, settings: Mapping[str, Any]) -> dict[str, Any]:
     target = editing.config.model.target
     strength = settings.get("strength", 1.0)
     found["path"] = make_path(editing.schedule, target, settings["steps"], strength)
-    if "guidance" in found and SOURCE_GUIDANCE in settings:
-        found[SOURCE_GUIDANCE] = np.float32(settings[SOURCE_GUIDANCE])
     return found
 
 
