@@ -24,7 +24,13 @@ def under(net, context):
 
 def guided(net, asked, unasked, scale):
     """As `guidance.guided`, of texts (tokens, width) for all rows or (b, tokens, width)."""
-    return lambda x, t: guide(under(net, asked)(x, t), under(net, unasked)(x, t), scale)
+
+    def led(x, t):
+        texts = [jnp.broadcast_to(c, (len(x), *c.shape[-2:])) for c in (asked, unasked)]
+        said = net(jnp.concatenate([x, x]), jnp.concatenate([t, t]), jnp.concatenate(texts))
+        return guide(*jnp.split(said, 2), scale)
+
+    return led
 
 
 @pytest.fixture(scope="module")
