@@ -16,23 +16,34 @@ from typing import Any
 
 # As p2p, which then takes nothing from the source.
 AGAIN = {"replace": "0", "self": "0"}
+DRAWN = ("steps", "guidance", "negative", "inversion")  # of all, "again" too
 SHOWN = ("sources", "success", "kept", "both", "outside", "reconstruction")
 
 
-def rows_of(use: Any, methods: list[str], options: dict[str, Any], count: int) -> Any:
-    """Yields (source, change, method, numbers, edits, results)."""
+def rows_of(use: Any, methods: list[str], options: list[str], count: int) -> Any:
+    """Yields (source, change, method, numbers, edits, results).
+
+    Args: options: NAME=VALUE; each for those of the methods that have it.
+    """
+    from jaxgen.cli.common import read_options
     from jaxgen.evaluation.editing import CHANGES, evaluate, make_edits
+
+    def own(method: Any) -> dict[str, Any]:
+        named = [text for text in options if text.partition("=")[0] in method.options]
+        return read_options(named, method.options)
 
     for real in (False, True):
         for change in CHANGES:
             edits = make_edits(change, count, use.verb.size[0], real)
             for name in ["again", *methods]:
-                called, wanted = ("p2p", AGAIN) if name == "again" else (name, options)
-                method = use.method(called)
+                again = name == "again"
+                method = use.method("p2p" if again else name)
                 if not real and not method.draws:
                     continue
-                given = {k: v for k, v in wanted.items() if k in method.options}
-                found, results = evaluate(use, edits, called, given)
+                given = own(method)
+                if again:
+                    given = {k: v for k, v in given.items() if k in DRAWN} | AGAIN
+                found, results = evaluate(use, edits, "p2p" if again else name, given)
                 yield "real" if real else "drawn", change, name, found, edits, results
 
 
@@ -70,10 +81,9 @@ def main() -> None:
     from jaxgen.grid import captioned_grid, enlarge
 
     use = jaxgen.load(given.model).edit
-    options = dict(one.split("=", 1) for one in given.option)
     rows, shown = [], []
     for source, change, name, found, edits, results in rows_of(
-        use, given.methods.split(","), options, given.n
+        use, given.methods.split(","), given.option, given.n
     ):
         rows.append({"source": source, "change": change, "method": name, **found})
         print(rows[-1], flush=True)

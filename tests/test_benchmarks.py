@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import REPOSITORY
 from support.referees import pytorch
+from support.tiny_ldm import tiny_ldm
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,23 @@ def test_a_rival_that_is_not_there_is_a_dash(monkeypatch, capsys):
     cells = common.cells(report, rivals.NAMES)
     assert cells[:5] == ["500 ms", "1000 ms", "-", "-", "-"]
     assert len(cells) == len(common.head(rivals.NAMES))
+
+
+def test_options_are_for_the_methods_that_have_them(monkeypatch):
+    from benchmarks import edits
+    from jaxgen.evaluation import editing
+
+    given = {}
+
+    def evaluate(use, edits, method, options):
+        given.setdefault(method, []).append(options)
+        return {}, []
+
+    monkeypatch.setattr(editing, "evaluate", evaluate)
+    options = ["steps=2", "features=0.5", "weight=red:2"]
+    list(edits.rows_of(tiny_ldm().edit, ["p2p", "pnp"], options, 1))
+    assert given["pnp"][0] == {"steps": 2, "features": 0.5}
+    assert given["p2p"][:2] == [{"steps": 2, **edits.AGAIN}, {"steps": 2, "weight": "red:2"}]
 
 
 def test_without_any_rival_the_extra_is_named(monkeypatch):

@@ -113,12 +113,12 @@ def descend(denoise: Denoise, path: Path, x: jax.Array) -> jax.Array:
     return jax.lax.scan(step, x, path)[0]
 
 
-def check_ascent(path: Path) -> None:
-    """Raises: UserError: the net says x0, and the path ends at the picture itself."""
-    if path.target == "x0" and not path.below[-1][1]:
+def check_ascent(schedule: Schedule, target: str) -> None:
+    """Raises: UserError: the net says x0, and the way ends at the picture itself, as a flow's."""
+    if target == "x0" and schedule.flow:
         raise UserError(
             "a model that says x0 cannot be inverted down to a picture without noise: take "
-            "inversion=direct, flowedit or sdedit"
+            "flowedit or sdedit"
         )
 
 

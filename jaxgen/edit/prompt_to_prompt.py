@@ -6,9 +6,7 @@ function of arrays; a plan says what is taken, and from which step to which.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +16,7 @@ from jaxgen.nn.attention import attention, mixed, probabilities
 from jaxgen.nn.control import Control, Layer
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["mapper", "taken", "weight", "when", "self_steps"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """What is done to the maps of b pictures' t targets; of each by its own numbers.
 
     mapper: (b, t, n, n) [source's token, target's]. taken: (b, t, n), 1 of tokens whose maps come

@@ -19,7 +19,7 @@ class Option(NamedTuple):
     """One setting that a model's verb takes; the command and the model card read it.
 
     Attributes:
-      default: a number or a text; what is given must be of its kind.
+      default: a number or a text; what is given must be of its kind, whole where it is an int.
       says: what it does, for --help and lists.
       least, most: bounds of a number, both allowed; None: none.
       above: bound of a number that is not allowed itself.
@@ -87,6 +87,8 @@ def _check(key: str, value: Any, option: Option) -> None:
         return
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"the {key} must be a finite number, not {value}")
+    if isinstance(option.default, int) and value != int(value):
+        raise UserError(f"the {key} must be a whole number, not {value:g}")
     bounds = (
         (option.above, lambda bound: value > bound, "above"),
         (option.least, lambda bound: value >= bound, "at least"),

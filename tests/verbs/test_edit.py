@@ -10,6 +10,7 @@ from support.tiny_ldm import tiny_ldm, tiny_ldm_config, tiny_nets
 
 from jaxgen.data.picture_drawn import read_note
 from jaxgen.errors import UserError
+from jaxgen.models.ldm.edit.editing import Editing
 from jaxgen.runs.model import Model
 from jaxgen.verbs.edit.contract import Request
 
@@ -130,6 +131,7 @@ MISTAKES = {
     "an option": ({"repalce": "1"}, "no option 'repalce'"),
     "a method": ({"method": "p2q"}, "no method 'p2q'; ldm edits by p2p"),
     "an inversion": ({"inversion": "d"}, "the inversion must be one of direct"),
+    "a part of a step": ({"method": "masactrl", "steps": 2.5}, "the steps must be a whole number"),
     "a mask of nothing": ({"mask": np.ones((16, 16), bool)}, "a mask is of a picture"),
 }
 
@@ -168,6 +170,26 @@ def test_models_without_words_say_so():
     found = Model("blind", config, tiny_nets(config), step=1)
     with pytest.raises(UserError, match="its denoiser attends to no words"):
         found.edit(None, RED, BLUE)
+
+
+def test_a_model_that_is_loaded_does_not_look_at_its_layers(monkeypatch):
+    """That takes seconds of a large net, and `generate` needs none of it."""
+    monkeypatch.setattr(Editing, "layers", property(lambda self: pytest.fail("looked")))
+    found = Model("ldm", (config := tiny_ldm_config()), tiny_nets(config), step=1)
+    assert "p2p" in found.edit.verb.methods
+
+
+def test_a_flow_of_x0_is_not_inverted(picture):
+    config = tiny_ldm_config(model__target="x0")
+    found = Model("ldm", config, tiny_nets(config), step=1)
+    for call in (
+        lambda: found.edit(picture, RED, BLUE),
+        lambda: found.edit(picture, RED, BLUE, inversion="negative"),
+        lambda: found.edit(picture, RED, BLUE, method="diffedit"),
+        lambda: found.edit(picture, BLUE, method="pnp"),
+    ):
+        with pytest.raises(UserError, match="says x0 cannot be inverted"):
+            call()
 
 
 # ---- the command ---------------------------------------------------------------------------------

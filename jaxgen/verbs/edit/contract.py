@@ -80,7 +80,8 @@ class Method:
     captioned: whether it must be told what the source shows; otherwise all texts are targets.
     draws: whether the model can draw the source itself. masks: whether a mask is heeded.
     attends: whether there are maps to show.
-    refuses: why this model cannot do it, one line that says what to do; "": it can.
+    refusal: () -> why this model cannot do it, one line that says what to do; "": it can. Asked
+      when the verb is used: to look at a net's layers takes a while.
     """
 
     says: str
@@ -91,7 +92,12 @@ class Method:
     draws: bool = True
     masks: bool = True
     attends: bool = False
-    refuses: str = ""
+    refusal: Callable[[], str] = str
+
+    @functools.cached_property
+    def refuses(self) -> str:
+        """What `refusal` says."""
+        return self.refusal()
 
     @functools.cached_property
     def program(self) -> Callable[[Nets, PyTree, PyTree], dict[str, jax.Array]]:

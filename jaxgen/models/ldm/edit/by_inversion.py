@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from jaxgen.edit.diffedit import difference_mask
 from jaxgen.edit.edit_friendly import noises_of, redraw
 from jaxgen.edit.path import ascend, check_ascent, descend
 from jaxgen.models.ldm.edit.editing import Editing
-from jaxgen.models.ldm.edit.pair import STRENGTH, make_pair, outcome, settled, source_option
+from jaxgen.models.ldm.edit.pair import STRENGTH, make_pair, outcome, prepare, source_option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 
 _DRAWS = 10  # of noise, for DiffEdit's mask
@@ -21,46 +20,32 @@ _DRAWS = 10  # of noise, for DiffEdit's mask
 
 def ddpm(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    refuses = editing.texts
-    if not refuses and editing.schedule.flow:
-        refuses = "it is a flow, and this needs a model of eps, v or x0; take flowedit"
-    return Method(
-        says="Edit-friendly DDPM inversion: the noise of every step is the picture's",
-        options={
-            **editing.options(),
-            **source_option(editing, 3.5, "how much the source's caption counts"),
-            "strength": STRENGTH,
-        },
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run_ddpm, editing),
+    flow = "it is a flow, and this needs a model of eps, v or x0; take flowedit"
+    return editing.method(
+        "Edit-friendly DDPM inversion: the noise of every step is the picture's",
+        prepare,
+        run_ddpm,
+        {**source_option(editing, 3.5), "strength": STRENGTH},
         draws=False,
-        masks=True,
-        refuses=refuses,
+        refusal=lambda: editing.texts or (flow if editing.schedule.flow else ""),
     )
 
 
 def diffedit(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    return Method(
-        says="DiffEdit: the mask is where the two captions see different noise",
-        options={**editing.options(), "strength": STRENGTH},
-        prepare=functools.partial(prepare_diffedit, editing),
-        run=functools.partial(run_diffedit, editing),
+    return editing.method(
+        "DiffEdit: the mask is where the two captions see different noise",
+        prepare_diffedit,
+        run_diffedit,
+        {"strength": STRENGTH},
         draws=False,
-        refuses=editing.texts,
     )
-
-
-def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
-    """See `Method.prepare`."""
-    return Prepared(settled(editing, settings), editing.request(request))
 
 
 def prepare_diffedit(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
-    found = prepare(editing, request, settings)
-    check_ascent(found.shared["path"])
-    return found
+    check_ascent(editing.schedule, editing.config.model.target)
+    return prepare(editing, request, settings)
 
 
 def run_ddpm(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:

@@ -23,9 +23,10 @@ from jaxgen.models.ldm.losses import LDMLosses
 from jaxgen.nn.control import KEPT, Control, Layer, kept
 from jaxgen.tasks.common import to_float
 from jaxgen.verbs import Option
-from jaxgen.verbs.edit.contract import Request
+from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 from jaxgen.verbs.generate.draw import text_number
 
+SOURCE_GUIDANCE = "source_guidance"
 Asked = dict[str, jax.Array]  # what a denoiser takes beside x and time, arrays (n, ...)
 
 
@@ -101,7 +102,28 @@ class Editing:
             )
         return ""
 
-    # ---- options -----------------------------------------------------------------------------
+    # ---- methods and their options -----------------------------------------------------------
+
+    def method(
+        self,
+        says: str,
+        prepare: Callable[[Editing, Request, Mapping[str, Any]], Prepared],
+        run: Callable[[Editing, Any, Any, Any], Outcome],
+        options: Mapping[str, Option],
+        **kinds: Any,
+    ) -> Method:
+        """A way to edit with this model, which refuses where there are no texts.
+
+        Args: prepare, run: the method's, of this first. options: beside those of the steps, or in
+          their place. kinds: what else a `Method` says of itself.
+        """
+        return Method(
+            says=says,
+            options={**self.options(), **options},
+            prepare=functools.partial(prepare, self),
+            run=functools.partial(run, self),
+            **{"refusal": lambda: self.texts, **kinds},
+        )
 
     def options(self) -> dict[str, Option]:
         """Of the steps, as every method has them."""
@@ -122,9 +144,13 @@ class Editing:
         sampler = sampler or ("euler" if self.schedule.flow else "ddim")
         plan = make_plan(self.schedule, self.config.model.target, sampler, settings["steps"])
         found: dict[str, Any] = {"plan": plan}
-        if self.guided and settings["guidance"] != 1.0:
-            negative = self.read(settings["negative"])
-            found |= {"guidance": np.float32(settings["guidance"]), "negative": negative}
+        scales = {
+            name: np.float32(settings[name])
+            for name in ("guidance", SOURCE_GUIDANCE)
+            if name in settings
+        }
+        if any(scale != 1 for scale in scales.values()):
+            found |= {**scales, "negative": self.read(settings["negative"])}
         return found
 
     # ---- texts -------------------------------------------------------------------------------
@@ -231,7 +257,7 @@ class Editing:
         return said, kept(state)
 
     def finished(
-        self, nets: Any, x: jax.Array, each: Mapping[str, jax.Array], real: bool
+        self, nets: Any, x: jax.Array, each: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
         """The outcome of x (b, 1 + targets, ...), whose first row is the source's."""
         drawn = self.pictures(nets, x)
@@ -240,13 +266,15 @@ class Editing:
             edits = jnp.where(
                 each["where"][:, None, ..., None], edits, to_float(each["picture"])[:, None]
             )
-        return {"edits": edits, ("reconstruction" if real else "source"): first}
+        return {"edits": edits, ("reconstruction" if "picture" in each else "source"): first}
 
-    def coarse(self, where: jax.Array) -> jax.Array:
-        """Masks (b, h, w) bool -> (b, 1, h', w', 1) float32 of x: 1 where any pixel may change."""
-        b, h, w = where.shape
+    def where(self, each: Mapping[str, jax.Array]) -> jax.Array | None:
+        """(b, 1, h', w', 1) float32 of x, 1 where any pixel may change; None without masks."""
+        if "where" not in each:
+            return None
+        b, h, w = each["where"].shape
         f = self.space.factor
-        cells = where.reshape(b, h // f, f, w // f, f).any(axis=(2, 4))
+        cells = each["where"].reshape(b, h // f, f, w // f, f).any(axis=(2, 4))
         return cells[:, None, ..., None].astype(jnp.float32)
 
 

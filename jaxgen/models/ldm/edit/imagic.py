@@ -33,15 +33,9 @@ OPTIONS = {
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    return Method(
-        says="Imagic: the picture is learnt, and drawn anew on the way to the words",
-        options={**editing.options(), **OPTIONS},
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run, editing),
-        captioned=False,
-        draws=False,
-        refuses=editing.crosses,
-    )
+    says = "Imagic: the picture is learnt, and drawn anew on the way to the words"
+    kinds = {"captioned": False, "draws": False, "refusal": lambda: editing.crosses}
+    return editing.method(says, prepare, run, OPTIONS, **kinds)
 
 
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:

@@ -19,6 +19,8 @@ from jaxgen.errors import UserError
 from jaxgen.models.ldm.edit.editing import Asked, Editing
 from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.models.ldm.edit.null_text import negative, null_text
+from jaxgen.verbs import Option
+from jaxgen.verbs.edit.contract import Request
 
 # (editing, nets, shared, x0 (b, ...), what the source asks for (b, ...)) -> Inverted. Pure.
 Invert = Callable[[Editing, Any, Mapping[str, Any], jax.Array, Asked], Inverted]
@@ -26,7 +28,8 @@ Invert = Callable[[Editing, Any, Mapping[str, Any], jax.Array, Asked], Inverted]
 
 def inverse(plan: Plan, editing: Editing, steps: int) -> Plan:
     """The calls of a sampler's plan backwards; as published the net is told the time that x goes
-    to."""
+    to. Raises UserError where there is no way back."""
+    check_ascent(editing.schedule, editing.config.model.target)
     if not editing.schedule.flow:
         return make_plan(editing.schedule, editing.config.model.target, "inverse-ddim", steps)
     calls = int(plan.calls)
@@ -54,19 +57,23 @@ INVERSIONS: dict[str, Invert] = {
     "ddim": ddim,
 }
 _BY_GUIDANCE = ("null-text", "negative")
+INVERSION = Option("direct", "how a picture's noise is found", choices=tuple(INVERSIONS))
 
 
 def prepared(
-    editing: Editing, shared: Mapping[str, Any], settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What an inversion takes of `shared`, beside its plan and guidance.
+    editing: Editing, request: Request, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """(`shared` of the steps and the inversion, its name; "" where the source is drawn).
 
     Raises:
-      UserError: it acts by guidance, and there is none; null-text of a flow.
+      UserError: it acts by guidance, and there is none; null-text of a flow; see `check_ascent`.
     """
+    shared = editing.steps(settings)
+    if request.picture is None:
+        return shared, ""
     name, steps = settings["inversion"], settings["steps"]
     if name not in _BY_GUIDANCE:
-        return {"inverse": inverse(shared["plan"], editing, steps)}
+        return {**shared, "inverse": inverse(shared["plan"], editing, steps)}, name
     if name == "null-text" and editing.schedule.flow:
         # Its ten steps a time do not bring the path of a flow back (MSE 4,900 of a drawn scene).
         raise UserError(
@@ -78,9 +85,20 @@ def prepared(
             f"inversion={name} changes what guidance leads away from: set guidance to another "
             "than 1, or take inversion=direct"
         )
-    path = make_path(editing.schedule, editing.config.model.target, steps)
-    check_ascent(path)
-    return {"path": path}
+    target = editing.config.model.target
+    check_ascent(editing.schedule, target)
+    return {**shared, "path": make_path(editing.schedule, target, steps)}, name
+
+
+def start(
+    editing: Editing, nets: Any, shared: Any, each: Any, asked: Asked, inversion: str, rows: int
+) -> Inverted:
+    """The noise of b pictures, asked for by the first of each `rows` rows: of a drawn source, or
+    of one that is inverted."""
+    if not inversion:
+        return Inverted(jnp.asarray(shared["plan"].pure) * editing.first_noise(each))
+    first = jax.tree.map(lambda a: a.reshape(-1, rows, *a.shape[1:])[:, 0], asked)
+    return INVERSIONS[inversion](editing, nets, shared, editing.clean(nets, each), first)
 
 
 def _walked(editing: Editing, nets: Any, shared: Any, x0: jax.Array, asked: Asked) -> Inverted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,14 @@ from jaxgen.edit.delta import delta_denoise
 from jaxgen.edit.inversion_free import shift_path
 from jaxgen.edit.path import descend
 from jaxgen.models.ldm.edit.editing import Editing
-from jaxgen.models.ldm.edit.pair import STRENGTH, make_pair, outcome, settled, source_option
+from jaxgen.models.ldm.edit.pair import (
+    STRENGTH,
+    make_pair,
+    outcome,
+    prepare,
+    settled,
+    source_option,
+)
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 
@@ -34,34 +40,30 @@ def ddcm(editing: Editing) -> Method:
 
 
 def _shifted(editing: Editing, eta: float, says: str) -> Method:
-    return Method(
-        says=says,
-        options={
-            **editing.options(),
-            **source_option(editing, 1.5, "how much the source's caption counts"),
+    fresh = Option(eta, "share of the noise that is fresh at each step", least=0.0, most=1.0)
+    return editing.method(
+        says,
+        prepare_shifted,
+        run_shifted,
+        {
+            **source_option(editing, 1.5),
             "strength": STRENGTH,
             "average": AVERAGE,
             "tail": TAIL,
-            "eta": Option(
-                eta, "share of the noise that is fresh at each step", least=0.0, most=1.0
-            ),
+            "eta": fresh,
         },
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run_shifted, editing),
         draws=False,
-        refuses=editing.texts,
     )
 
 
-def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
+def prepare_shifted(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
-    shared = settled(editing, settings)
-    if "average" in settings:
-        tail = int(settings["tail"] * len(shared["path"]))
-        # Arrays of such lengths, as whatever shapes a program is part of its kind.
-        shared |= {"average": np.zeros(settings["average"]), "tail": np.zeros(tail)}
-        shared["eta"] = np.float32(settings["eta"])
-    return Prepared(shared, editing.request(request))
+    found = prepare(editing, request, settings)
+    tail = int(settings["tail"] * len(found.shared["path"]))
+    # Arrays of such lengths, as whatever shapes a program is part of its kind.
+    found.shared.update(average=np.zeros(settings["average"]), tail=np.zeros(tail))
+    found.shared["eta"] = np.float32(settings["eta"])
+    return found
 
 
 def run_shifted(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
@@ -76,15 +78,9 @@ def run_shifted(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
 
 def sdedit(editing: Editing) -> Method:
     """SDEdit (Meng et al. 2022): noise on the picture, and away under the target."""
-    return Method(
-        says="SDEdit: noise on the picture, and sampled from there",
-        options={**editing.options(), "strength": STRENGTH},
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run_sdedit, editing),
-        captioned=False,
-        draws=False,
-        refuses=editing.texts,
-    )
+    says = "SDEdit: noise on the picture, and sampled from there"
+    options = {"strength": STRENGTH}
+    return editing.method(says, prepare, run_sdedit, options, captioned=False, draws=False)
 
 
 def run_sdedit(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
@@ -109,18 +105,12 @@ def run_sdedit(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
 
 def dds(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    options = editing.options() | {
+    options = {
         "steps": Option(200, "of gradient descent", least=1),
         "rate": Option(0.1, "of gradient descent", least=0.0),
     }
-    return Method(
-        says="DDS: the picture moved by the difference of what two captions see",
-        options=options,
-        prepare=functools.partial(prepare_dds, editing),
-        run=functools.partial(run_dds, editing),
-        draws=False,
-        refuses=editing.texts,
-    )
+    says = "DDS: the picture moved by the difference of what two captions see"
+    return editing.method(says, prepare_dds, run_dds, options, draws=False)
 
 
 def prepare_dds(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +13,8 @@ import numpy as np
 from jaxgen.edit.prompt_to_prompt import blended
 from jaxgen.edit.source_features import mutual
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import prepared
+from jaxgen.models.ldm.edit.inversion import INVERSION, prepared, start
 from jaxgen.models.ldm.edit.inverted import Inverted
-from jaxgen.models.ldm.edit.prompt_to_prompt import INVERSION, Form, start
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 
@@ -24,28 +23,31 @@ OPTIONS = {
                         most=1.0),
     "from_layer": Option(0.625, "from this share of the layers of self-attention on; published 10 "
                          "of 16", least=0.0, most=1.0),
+    "inversion": INVERSION,
 }  # fmt: skip
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What of a request makes another program: the first layer of self-attention that is changed,
+    how a picture is inverted ("": it is drawn)."""
+
+    first_layer: int
+    inversion: str
 
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    return Method(
-        says="MasaCtrl: the target looks among the source's places, so that poses may change",
-        options={**editing.options(), **OPTIONS, "inversion": INVERSION},
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run, editing),
-        refuses=editing.texts,
-    )
+    says = "MasaCtrl: the target looks among the source's places, so that poses may change"
+    return editing.method(says, prepare, run, OPTIONS)
 
 
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
-    inversion = settings["inversion"] if request.picture is not None else ""
-    shared = editing.steps(settings)
-    if inversion:
-        shared |= prepared(editing, shared, settings)
+    shared, inversion = prepared(editing, request, settings)
     count = sum(layer.kind == "self" for layer in editing.layers)
-    shared["form"] = Form(int(settings["from_layer"] * count), False, inversion)
+    shared["form"] = Form(int(settings["from_layer"] * count), inversion)
     shared["first_step"] = np.int32(settings["from_step"] * int(shared["plan"].calls) + 1e-9)
     return Prepared(shared, editing.request(request))
 
@@ -56,12 +58,11 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
     b, r = each["tokens"].shape[:2]
     asked = editing.embed(nets, each["tokens"], each["mask"])
     found = start(editing, nets, shared, each, asked, form.inversion, r)
-    where = editing.coarse(each["where"]) if "where" in each else None
     x = edit(
         editing, nets, shared, found, asked, (b, r), first_step=shared["first_step"],
-        first_layer=form.largest, where=where,
+        first_layer=form.first_layer, where=editing.where(each),
     )  # fmt: skip
-    return editing.finished(nets, x, each, bool(form.inversion))
+    return editing.finished(nets, x, each)
 
 
 def edit(
@@ -74,7 +75,6 @@ def edit(
     *,
     first_step: jax.Array | int,
     first_layer: int,
-    masks: tuple[jax.Array, jax.Array] | None = None,
     where: jax.Array | None = None,
 ) -> jax.Array:
     """x (b, r, ...) after all steps; see `mutual` and Prompt-to-Prompt's `edit`."""
@@ -82,17 +82,14 @@ def edit(
     unasked = editing.unasked(nets, shared, b * r)
 
     def call(i: jax.Array, x: jax.Array, t: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
-        control = mutual(i, r, first_step=first_step, first_layer=first_layer, masks=masks)
-        flat = x.reshape(b * r, *x.shape[2:])
-        scale, free = shared.get("guidance", 1.0), unasked
-        if free is not None and found.unasked is not None:
-            free = jax.tree.map(lambda a: jnp.repeat(a[i], r, axis=0), found.unasked)
+        control = mutual(i, r, first_step=first_step, first_layer=first_layer)
+        flat, free = x.reshape(b * r, *x.shape[2:]), found.away_from(i, r, unasked)
+        scale = shared.get("guidance", 1.0)
         out, _ = editing.predict(nets, flat, t, asked, free, scale, control)
         return out.reshape(x.shape), carry
 
     def then(i: jax.Array, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
-        if found.path is not None:
-            x = x.at[:, 0].set(found.path[i])
+        x = found.held(i, x)
         return (x if where is None else blended(x, where)), carry
 
     return walk(shared["plan"], jnp.repeat(found.noise[:, None], r, axis=1), call, then, None)[0]

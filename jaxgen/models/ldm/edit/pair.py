@@ -7,15 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxgen.diffusion import sampling
 from jaxgen.diffusion.sampling import Denoise
 from jaxgen.edit.path import make_path
-from jaxgen.models.ldm.edit.editing import Asked, Editing
+from jaxgen.models.ldm.edit.editing import SOURCE_GUIDANCE, Asked, Editing
 from jaxgen.verbs import Option
-
-SOURCE_GUIDANCE = "source_guidance"
+from jaxgen.verbs.edit.contract import Outcome, Prepared, Request
 
 
 class Pair(NamedTuple):
@@ -52,9 +50,8 @@ def make_pair(editing: Editing, nets: Any, shared: Mapping[str, Any], each: Any)
         return lambda x, t: editing.predict(nets, x, t[0], asked, unasked, scale)[0]
 
     noise = sampling.noise_of(editing.keys(each), editing.shape)
-    mask = None
-    if "where" in each:
-        mask = jnp.repeat(editing.coarse(each["where"])[:, 0], r - 1, axis=0)
+    where = editing.where(each)
+    mask = None if where is None else jnp.repeat(where[:, 0], r - 1, axis=0)
     scale = shared.get("guidance", 1.0)
     return Pair(
         (b, r - 1),
@@ -67,14 +64,21 @@ def make_pair(editing: Editing, nets: Any, shared: Mapping[str, Any], each: Any)
     )
 
 
-def source_option(editing: Editing, default: float, says: str) -> dict[str, Option]:
-    """How much the source's caption counts, where the model is guided at all."""
-    return {SOURCE_GUIDANCE: Option(default, says, least=0.0)} if editing.guided else {}
+def source_option(editing: Editing, default: float) -> dict[str, Option]:
+    """Of the source's guidance, where the model is guided at all."""
+    if not editing.guided:
+        return {}
+    return {SOURCE_GUIDANCE: Option(default, "how much the source's caption counts", least=0.0)}
 
 
 STRENGTH = Option(
     0.7, "how far towards noise the picture goes, and comes back", least=0.0, most=1.0
 )
+
+
+def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
+    """See `Method.prepare`."""
+    return Prepared(settled(editing, settings), editing.request(request))
 
 
 def settled(editing: Editing, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,15 +88,13 @@ def settled(editing: Editing, settings: Mapping[str, Any]) -> dict[str, Any]:
     target = editing.config.model.target
     strength = settings.get("strength", 1.0)
     found["path"] = make_path(editing.schedule, target, settings["steps"], strength)
-    if "guidance" in found and SOURCE_GUIDANCE in settings:
-        found[SOURCE_GUIDANCE] = np.float32(settings[SOURCE_GUIDANCE])
     return found
 
 
 def outcome(
     editing: Editing, nets: Any, each: Any, pair: Pair, back: jax.Array, edits: jax.Array
-) -> dict[str, jax.Array]:
+) -> Outcome:
     """Pictures of what came back without a change and of the edits, both (n, ...)."""
     b, k = pair.rows
     rows = [back.reshape(b, k, *back.shape[1:])[:, :1], edits.reshape(b, k, *edits.shape[1:])]
-    return editing.finished(nets, jnp.concatenate(rows, axis=1), each, real=True)
+    return editing.finished(nets, jnp.concatenate(rows, axis=1), each)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.diffusion.guidance import guide
 from jaxgen.edit.prompt_to_prompt import blended
 from jaxgen.edit.source_features import plugged
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import direct, inverse
+from jaxgen.models.ldm.edit.inversion import inverse, start
+from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 
@@ -26,18 +27,15 @@ OPTIONS = {
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    refuses = editing.texts
-    if not refuses and not plugged_layers(editing)[0]:
-        refuses = "it has no residual blocks on a way up, as a UNet has; take p2p or masactrl"
-    return Method(
-        says="Plug-and-play: the source's inner features, other words",
-        options={**editing.options(), **OPTIONS},
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run, editing),
-        captioned=False,
-        draws=False,
-        refuses=refuses,
-    )
+
+    def refusal() -> str:
+        if editing.texts or plugged_layers(editing)[0]:
+            return editing.texts
+        return "it has no residual blocks on a way up, as a UNet has; take p2p or masactrl"
+
+    says = "Plug-and-play: the source's inner features, other words"
+    kinds = {"captioned": False, "draws": False, "refusal": refusal}
+    return editing.method(says, prepare, run, OPTIONS, **kinds)
 
 
 def plugged_layers(editing: Editing) -> tuple[frozenset[str], frozenset[str]]:
@@ -67,30 +65,26 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
     """See `Method.run`."""
     b, r = each["tokens"].shape[:2]
     asked = editing.embed(nets, each["tokens"], each["mask"])
-    first = jax.tree.map(lambda a: a.reshape(b, r, *a.shape[1:])[:, 0], asked)
-    found = direct(editing, nets, shared, editing.clean(nets, each), first)
-    assert found.path is not None
-    where = editing.coarse(each["where"]) if "where" in each else None
+    found = start(editing, nets, shared, each, asked, "direct", r)
     x = edit(
-        editing, nets, shared, found.noise, found.path, asked, (b, r),
-        steps=(shared["features"], shared["attention"]), where=where,
+        editing, nets, shared, found, asked, (b, r),
+        steps=(shared["features"], shared["attention"]), where=editing.where(each),
     )  # fmt: skip
-    return editing.finished(nets, x, each, real=True)
+    return editing.finished(nets, x, each)
 
 
 def edit(
     editing: Editing,
     nets: Any,
     shared: Any,
-    noise: jax.Array,
-    path: jax.Array,
+    found: Inverted,
     asked: Asked,
     rows: tuple[int, int],
     *,
     steps: tuple[jax.Array | int, jax.Array | int],
     where: jax.Array | None = None,
 ) -> jax.Array:
-    """x (b, r, ...) after all steps; the first rows follow `path` (steps, b, ...), asked for by
+    """x (b, r, ...) after all steps; the first rows go as they were inverted, asked for by
     their own words alone; targets are guided.
 
     Args: asked: of b * r rows. steps: up to which (features, attention) are the source's.
@@ -124,11 +118,11 @@ def edit(
         out = out.reshape(seen.shape)
         if unasked is not None:
             free, led = out[:, 1:r], out[:, r:]
-            out = jnp.concatenate([out[:, :1], free + scale * (led - free)], axis=1)
+            out = jnp.concatenate([out[:, :1], guide(led, free, scale)], axis=1)
         return out, carry
 
     def then(i: jax.Array, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
-        x = x.at[:, 0].set(path[i])
+        x = found.held(i, x)
         return (x if where is None else blended(x, where)), carry
 
-    return walk(shared["plan"], jnp.repeat(noise[:, None], r, axis=1), call, then, None)[0]
+    return walk(shared["plan"], jnp.repeat(found.noise[:, None], r, axis=1), call, then, None)[0]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jaxgen.edit import words
 from jaxgen.edit.asked import read_pairs, read_spans, read_weights, within
 from jaxgen.edit.words import Spelled
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import INVERSIONS, prepared
+from jaxgen.models.ldm.edit.inversion import INVERSION, prepared, start
 from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.nn.control import Layer
 from jaxgen.verbs import Option
@@ -48,18 +47,9 @@ SENTENCE = Option(
     0.2, "of a model with the sentence's vector: up to which share of the steps it is the source's",
     least=0.0, most=1.0,
 )  # fmt: skip
-INVERSION = Option(
-    "direct", "how a picture's noise is found", choices=tuple(INVERSIONS)
-)  # fmt: skip
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["words", "without", "above", "without_above", "first"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
-class Blend:
+class Blend(NamedTuple):
     """Where b pictures may change: words, without (b, r, n); thresholds (b,); first step (b,)."""
 
     words: Any
@@ -69,11 +59,7 @@ class Blend:
     first: Any
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[],
-    meta_fields=["largest", "attention", "inversion"],
-)
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What of a request makes another program: places of the largest self-attention that is
@@ -86,20 +72,13 @@ class Form:
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
-    if refuses := editing.crosses:
-        return Method("Prompt-to-Prompt", {}, _none, _none, refuses=refuses)
-    sentence = {"sentence": SENTENCE} if editing.condition.pooled else {}
-    return Method(
-        says="Prompt-to-Prompt: the source's maps of words hold the layout",
-        options={**editing.options(), **OPTIONS, **sentence, "inversion": INVERSION},
-        prepare=functools.partial(prepare, editing),
-        run=functools.partial(run, editing),
-        attends=True,
+    says = "Prompt-to-Prompt: the source's maps of words hold the layout"
+    options = {**OPTIONS, "inversion": INVERSION}
+    if editing.condition.pooled:
+        options["sentence"] = SENTENCE
+    return editing.method(
+        says, prepare, run, options, attends=True, refusal=lambda: editing.crosses
     )
-
-
-def _none(*arguments: Any) -> Any:
-    raise NotImplementedError
 
 
 # ---- on the host ---------------------------------------------------------------------------------
@@ -108,10 +87,7 @@ def _none(*arguments: Any) -> Any:
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
     spelled = tuple(editing.spelled(text) for text in (request.source, *request.targets))
-    inversion = settings["inversion"] if request.picture is not None else ""
-    shared = editing.steps(settings)
-    if inversion:
-        shared |= prepared(editing, shared, settings)
+    shared, inversion = prepared(editing, request, settings)
     shared["form"] = Form(int(settings["self_limit"]) ** 2, request.attention, inversion)
     each: dict[str, Any] = editing.request(request)
     rows, calls = len(shared["plan"].times), int(shared["plan"].calls)
@@ -224,25 +200,15 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
     found = start(editing, nets, shared, each, asked, form.inversion, r)
     x, maps = edit(
         editing, nets, shared, found, asked, (b, r), each["tables"], each.get("blend"),
-        where=editing.coarse(each["where"]) if "where" in each else None,
-        largest=form.largest, keep=form.attention, sentence=each.get("sentence"),
+        where=editing.where(each), largest=form.largest, keep=form.attention,
+        sentence=each.get("sentence"),
     )  # fmt: skip
-    outcome = editing.finished(nets, x, each, bool(form.inversion))
+    outcome = editing.finished(nets, x, each)
     if form.attention:
         assert maps is not None
         size = map_layers(editing.layers, editing.shape[:2])[0].size
         outcome["maps"] = maps.reshape(b, r, *size, -1)
     return outcome
-
-
-def start(
-    editing: Editing, nets: Any, shared: Any, each: Any, asked: Asked, inversion: str, rows: int
-) -> Inverted:
-    """The noise of b pictures: of a drawn source, or of one that is inverted."""
-    if not inversion:
-        return Inverted(jnp.asarray(shared["plan"].pure) * editing.first_noise(each))
-    first = jax.tree.map(lambda a: a.reshape(-1, rows, *a.shape[1:])[:, 0], asked)
-    return INVERSIONS[inversion](editing, nets, shared, editing.clean(nets, each), first)
 
 
 def edit(
@@ -263,7 +229,8 @@ def edit(
     """(x (b, r, ...) after all steps, sums of the maps (b, r, places, tokens) or None).
 
     Args:
-      found: the noise (b, ...). asked: of all b * r rows. where: (b, 1, h, w, 1), see `coarse`.
+      found: the noise (b, ...). asked: of all b * r rows. where: (b, 1, h, w, 1), see
+        `Editing.where`.
       keep: the maps, also without a blend. sentence: (b,) up to which step the sentences' vectors
         are the source's; None: there are none.
     """
@@ -276,9 +243,7 @@ def edit(
     names = frozenset(layer.name for layer in looked) if keeps else frozenset()
 
     def call(i: jax.Array, x: jax.Array, t: jax.Array, maps: Any) -> tuple[jax.Array, Any]:
-        free = unasked
-        if free is not None and found.unasked is not None:
-            free = jax.tree.map(lambda a: jnp.repeat(a[i], r, axis=0), found.unasked)
+        free = found.away_from(i, r, unasked)
         control = p2p.control(tables, i, rows, largest=largest, kept=names)
         flat, said = x.reshape(b * r, *x.shape[2:]), asked
         if sentence is not None:
@@ -291,8 +256,7 @@ def edit(
         return out.reshape(x.shape), maps
 
     def then(i: jax.Array, x: jax.Array, maps: Any) -> tuple[jax.Array, Any]:
-        if found.path is not None:
-            x = x.at[:, 0].set(found.path[i])
+        x = found.held(i, x)
         if blend is not None:
             mask = p2p.blend_mask(
                 maps, blend.words, blend.without, size, (x.shape[2], x.shape[3]),
