@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # As p2p, which then takes nothing from the source.
-AGAIN = {"replace": "0", "self": "0"}
+AGAIN = {"replace": "0", "self": "0", "sentence": 0.0}
 DRAWN = ("steps", "guidance", "negative", "inversion")  # of all, "again" too
 SHOWN = ("sources", "success", "kept", "both", "outside", "reconstruction")
 
@@ -42,7 +42,8 @@ def rows_of(use: Any, methods: list[str], options: list[str], count: int) -> Any
                     continue
                 given = own(method)
                 if again:
-                    given = {k: v for k, v in given.items() if k in DRAWN} | AGAIN
+                    given = {k: v for k, v in given.items() if k in DRAWN}
+                    given |= {k: v for k, v in AGAIN.items() if k in method.options}
                 found, results = evaluate(use, edits, "p2p" if again else name, given)
                 yield "real" if real else "drawn", change, name, found, edits, results
 
