@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.nn.attention import attention
 from jaxgen.nn.control import Control, Layer
@@ -19,6 +20,7 @@ def mutual(
     *,
     first_step: jax.Array | int,
     first_layer: int,
+    masks: tuple[jax.Array, jax.Array] | None = None,
 ) -> Control:
     """MasaCtrl (Cao et al. 2023): targets ask, in self-attention, among the source's places alone.
 
@@ -27,6 +29,8 @@ def mutual(
     Args:
       step: of the sampler. first_step: from which on it is done. first_layer: of the layers of
         self-attention, counted from 0.
+      masks: (of the source, of the targets) (b, h, w) 0 or 1, of any size: the object's places ask
+        among the object's, the others among the others.
     """
 
     def change(layer: Layer, *arrays):
@@ -34,7 +38,15 @@ def mutual(
         if layer.kind != "self" or _of_kind(layer) < first_layer:
             return None
         q, k, v, mask = arrays
-        asked = attention(q, _of_source(k, rows), _of_source(v, rows), mask)
+        source_k, source_v = _of_source(k, rows), _of_source(v, rows)
+        if masks is None:
+            asked = attention(q, source_k, source_v, mask)
+        else:
+            own, other = (_places(m, layer.size, len(q), rows) for m in masks)
+            inside = attention(q, source_k, source_v, own > 0)
+            outside = attention(q, source_k, source_v, own <= 0)
+            there = other[:, :, None, None].astype(q.dtype)
+            asked = inside * there + outside * (1 - there)
         targets = (jnp.arange(len(q)) % rows > 0)[:, None, None, None]
         return jnp.where(targets & (step >= first_step), asked, attention(q, k, v, mask))
 
@@ -48,6 +60,13 @@ def _of_kind(layer: Layer) -> int:
 def _of_source(x: jax.Array, rows: int) -> jax.Array:
     """Each row's own source: (n, ...) -> (n, ...)."""
     return jnp.repeat(x[::rows], rows, axis=0)
+
+
+def _places(mask: jax.Array, size: tuple[int, int], count: int, rows: int) -> jax.Array:
+    """(b, h, w) -> (count, places), by the nearest; the same for all rows of a picture."""
+    down, across = (np.arange(n) * m // n for n, m in zip(size, mask.shape[1:], strict=True))
+    flat = jnp.asarray(mask)[:, down][:, :, across].reshape(len(mask), -1)
+    return flat[np.arange(count) // rows % len(mask)]
 
 
 def plugged(

@@ -14,12 +14,15 @@ from jaxgen.models.ldm.edit.inversion import direct, inverse
 from jaxgen.models.ldm.edit.inverted import Inverted
 
 
-@pytest.mark.parametrize("case", ["plain", pytest.param("off", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case", ["mask", *(pytest.param(c, marks=pytest.mark.slow) for c in ("plain", "off"))]
+)
 def test_masactrl(fixtures_dir, case):
     file = golden(fixtures_dir, "masactrl")
     meta = json.loads(str(file["meta"]))
     steps = meta["steps"]
     editing, nets, shared = golden_editing(fixtures_dir, 16, file["uncond"], steps)
+    masks = (file["mask_s"][None], file["mask_t"][None]) if case == "mask" else None
     first = steps if case == "off" else meta["start_step"]
 
     @jax.jit
@@ -27,7 +30,7 @@ def test_masactrl(fixtures_dir, case):
         return masactrl.edit(
             editing, nets, shared, Inverted(jnp.asarray(latents(file["x_T"]))),
             {"context": file["context"]}, (1, 2), first_step=first,
-            first_layer=meta["start_layer"],
+            first_layer=meta["start_layer"], masks=masks,
         )  # fmt: skip
 
     assert_near(program(nets)[0], latents(file[case]), 1e-4)

@@ -75,6 +75,7 @@ def edit(
     *,
     first_step: jax.Array | int,
     first_layer: int,
+    masks: tuple[jax.Array, jax.Array] | None = None,
     where: jax.Array | None = None,
 ) -> jax.Array:
     """x (b, r, ...) after all steps; see `mutual` and Prompt-to-Prompt's `edit`."""
@@ -82,7 +83,7 @@ def edit(
     unasked = editing.unasked(nets, shared, b * r)
 
     def call(i: jax.Array, x: jax.Array, t: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
-        control = mutual(i, r, first_step=first_step, first_layer=first_layer)
+        control = mutual(i, r, first_step=first_step, first_layer=first_layer, masks=masks)
         flat, free = x.reshape(b * r, *x.shape[2:]), found.away_from(i, r, unasked)
         scale = shared.get("guidance", 1.0)
         out, _ = editing.predict(nets, flat, t, asked, free, scale, control)
