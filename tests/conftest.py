@@ -49,6 +49,18 @@ def fixtures_dir() -> Path:
     return _folder("JAXGEN_FIXTURES")
 
 
+@pytest.fixture(autouse=True)
+def _log_of_its_own():
+    """What a test sets up of the log is not there for the next, as in processes of their own."""
+    from jaxgen.log import log
+
+    before, propagate = list(log.handlers), log.propagate
+    yield
+    for handler in [one for one in log.handlers if one not in before]:
+        log.removeHandler(handler)
+    log.propagate = propagate
+
+
 @pytest.fixture
 def jaxgen_command(monkeypatch, capsys, tmp_path):
     """Calls the command in this process and in `tmp_path`: (exit code, stdout, stderr)."""

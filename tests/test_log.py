@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers import REPOSITORY, process_environment
 
-from jaxgen.log import log
+from jaxgen.log import _Stderr, log, setup
 
 WARN = """
 import sys, warnings
@@ -54,6 +54,17 @@ def test_lines_go_to_what_stderr_is_at_the_time():
         cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_test_that_sets_the_log_up():
+    setup()
+    assert log.handlers
+    assert not log.propagate
+
+
+def test_leaves_it_to_the_next_as_it_was():
+    assert not [one for one in log.handlers if isinstance(one, _Stderr)]
+    assert log.propagate
 
 
 def test_a_command_does_not_speak_by_the_log_of_one_before(jaxgen_command):
