@@ -17,6 +17,7 @@ from absl import logging as absl_logging
 
 log = logging.getLogger("jaxgen")
 _coming: list[threading.Timer] = []  # Ctrl-C that a finalizer dropped
+_heard: list[int] = []  # Ctrl-C that `interrupt` has raised
 
 
 class _Line(logging.Formatter):
@@ -111,8 +112,18 @@ def keep_interrupts() -> None:
 
 def forget_interrupts() -> None:
     """What was to come again has been heard otherwise, or what it was meant for has ended."""
+    _heard.clear()
     while _coming:
         _coming.pop().cancel()
+
+
+def interrupted() -> bool:
+    """Whether `interrupt` has raised a Ctrl-C since `forget_interrupts`.
+
+    Code in C turns KeyboardInterrupt into other exceptions or drops it: whatever comes after one
+    comes of it.
+    """
+    return bool(_heard)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -127,4 +138,5 @@ def interrupt(number: int, frame: FrameType | None) -> None:
             os.write(2, b"interrupted\n")
             os._exit(130)
         at = at.f_back
+    _heard.append(number)
     signal.default_int_handler(number, frame)

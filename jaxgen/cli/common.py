@@ -19,7 +19,7 @@ import typer
 from jaxgen import shipped
 from jaxgen.backend import CHOICES, choose
 from jaxgen.errors import UserError
-from jaxgen.log import forget_interrupts, interrupt
+from jaxgen.log import forget_interrupts, interrupt, interrupted
 from jaxgen.verbs import Option
 
 DEFAULT_MODEL = "srgan_x4"  # to measure: of pictures that were made smaller without loss
@@ -143,7 +143,7 @@ def pair(text: str) -> tuple[str, Any]:
         return key, value
 
 
-_pressed: list[bool] = []  # whether Ctrl-C was pressed, while an `interruptible` listens
+_listening: list[bool] = []  # whether an `interruptible` listens
 
 
 @contextlib.contextmanager
@@ -151,27 +151,29 @@ def interruptible() -> Iterator[Callable[[], None]]:
     """Gives a function that raises KeyboardInterrupt if one was lost since the outermost of these.
 
     Python drops exceptions inside finalizers, and JAX runs one at every garbage collection: a
-    Ctrl-C that falls into it would have no effect.
+    Ctrl-C that falls into it would have no effect. Code in C makes other exceptions of it: these
+    leave the outermost as KeyboardInterrupt.
     """
 
-    def note(number: int, frame: Any) -> None:
-        _pressed[:] = [True]
-        interrupt(number, frame)
-
     def check() -> None:
-        if any(_pressed):
+        if interrupted():
             forget_interrupts()
             raise KeyboardInterrupt
 
-    if _pressed or threading.current_thread() is not threading.main_thread():
+    if _listening or threading.current_thread() is not threading.main_thread():
         yield check  # one listens already, or signals don't come here
         return
-    before = signal.signal(signal.SIGINT, note)
-    _pressed[:] = [False]
+    before = signal.signal(signal.SIGINT, interrupt)
+    forget_interrupts()
+    _listening.append(True)
     try:
         yield check
+    except Exception as error:
+        if interrupted():
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        _pressed.clear()
+        _listening.clear()
         forget_interrupts()
         signal.signal(signal.SIGINT, before)
 

@@ -27,7 +27,7 @@ from flax import serialization
 from orbax.checkpoint.path import atomicity
 
 from jaxgen.errors import UserError
-from jaxgen.log import log
+from jaxgen.log import interrupted, log
 from jaxgen.train.state import TrainState
 from jaxgen.weights import digests
 from jaxgen.weights.averages import ITEM
@@ -157,6 +157,8 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # tensorstore, JSON, OS, Orbax: any shape of damage
+                if interrupted():
+                    raise KeyboardInterrupt from error
                 if problem := no_damage(error, folder):
                     raise problem from error
                 log.warning("checkpoint %d is damaged and not used: %s", step, _first_line(error))

@@ -16,7 +16,7 @@ from jaxgen import config as configs
 from jaxgen import keys
 from jaxgen.errors import UserError, mendable
 from jaxgen.heap import keep_freed_memory
-from jaxgen.log import log, setup
+from jaxgen.log import interrupted, log, setup
 
 Override = tuple[str, str]  # a config's key, and a value as text
 After = Callable[[Path, str, bool], list[str]]
@@ -105,13 +105,13 @@ def guarded(work: Callable[[], int]) -> None:
     """Does the work and leaves the program: a user's mistake ends in one line and status 2."""
     try:
         status = work()
-    except KeyboardInterrupt:  # at the start, or a second one
+    except (KeyboardInterrupt, Exception) as error:
         if os.environ.get("JAXGEN_TRACEBACK"):
             raise
-        end("interrupted", 130)
-    except Exception as error:
+        if isinstance(error, KeyboardInterrupt) or interrupted():  # at the start, or a second one
+            end("interrupted", 130)
         said = mendable(error)
-        if not said or os.environ.get("JAXGEN_TRACEBACK"):
+        if not said:
             raise
         end(f"error: {said}", 2)
     sys.exit(status)

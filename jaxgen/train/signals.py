@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 
+from jaxgen.log import interrupt
+
 PREEMPTIONS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -50,7 +52,7 @@ class StopSignal:
 
     def _note(self, number: int, frame) -> None:
         if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            interrupt(number, frame)
         if not self._asked:
             self._asked = True
             self.reason = "interrupted" if number == signal.SIGINT else "preempted"

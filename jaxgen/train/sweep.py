@@ -23,6 +23,7 @@ from typing import Any
 
 from jaxgen import config as configs
 from jaxgen.errors import UserError
+from jaxgen.log import interrupted
 from jaxgen.train.sweep_results import report
 from jaxgen.train.sweep_study import (
     FOLDER,
@@ -185,6 +186,8 @@ class _Trial:
         except NonFiniteError as error:
             raise self._failed(error) from error
         except UserError as error:
+            if interrupted():
+                raise KeyboardInterrupt from error
             if str(error).startswith("--metric"):
                 raise
             raise self._failed(error) from error

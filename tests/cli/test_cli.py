@@ -379,3 +379,18 @@ def test_an_interrupt_that_is_swallowed_is_not_lost():
         with pytest.raises(KeyboardInterrupt):
             check()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def turned_into_another() -> None:
+    """As code in C does with what is raised below it."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise SystemError("returned a result with an exception set") from error
+
+
+def test_an_interrupt_that_became_another_exception_is_one():
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        turned_into_another()
+    with pytest.raises(ZeroDivisionError), interruptible():
+        raise ZeroDivisionError

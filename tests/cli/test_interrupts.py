@@ -38,3 +38,27 @@ def test_ctrl_c_soon_after_the_start(module, delay, tmp_path):
     assert "Traceback" not in text
     if ended is None:
         assert process.returncode == 130, text
+
+
+ANOTHER = """
+import signal
+from jaxgen.log import interrupt
+from jaxgen.train.command import guarded
+
+def work():
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise SystemError("returned a result with an exception set") from error
+
+guarded(work)
+"""
+
+
+def test_ctrl_c_that_code_in_c_makes_another_error_of():
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER],
+        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

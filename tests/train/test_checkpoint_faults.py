@@ -22,6 +22,7 @@ from helpers import (
 )
 
 from jaxgen.errors import UserError
+from jaxgen.log import forget_interrupts, interrupt
 from jaxgen.train import checkpoint
 from jaxgen.weights.checkpoints import complete_steps, load_for_use
 
@@ -126,6 +127,21 @@ def test_failing_disk_is_named_and_nothing_is_moved(copy, monkeypatch):
     with pytest.raises(UserError, match=r"the disk failed to read .*nothing was moved"):
         run(tiny(train__steps=4), copy)
     assert complete_steps(copy) == [2, 4]
+
+
+def test_ctrl_c_that_a_reader_makes_another_error_of_is_no_damage(copy, monkeypatch):
+    def read(*args):
+        with pytest.raises(KeyboardInterrupt):
+            interrupt(signal.SIGINT, None)
+        raise SystemError("returned a result with an exception set")
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "_restore", read)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny(train__steps=6), copy)
+    finally:
+        forget_interrupts()
+    assert not (copy / "damaged").exists()
 
 
 def test_whole_one_that_the_reader_refuses_is_not_moved(copy, monkeypatch):
