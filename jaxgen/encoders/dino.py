@@ -8,6 +8,7 @@ dict {"patch", "cls", "places", "block_0": {"norm1", "qkv", "proj", "norm2", "fc
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -210,7 +211,7 @@ WHERE = (
 )
 
 
-def load(path: str) -> dict[str, Any]:
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads weights: published ones, or what `jaxgen convert` made of them.
 
     Raises:
