@@ -99,13 +99,13 @@ def evaluate(
         "options": dict(how.options), "seed": how.seed, "source": how.source,
         "instructed": how.instructed,
     }  # fmt: skip
-    _own(out, about)
     missing = {
         case.name: f"no picture {case.picture}" for case in cases if not case.picture.is_file()
     }
     there = [case for case in cases if case.name not in missing]
     if not there:
         raise UserError(f"none of the {len(cases)} pictures is there: {cases[0].picture} is not")
+    _own(out, about)
     failed = _edit(use, there, out, method, how, progress)
     done = [case for case in there if case.name not in failed]
     if not done:
@@ -188,7 +188,8 @@ def _edit(
     failed: dict[str, str] = {}
     said = set()
     todo = [case for case in cases if not _file(out, case).exists()]
-    for end, block in _blocks(todo, max(_BLOCK, how.batch or 0)):
+    done = 0
+    for block in _blocks(todo, max(_BLOCK, how.batch or 0)):
         jobs = []
         for case in block:
             try:
@@ -201,8 +202,9 @@ def _edit(
         results = use.each([job.request for job in jobs], batch=how.batch)
         for job, edited in zip(jobs, results, strict=True):
             files.write(out / EDITS, job.name, ".png", job.request, edited, job.about)
-        if progress:
-            progress("edited", end, len(todo))
+            done += 1
+            if progress:
+                progress("edited", done, len(todo))
     if others := said - {use.verb.size[::-1]}:
         log.warning(
             "pictures of %s are fitted to %s, what is drawn: numbers do not compare with those of "
@@ -267,7 +269,8 @@ def _measure(
     with replacing(path) as part:
         part.write_text("".join(_line(one) for one in [{"by": judge.by}, *there.values()]))
     with open(path, "a") as file:
-        for end, block in _blocks(todo, _BLOCK):
+        done = 0
+        for block in _blocks(todo, _BLOCK):
             shown = []
             for case in block:
                 picture, mask, _ = _seen(use, case)
@@ -284,8 +287,9 @@ def _measure(
                 }  # fmt: skip
                 file.write(_line(there[case.name]))
             file.flush()
+            done += len(block)
             if progress:
-                progress("measured", end, len(todo))
+                progress("measured", done, len(todo))
     return {name: one["numbers"] for name, one in there.items()}
 
 
@@ -312,8 +316,6 @@ def _read_scores(path: Path, by: Mapping[str, str]) -> dict[str, dict[str, Any]]
     return found
 
 
-def _blocks(cases: Sequence[Case], size: int) -> Iterator[tuple[int, Sequence[Case]]]:
-    """So many at a time, after the number of those that are done with them."""
+def _blocks(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:
     for start in range(0, len(cases), size):
-        block = cases[start : start + size]
-        yield start + len(block), block
+        yield cases[start : start + size]

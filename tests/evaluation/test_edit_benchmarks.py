@@ -195,7 +195,7 @@ def test_it_goes_on_where_it_was_stopped(model, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(model.edit, listed, out, EditJudge(), how, count=2, progress=stop)
-    assert done == [("edited", 2, 2), ("measured", 2, 2)]
+    assert done == [("edited", 1, 2), ("edited", 2, 2), ("measured", 2, 2)]
     # Half a line, as of a process that was killed.
     half = (out / "scores.jsonl").read_text()[:-30]
     (out / "scores.jsonl").write_text(half)

@@ -88,7 +88,8 @@ def _evaluate() -> None:
     """Measure a model on data, or a folder of generated pictures against another.
 
     Without a command it is the one for the model's verb: `jaxgen eval --model runs/srgan --data
-    Set5` is `jaxgen eval upscale` with these options, and `--pictures` is `jaxgen eval generate`.
+    Set5` is `jaxgen eval upscale` with these options, `--pictures` is `jaxgen eval generate`, and
+    `--list` is `jaxgen eval edit`.
     """
 
 
