@@ -30,10 +30,17 @@ SAYS = {
     "read_whole": "share of scenes that are right after encoding and decoding; higher is better",
     "usage": "share of the codebook that is used; a few per cent is a collapsed one",
     "perplexity": "how many codes are used alike; higher is better",
+    "structure_distance": "how far parts are alike in another way, for a ViT; lower keeps more",
+    "psnr_unedit_part": "dB outside the mask, which is black in both; higher is better",
+    "mse_unedit_part": "squared difference outside the mask; lower is better",
+    "ssim_unedit_part": "likeness of structure outside the mask; higher is better",
+    "clip_similarity_source_image": "100 x cosine of the source and its text; to compare",
+    "clip_similarity_target_image": "100 x cosine of the edit and its text; higher is better",
+    "clip_similarity_target_image_edit_part": "of the edit inside the mask alone; higher is better",
     "nats": "loss in nats for each code; lower is better",
 }
 # Names that begin so are of a network by its name.
-_BY_PREFIX = ("lpips_", "fd_", "kd_", "precision_", "recall_")
+_BY_PREFIX = ("structure_distance_", "lpips_", "fd_", "kd_", "precision_", "recall_")
 _LEFT_OUT = ("_std", "_all")
 
 

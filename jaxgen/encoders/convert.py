@@ -17,6 +17,7 @@ from flax import traverse_util
 from jaxgen.encoders import (
     alexnet,
     damsm,
+    dino,
     files,
     inception,
     inception_layout,
@@ -195,5 +196,13 @@ KINDS: tuple[Frozen, ...] = (
         archs=damsm.ARCH,
         rules=lambda arch: damsm.torch_rules(),
         finish=stack_gates,
+    ),
+    Frozen(
+        name="DINO ViT-S or ViT-B",
+        fits=dino.fits,
+        read=dino.from_torch,
+        arch=lambda tree: dino.ARCH,
+        archs=dino.ARCH,
+        rules=lambda arch: dino.torch_rules(),
     ),
 )

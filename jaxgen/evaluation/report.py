@@ -105,15 +105,23 @@ def show_sets(report: dict[str, Any], title: str, console: Console) -> None:
 
 def show_numbers(scores: Mapping[str, float], title: str, console: Console) -> None:
     """Numbers by name, one a line."""
+    show_columns({"value": scores}, title, console)
+
+
+def show_columns(columns: Mapping[str, Mapping[str, float]], title: str, console: Console) -> None:
+    """Numbers by name, those of several groups beside each other; {head: numbers}."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("measure", title=escape(title))
-    table.add_column("value", justify="right")
-    for name, value in scores.items():
-        table.add_row(escape(name), _number(value))
+    for head in columns:
+        table.add_column(escape(head), justify="right")
+    names = dict.fromkeys(name for numbers in columns.values() for name in numbers)
+    for name in names:
+        cells = (_number(one[name]) if name in one else "" for one in columns.values())
+        table.add_row(escape(name), *cells)
     console.print(table)
-    _explain({name: name for name in scores}, console)
+    _explain({name: name for name in names}, console)
 
 
 def _explain(numbers: Mapping[str, str], console: Console) -> None:

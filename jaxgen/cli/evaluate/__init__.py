@@ -22,7 +22,7 @@ _FOR = {
     "upscale": ("super-resolution", "is measured by PSNR and SSIM"),
     "encode": ("reconstructions", "encodes pictures"),
     "embed": ("pictures and texts", "tells which text belongs to which picture"),
-    "edit": ("drawn targets of composed retrieval", "draws what a picture and words ask for"),
+    "edit": ("edits by words", "draws what a picture and words ask for"),
     "retrieve": ("composed retrieval", "finds pictures by a picture and words"),
 }
 
@@ -46,6 +46,8 @@ class ByVerb(TyperGroup):
         values, _, given = parser.parse_args(list(args))
         if values.get("pictures") is not None:
             verb, why = "generate", ", not for --pictures"
+        elif values.get("list_path") is not None:
+            verb, why = "edit", ", not for --list"
         else:
             name = values.get("model") or DEFAULT_MODEL
             verb = _verb_of(name)
@@ -86,7 +88,8 @@ def _evaluate() -> None:
     """Measure a model on data, or a folder of generated pictures against another.
 
     Without a command it is the one for the model's verb: `jaxgen eval --model runs/srgan --data
-    Set5` is `jaxgen eval upscale` with these options, and `--pictures` is `jaxgen eval generate`.
+    Set5` is `jaxgen eval upscale` with these options, `--pictures` is `jaxgen eval generate`, and
+    `--list` is `jaxgen eval edit`.
     """
 
 

@@ -24,6 +24,19 @@ def fit(
     Raises:
       UserError: no such picture, or a mask of another size, or one that selects nothing.
     """
+    found = fitted(picture, mask, height, width)
+    h, w = np.shape(picture)[:2]
+    if (h, w) != (height, width):
+        log.warning(
+            "the picture of %d x %d is fitted to %d x %d, what is drawn", h, w, height, width
+        )
+    return found
+
+
+def fitted(
+    picture: np.ndarray, mask: np.ndarray | None, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`fit`, unsaid."""
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise UserError(
@@ -33,14 +46,13 @@ def fit(
     where = None if mask is None else read_mask(np.asarray(mask), h, w)
     if (h, w) == (height, width):
         return picture, where
-    log.warning("the picture of %d x %d is fitted to %d x %d, what is drawn", h, w, height, width)
     # The largest part in the middle with the sides' ratio of what is drawn.
     rows, columns = min(h, max(1, w * height // width)), min(w, max(1, h * width // height))
     top, left = (h - rows) // 2, (w - columns) // 2
     part = np.s_[top : top + rows, left : left + columns]
     size = (width, height)
-    fitted = np.asarray(Image.fromarray(picture[part]).resize(size, Image.Resampling.LANCZOS))
+    resized = np.asarray(Image.fromarray(picture[part]).resize(size, Image.Resampling.LANCZOS))
     if where is None:
-        return fitted, None
+        return resized, None
     share = Image.fromarray(where[part].astype(np.float32)).resize(size, Image.Resampling.BOX)
-    return fitted, read_mask(np.asarray(share) > 0, height, width)
+    return resized, read_mask(np.asarray(share) > 0, height, width)
