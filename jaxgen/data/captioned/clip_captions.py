@@ -1,0 +1,50 @@
+"""Captions as a CLIP's text tower reads them that came with weights and a tokenizer of its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.text.clip_bpe import CLIPTokenizer, from_json
+from jaxgen.data.text.weighted import Frame
+
+NEW = "{}"  # in a caption: the new words
+
+
+class ReadCLIP:
+    """Draws one of a record's captions: {"tokens": int32 (t,), "mask": bool (t,)}.
+
+    What is longer than the tower's context is cut. It pickles without its tokenizer.
+
+    Args:
+      vocabulary: as `CLIPTokenizer.to_json` writes it.
+      frame: of the tower.
+      words: new ones, also what `NEW` stands for. first: id of their first.
+    """
+
+    def __init__(
+        self, vocabulary: str, frame: Frame, words: tuple[str, ...] = (), first: int | None = None
+    ):
+        self.vocabulary, self.frame, self.words, self.first = vocabulary, frame, words, first
+
+    def __call__(
+        self, captions: tuple[str, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        caption = captions[int(rng.integers(len(captions)))]
+        if self.words:
+            caption = caption.replace(NEW, " ".join(dict.fromkeys(self.words)))
+        frame = self.frame
+        ids = self.tokenizer.ids(caption)[: frame.length - 2]
+        tokens = np.full(frame.length, frame.pad, np.int32)
+        tokens[: len(ids) + 2] = [frame.start, *ids, frame.end]
+        return {"tokens": tokens, "mask": np.arange(frame.length) < len(ids) + 2}
+
+    @functools.cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """Opened where it is first needed."""
+        return from_json(self.vocabulary, self.frame.length, self.words, self.first)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "tokenizer"}
