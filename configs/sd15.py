@@ -126,8 +126,8 @@ def _tiny(config):
     _lora(config)
     config.data.size = 32
     config.data.texts = ("a picture",)
-    config.model.denoiser.update(channels=(8, 16), blocks=1, attention=(1,), heads=2, groups=4)
-    config.model.denoiser.remat = False
+    config.model.denoiser.update(channels=(8,), blocks=1, attention=(0,), heads=2, groups=4)
+    config.model.denoiser.update(middle_attention=False, remat=False)
     config.model.change.rank = 2
     config.model.sampling.steps = 3
     configs.train_briefly(config, steps=4)

@@ -26,6 +26,7 @@ from jaxgen.tasks.ldm.config import CHANGE as CHANGES
 from jaxgen.tasks.ldm.config import EVAL, MODEL, PRIOR
 from jaxgen.tasks.t2i.text_part import same_tokenizer
 from jaxgen.verbs.offered import latents_of
+from jaxgen.weights.keymap import flatten
 from jaxgen.weights.parts import Part, Wanted
 
 
@@ -78,12 +79,16 @@ def _same_net(config: ConfigDict, given: ConfigDict | None) -> None:
     """Refuses a denoiser of other settings than the run's."""
     if given is None:
         raise UserError("parts.g must be a run or an exported model: a lone file has no config")
-    own, other = ({**one.model, **one.model.denoiser} for one in (config, given))
-    settings = [f"denoiser.{key}" for key in given.model.denoiser if key not in ("dropout", "remat")]
-    for key in (*settings, "condition", "target", "schedule"):
-        name = key.removeprefix("denoiser.")
-        if name in own and own[name] != other[name]:
-            raise UserError(f"parts.g has model.{key}={shown(other[name])}: set it so")
+    kept = ("denoiser.dropout", "denoiser.remat")
+    own, other = (flatten(one.model.to_dict()) for one in (config, given))
+    for path, value in other.items():
+        key = path.replace("/", ".")
+        compared = key.startswith(("denoiser.", "schedule.")) or key in ("condition", "target")
+        if compared and key not in kept and path in own and own[path] != value:
+            raise UserError(
+                f"parts.g has model.{key}={shown(value)}, and the config {shown(own[path])}: set "
+                "it so, or take another model"
+            )
 
 
 def _check_latents(config: ConfigDict, taken: Part) -> None:
