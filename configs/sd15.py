@@ -20,8 +20,8 @@ Where only a little is learned, beside a UNet that stays as it is (`parts.g`):
     jaxgen convert runs/sd15-lora --to-torch fox.safetensors --layout "kohya LoRA"
 
 Variants (`--config=configs/sd15.py:NAME`):
-  lora        low-rank changes of the attention (LoRA): model.change.rank, alpha, layers; of the text
-              tower, too: text_rank.
+  lora        low-rank changes of the attention (LoRA): model.change.rank, alpha, layers; of the
+              text tower, too: text_rank.
   dreambooth  one thing by a few pictures, beside pictures of its class:
               --config.data.texts='("a photo of sks dog",)' --config.model.prior.pictures=FOLDER
               --config.model.prior.texts='("a photo of a dog",)'; make the folder before, such as by

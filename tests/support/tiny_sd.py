@@ -7,9 +7,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from helpers import REPOSITORY
 from PIL import Image
 
-from helpers import REPOSITORY
 from jaxgen import config as configs
 from jaxgen.data.text.clip_bpe import END, START, CLIPTokenizer, _letters
 from jaxgen.models.clip.text import HF_TEXT
@@ -51,14 +51,11 @@ def tiny_sd(seed: int = 0) -> Model:
     ids = tokenizer().size
     text = {"ids": ids, "context": CONTEXT, "width": WIDTH, "layers": 1, "heads": 2,
             "mlp": 2 * WIDTH, "activation": "quick_gelu", "pad": ids - 1, "skip": 0}  # fmt: skip
-    found = []
-    for number, (layout, sizes) in enumerate(((DIFFUSERS, UNET), (vae.DIFFUSERS, VAE), (HF_TEXT, text))):
+    found, rng = [], np.random.default_rng(seed)
+    for layout, sizes in ((DIFFUSERS, UNET), (vae.DIFFUSERS, VAE), (HF_TEXT, text)):
         config = layout.config(sizes)
-        rng = np.random.default_rng([seed, number])
-        tree = jax.tree.map(
-            lambda leaf: rng.normal(0, 0.15, leaf.shape).astype(np.float32),
-            layout.expected(config),
-        )
+        shapes = layout.expected(config)
+        tree = jax.tree.map(lambda x: rng.normal(0, 0.15, x.shape).astype(np.float32), shapes)
         found.append((sizes, config, tree))
     found[2][1].model.vocabulary = tokenizer().to_json()
     schedule = {"kind": "scaled-linear", "steps": 1000, "first": 0.00085, "last": 0.012,

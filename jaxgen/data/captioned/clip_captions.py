@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.text.clip_bpe import CLIPTokenizer, from_json
-from jaxgen.data.text.weighted import Frame
 
 NEW = "{}"  # in a caption: the new words
 
@@ -20,14 +19,20 @@ class ReadCLIP:
 
     Args:
       vocabulary: as `CLIPTokenizer.to_json` writes it.
-      frame: of the tower.
+      length: tokens that the tower reads. pad: what fills them up.
       words: new ones, also what `NEW` stands for. first: id of their first.
     """
 
     def __init__(
-        self, vocabulary: str, frame: Frame, words: tuple[str, ...] = (), first: int | None = None
+        self,
+        vocabulary: str,
+        length: int,
+        pad: int,
+        words: tuple[str, ...] = (),
+        first: int | None = None,
     ):
-        self.vocabulary, self.frame, self.words, self.first = vocabulary, frame, words, first
+        self.vocabulary, self.length, self.pad = vocabulary, length, pad
+        self.words, self.first = words, first
 
     def __call__(
         self, captions: tuple[str, ...], rng: np.random.Generator
@@ -35,16 +40,15 @@ class ReadCLIP:
         caption = captions[int(rng.integers(len(captions)))]
         if self.words:
             caption = caption.replace(NEW, " ".join(dict.fromkeys(self.words)))
-        frame = self.frame
-        ids = self.tokenizer.ids(caption)[: frame.length - 2]
-        tokens = np.full(frame.length, frame.pad, np.int32)
-        tokens[: len(ids) + 2] = [frame.start, *ids, frame.end]
-        return {"tokens": tokens, "mask": np.arange(frame.length) < len(ids) + 2}
+        ids = self.tokenizer.ids(caption)[: self.length - 2]
+        tokens = np.full(self.length, self.pad, np.int32)
+        tokens[: len(ids) + 2] = [self.tokenizer.start, *ids, self.tokenizer.end]
+        return {"tokens": tokens, "mask": np.arange(self.length) < len(ids) + 2}
 
     @functools.cached_property
     def tokenizer(self) -> CLIPTokenizer:
         """Opened where it is first needed."""
-        return from_json(self.vocabulary, self.frame.length, self.words, self.first)
+        return from_json(self.vocabulary, self.length, self.words, self.first)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "tokenizer"}

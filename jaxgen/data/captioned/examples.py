@@ -116,8 +116,8 @@ def train_data(
     """
     make = MakeExample(data, read)
     records = open_records(data, "train")
-    apart = isinstance(records, CaptionedPictures) and not data.get("texts", ())
-    if apart and (said := records.mismatches()):
+    alike = data.get("texts", ())  # what all pictures are called
+    if isinstance(records, CaptionedPictures) and not alike and (said := records.mismatches()):
         logging.warning("%s", said)
     if isinstance(make.read, ReadTokens) and find_source(data.source).vocabulary is None:
         texts = (text for captions in records.captions() for text in captions)

@@ -50,7 +50,8 @@ class Change:
         Raises:
           UserError: no layer of the denoiser is chosen.
         """
-        at, params = self.settings, {}
+        at = self.settings
+        params: dict[str, Any] = {}
         if at.rank:
             below = nets["g"]["params"]
             if not low_rank.layers(below, at.layers):
@@ -59,13 +60,11 @@ class Change:
                     f"model.change.layers={at.layers} finds none of the denoiser's dense layers, "
                     f"such as {some}"
                 )
-            params["g"] = unflatten(_joined(low_rank.begin(below, at.rank, rng, at.layers)))
+            params["g"] = _joined(low_rank.begin(below, at.rank, rng, at.layers))
         if at.text_rank:
             key = jax.random.fold_in(rng, 1)
             below = nets[TEXT]["params"]
-            params[TEXT] = unflatten(
-                _joined(low_rank.begin(below, at.text_rank, key, _TEXT_LAYERS))
-            )
+            params[TEXT] = _joined(low_rank.begin(below, at.text_rank, key, _TEXT_LAYERS))
         if at.text:
             params[TEXT] = jax.tree.map(jnp.zeros_like, nets[TEXT]["params"])
         if at.words:
@@ -112,8 +111,10 @@ def split(change: Mapping[str, Any]) -> low_rank.Change:
     return found
 
 
-def _joined(change: low_rank.Change) -> dict[str, jax.Array]:
-    return {f"{layer}/{which}": leaf for layer, one in change.items() for which, leaf in one.items()}
+def _joined(change: low_rank.Change) -> dict[str, Any]:
+    """The tree of a net's low-rank changes."""
+    halves = {f"{layer}/{half}": leaf for layer in change for half, leaf in change[layer].items()}
+    return unflatten(halves)
 
 
 def make_change(config: ConfigDict, condition: Condition) -> Change | None:

@@ -69,9 +69,9 @@ def make_clip_text(config: ConfigDict, words: tuple[str, ...] = ()) -> ClipText:
     """
     tower = make_text_tower(config)
     end = tower.vocabulary - 1
-    frame = Frame(tower.context, end - 1, end, config.model.pad)
-    captions = ReadCLIP(config.model.vocabulary, frame, words, tower.vocabulary)
-    return ClipText(tower, tower.layers - config.model.skip, end, captions)
+    said = config.model
+    captions = ReadCLIP(said.vocabulary, tower.context, said.pad, words, tower.vocabulary)
+    return ClipText(tower, tower.layers - said.skip, end, captions)
 
 
 def reader(config: ConfigDict, captions: ReadCLIP) -> Callable[[str], Prompt]:
@@ -85,7 +85,9 @@ def reader(config: ConfigDict, captions: ReadCLIP) -> Callable[[str], Prompt]:
             tokens = empty(config)
             return Prompt(tokens, np.arange(len(tokens)) < 2, ())
         check_reads(config)
-        return weighted.reader(captions.tokenizer, captions.frame)(text)
+        tokenizer = captions.tokenizer
+        frame = Frame(tokenizer.length, tokenizer.start, tokenizer.end, captions.pad)
+        return weighted.reader(tokenizer, frame)(text)
 
     return read
 

@@ -58,7 +58,7 @@ class LDMLosses:
         return nets if self.change is None else self.change.applied(nets)
 
     def init(self, rng, batch):
-        """(params, mutable): net g, net text where texts are read, and change where there is one."""
+        """(params, mutable): net g, net text where texts are read, and perhaps change."""
         del batch
         g_rng, text_rng = jax.random.split(rng)
         nets = self.condition.init(text_rng)
