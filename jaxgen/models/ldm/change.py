@@ -87,7 +87,8 @@ class Change:
             rows, table = own["words"], text[TABLE]
             if self.begin:
                 # The word as it was below, whatever else the text encoder learns.
-                rows = rows + nets[TEXT]["params"][TABLE][jnp.array(self.begin)]
+                below = jnp.asarray(nets[TEXT]["params"][TABLE])
+                rows = rows + below[jnp.array(self.begin)]
             params = {**text, TABLE: jnp.concatenate([table, rows.astype(table.dtype)])}
             found[TEXT] = {**found[TEXT], "params": params}
         return found

@@ -38,7 +38,8 @@ def merged(model: Gathered) -> Gathered:
     config, own = model.config.copy_and_resolve_references(), {"g": applied["g"]}
     parts = {name: part for name, part in model.parts.items() if name != "g"}
     with config.unlocked():
-        config.parts.pop("g", None)
+        if "g" in config.parts:
+            del config.parts["g"]
         words = tuple(change.settings.words)
         del config.model[CHANGE]
         if words:

@@ -141,7 +141,7 @@ def kohya(changes: Mapping[str, Mapping[str, Change]]) -> dict[str, np.ndarray]:
             tensors[f"{key}.lora_down.weight"] = change.down
             tensors[f"{key}.lora_up.weight"] = change.up
             tensors[f"{key}.alpha"] = np.array(change.alpha, np.float32)
-    return {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    return {key: np.asarray(value, order="C") for key, value in tensors.items()}
 
 
 def diffusers(changes: Mapping[str, Mapping[str, Change]]) -> dict[str, np.ndarray]:
@@ -153,7 +153,7 @@ def diffusers(changes: Mapping[str, Mapping[str, Change]]) -> dict[str, np.ndarr
             scale = np.float32(1.0 if change.alpha is None else change.alpha / rank)
             tensors[f"{start}{name}.lora_A.weight"] = change.down
             tensors[f"{start}{name}.lora_B.weight"] = scale * change.up
-    return {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    return {key: np.asarray(value, order="C") for key, value in tensors.items()}
 
 
 def _place(

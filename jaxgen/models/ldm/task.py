@@ -195,7 +195,7 @@ def _check_reader(config: ConfigDict, losses: LDMLosses) -> None:
         raise UserError(
             "parts.text is a text tower of CLIP, which reads by its own tokenizer: set "
             "data.tokenizer=clip" if tower else
-            "data.tokenizer=clip is that of CLIP's text tower: give one as parts.text, such as a "
+            "data.tokenizer=clip is that of a CLIP's text tower: give one as parts.text, such as a "
             "converted Stable Diffusion"
         )  # fmt: skip
     if tower and not config.data.embeddings:
