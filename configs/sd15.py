@@ -6,11 +6,13 @@
 
 trains all of the UNet on a folder of captioned pictures at 512 px, noise as the target on the
 published schedule. Autoencoder and text tower are those that the converted model brought; the run
-keeps copies of both. `--config.model.latents=FILE` spares the autoencoder in each step:
+keeps copies of both. Latents made once spare the autoencoder in each step; pictures are then cut at
+their centre and not mirrored:
 
-    jaxgen prepare latents --config configs/sd15.py --set data.path=PICTURES \
-        --set data.crop=center --set data.enlarge=1.0 --set data.flip=False \
-        --model models/sd15/parts/first_stage -o pictures.latents
+    jaxgen prepare latents --config configs/sd15.py:latents --set data.path=PICTURES \
+        --model models/sd15 -o pictures.latents
+    python -m jaxgen.main --config=configs/sd15.py:latents --config.train.init_from.g=models/sd15 \
+        --config.data.path=PICTURES --config.model.latents=pictures.latents
 
 Where only a little is learned, beside a UNet that stays as it is (`parts.g`):
 
@@ -20,6 +22,7 @@ Where only a little is learned, beside a UNet that stays as it is (`parts.g`):
     jaxgen convert runs/sd15-lora --to-torch fox.safetensors --layout "kohya LoRA"
 
 Variants (`--config=configs/sd15.py:NAME`):
+  latents     all of the UNet, from latents made beforehand.
   lora        low-rank changes of the attention (LoRA): model.change.rank, alpha, layers; of the
               text tower, too: text_rank.
   dreambooth  one thing by a few pictures, beside pictures of its class:
@@ -92,6 +95,10 @@ def _default(config):
     pass
 
 
+def _latents(config):
+    config.data.update(crop="center", enlarge=1.0, flip=False)
+
+
 def _few(config):
     """A few pictures, none of which is left for evaluation."""
     config.data.update(crop="center", enlarge=1.0, flip=False, holdout=0.0)
@@ -149,15 +156,17 @@ TEMPLATES = (
 )
 VARIANTS = {
     "": _default,
+    "latents": _latents,
     "lora": _lora,
     "dreambooth": _dreambooth,
     "inversion": _inversion,
     "tiny": _tiny,
 }
-TRAINS_ALL = ("", "dreambooth")
+TRAINS_ALL = ("", "latents", "dreambooth")
 # What a run of each takes; `jaxgen configs` shows it.
 COSTS = {
     "": "a GPU, hours",
+    "latents": "a GPU, hours",
     "lora": "a GPU, an hour",
     "dreambooth": "a GPU, half an hour",
     "inversion": "a GPU, an hour",

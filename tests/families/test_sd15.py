@@ -11,14 +11,18 @@ from support.tiny_sd import sd15_config, some_pictures, tiny_sd, tokenizer
 
 import jaxgen
 from jaxgen import weights
+from jaxgen.data.cached import Latents
 from jaxgen.data.captioned.clip_captions import ReadCLIP
 from jaxgen.data.pipeline import train_dataset
+from jaxgen.edit import low_rank
 from jaxgen.errors import UserError
 from jaxgen.losses.denoising import denoising_loss
 from jaxgen.models.ldm.change import CHANGE
 from jaxgen.models.ldm.losses import LDMLosses, _with_prior
-from jaxgen.runs import convert
+from jaxgen.models.ldm.unet import UNet
+from jaxgen.runs import codes, convert
 from jaxgen.runs.model import Model
+from jaxgen.tasks.ldm.config import CHANGE as CHANGES
 from jaxgen.train.family import load_task
 from jaxgen.train.start import find_parts
 from jaxgen.weights.keymap import flatten
@@ -170,11 +174,33 @@ def test_captions_are_read_as_the_tower_reads_prompts(started):
     for text in ("a photo of a {}", "{}, a red toy", ""):
         found = read((text,), np.random.default_rng(0))
         prompt = losses.condition.read(text.replace("{}", "<cat-toy>"))
+        np.testing.assert_array_equal(losses.condition.read(text).tokens, prompt.tokens)
         np.testing.assert_array_equal(found["tokens"], prompt.tokens)
         assert found["tokens"].dtype == np.int32
     long = read(("a red cat " * 30,), np.random.default_rng(0))
     assert long["tokens"].shape == (16,)
     assert long["tokens"][-1] == tokenizer().end
+
+
+def test_from_latents_made_beforehand(started, base, tmp_path):
+    """By the autoencoder within the converted model."""
+    config, _, _ = started("latents", data__texts=("a red cat",))
+    codes.write(config, str(base), tmp_path / "made", kind=Latents)
+    _, task, _ = started(
+        "latents", data__texts=("a red cat",), model__latents=str(tmp_path / "made")
+    )
+    batch = one_batch(task)
+    assert batch["moments"].shape == (2, 16, 16, 8)
+    assert batch["tokens"][0, 1] == tokenizer().ids("a")[0]
+
+
+def test_a_published_net_s_lora_has_as_many_numbers():
+    """At rank 4, that of diffusers' first script: 797,184 in 128 layers."""
+    net = UNet()
+    x, t, context = (jnp.zeros(s) for s in ((1, 8, 8, 4), (1,), (1, 77, 768)))
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x, t, context)["params"]
+    layers = low_rank.layers(shapes, CHANGES["layers"].default)
+    assert (len(layers), 4 * sum(sum(x.shape) for x in layers.values())) == (128, 797_184)
 
 
 # ------------------------------------------------------------------------------ the class beside it
@@ -290,6 +316,8 @@ def test_a_new_word_is_drawn(base, tmp_path):
     [
         ("tiny", {"model__change__rank": 0}, "parts.g stays as it is, and model.change says not"),
         ("", {"model__change__rank": 2}, "give it as parts.g"),
+        ("", {"train__init_from__g": "srgan_x4", "parts__text": "", "parts__first_stage": ""},
+         "srgan_x4 is of the family srgan"),
         ("tiny", {"model__change__layers": "nowhere"}, "finds none of the denoiser's dense layers"),
         ("tiny", {"model__change__text": True, "model__change__text_rank": 2}, "keep one"),
         ("inversion", {"model__change__words": ("cat",)}, "cat is a word of the text encoder alr"),

@@ -75,7 +75,7 @@ def sd15_config(base: Path, pictures: Path, variant: str = "tiny", **changes):
         configs.set_key(config, key, configs.get_key(small, key))
     config.train.batch_size = 2
     config.data.path = str(pictures)
-    whole = config.train.init_from if variant in ("", "dreambooth") else config.parts
+    whole = config.train.init_from if variant in ("", "latents", "dreambooth") else config.parts
     whole.g = str(base)
     for key, value in changes.items():
         configs.set_key(config, key.replace("__", "."), value)

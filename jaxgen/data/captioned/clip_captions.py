@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.data.text.clip_bpe import CLIPTokenizer, from_json
 
-NEW = "{}"  # in a caption: the new words
+NEW = "{}"  # in a caption or a prompt: the new words
 
 
 class ReadCLIP:
@@ -37,13 +37,15 @@ class ReadCLIP:
     def __call__(
         self, captions: tuple[str, ...], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        caption = captions[int(rng.integers(len(captions)))]
-        if self.words:
-            caption = caption.replace(NEW, " ".join(dict.fromkeys(self.words)))
+        caption = self.named(captions[int(rng.integers(len(captions)))])
         ids = self.tokenizer.ids(caption)[: self.length - 2]
         tokens = np.full(self.length, self.pad, np.int32)
         tokens[: len(ids) + 2] = [self.tokenizer.start, *ids, self.tokenizer.end]
         return {"tokens": tokens, "mask": np.arange(self.length) < len(ids) + 2}
+
+    def named(self, text: str) -> str:
+        """A text with the new words where it says `NEW`."""
+        return text.replace(NEW, " ".join(dict.fromkeys(self.words))) if self.words else text
 
     @functools.cached_property
     def tokenizer(self) -> CLIPTokenizer:

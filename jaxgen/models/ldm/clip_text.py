@@ -87,7 +87,7 @@ def reader(config: ConfigDict, captions: ReadCLIP) -> Callable[[str], Prompt]:
         check_reads(config)
         tokenizer = captions.tokenizer
         frame = Frame(tokenizer.length, tokenizer.start, tokenizer.end, captions.pad)
-        return weighted.reader(tokenizer, frame)(text)
+        return weighted.reader(tokenizer, frame)(captions.named(text))
 
     return read
 

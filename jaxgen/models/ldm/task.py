@@ -6,12 +6,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxgen import config as configs
 from jaxgen.data import cached
 from jaxgen.data.captioned import examples, section, tokenizers
 from jaxgen.data.captioned.paired import MakePaired
 from jaxgen.data.captioned.records import open_records
 from jaxgen.errors import UserError, shown
 from jaxgen.keys import Table
+from jaxgen.log import log
 from jaxgen.models.ldm.change import CHANGE
 from jaxgen.models.ldm.clip_text import check_reads
 from jaxgen.models.ldm.condition import TEXT
@@ -27,7 +29,9 @@ from jaxgen.tasks.ldm.config import EVAL, MODEL, PRIOR
 from jaxgen.tasks.t2i.text_part import same_tokenizer
 from jaxgen.verbs.offered import latents_of
 from jaxgen.weights.keymap import flatten
+from jaxgen.weights.nets import locate
 from jaxgen.weights.parts import Part, Wanted
+from jaxgen.weights.places import CONFIG
 
 
 def keys(config: ConfigDict) -> Table:
@@ -127,6 +131,7 @@ def make_task(config: ConfigDict) -> Task:
     model = config.model
     section.check(config.data, captioned=model.condition != "none")
     losses = LDMLosses(config)
+    _check_begin(config)
     _check_reader(config, losses)
     _check_change(config, losses)
     _check_made(config, losses)
@@ -186,6 +191,25 @@ def _check_size(config: ConfigDict, losses: LDMLosses) -> None:
             f"model.denoiser.patch={patch} does not divide the {size} places of data.size="
             f"{config.data.size}"
         )
+
+
+def _check_begin(config: ConfigDict) -> None:
+    """Refuses to begin with a net of another family, and says where it says something else."""
+    source = config.train.init_from.get("g")
+    about = locate(source) / CONFIG if source else None
+    if about is None or not about.is_file():
+        return  # a lone file, or a run that goes on without what it began with
+    given = configs.from_json(about)
+    if given.family != "ldm":
+        raise UserError(
+            f"train.init_from.g={source} is of the family {given.family}: give a diffusion model, "
+            "such as jaxgen convert makes of Stable Diffusion"
+        )
+    if given.model.target != config.model.target:
+        log.warning(
+            "train.init_from.g=%s predicts %s, and this run learns model.target=%s",
+            source, given.model.target, config.model.target,
+        )  # fmt: skip
 
 
 def _check_reader(config: ConfigDict, losses: LDMLosses) -> None:
