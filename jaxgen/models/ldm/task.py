@@ -130,8 +130,8 @@ def make_task(config: ConfigDict) -> Task:
     """
     model = config.model
     section.check(config.data, captioned=model.condition != "none")
-    losses = LDMLosses(config)
     _check_begin(config)
+    losses = LDMLosses(config)
     _check_reader(config, losses)
     _check_change(config, losses)
     _check_made(config, losses)
