@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.referees import pytorch
 from support.tiny_sd import sd15_config, some_pictures, tiny_sd, tokenizer
 
 import jaxgen
@@ -344,6 +345,31 @@ def test_bad_input_is_one_line(started, variant, changes, said):
     with pytest.raises(UserError, match=said) as caught:
         begin()
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_with_changes_is_merged_before_it_is_trained_on(started, base, tmp_path):
+    own = with_change(started, base, tmp_path / "run")
+    for variant, key in (("tiny", "parts__g"), ("", "train__init_from__g")):
+        with pytest.raises(UserError, match="merge them before"):
+            started(variant, **{key: str(own)})
+    convert.write_own(own, tmp_path / "merged")
+    _, task, _ = started(parts__g=str(tmp_path / "merged"))
+    assert task.phases[0].nets == (CHANGE,)
+
+
+def test_published_files_of_words(base, tmp_path):
+    """As torch saves them: diffusers' dict, and AUTOMATIC1111's with a trainer's numbers beside."""
+    torch = pytorch()
+    one, two = torch.randn(16), torch.randn(2, 16)
+    torch.save({"<cat-toy>": one}, tmp_path / "learned_embeds.bin")
+    beside = {"string_to_token": {"*": 265}, "name": "x", "step": 9, "sd_checkpoint": None}
+    torch.save({**beside, "string_to_param": {"*": two}}, tmp_path / "mytoy.pt")
+    files = [tmp_path / "learned_embeds.bin", tmp_path / "mytoy.pt"]
+    convert.write_own(base, tmp_path / "own", words=files)
+    whole = convert.gathered(tmp_path / "own")
+    assert whole.config.model.change.words == ("<cat-toy>", "mytoy", "mytoy")
+    rows = whole.nets[CHANGE]["params"]["words"]
+    np.testing.assert_array_equal(rows, np.concatenate([one[None], two]))
 
 
 def test_files_that_do_not_fit(base, tmp_path):

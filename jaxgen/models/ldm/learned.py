@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -33,8 +32,8 @@ def merged(model: Gathered) -> Gathered:
     change = _change(model)
     if change is None:
         return model
-    nets = {"g": _below(model, "g"), TEXT: _below(model, TEXT), CHANGE: model.nets[CHANGE]}
-    applied = jax.tree.map(np.asarray, change.applied(nets))
+    below = {name: part.nets[name] for name, part in model.parts.items() if name in ("g", TEXT)}
+    applied = jax.tree.map(np.asarray, change.applied({**below, **model.nets}))
     config, own = model.config.copy_and_resolve_references(), {"g": applied["g"]}
     parts = {name: part for name, part in model.parts.items() if name != "g"}
     with config.unlocked():
@@ -191,10 +190,6 @@ def _change(model: Gathered) -> Change | None:
         return None
     config: ConfigDict = filled(model.config, model.parts)
     return make_change(config, make_condition(config))
-
-
-def _below(model: Gathered, net: str) -> Any:
-    return model.nets[net] if net in model.nets else model.parts[net].nets[net]
 
 
 ADDITIONS = (KOHYA, DIFFUSERS_LORA, LEARNED)

@@ -83,6 +83,7 @@ def _same_net(config: ConfigDict, given: ConfigDict | None) -> None:
     """Refuses a denoiser of other settings than the run's."""
     if given is None:
         raise UserError("parts.g must be a run or an exported model: a lone file has no config")
+    _check_merged(given, "parts.g")
     kept = ("denoiser.dropout", "denoiser.remat")
     own, other = (flatten(one.model.to_dict()) for one in (config, given))
     for path, value in other.items():
@@ -93,6 +94,16 @@ def _same_net(config: ConfigDict, given: ConfigDict | None) -> None:
                 f"parts.g has model.{key}={shown(value)}, and the config {shown(own[path])}: set "
                 "it so, or take another model"
             )
+
+
+def _check_merged(given: ConfigDict, name: str) -> None:
+    """Refuses a model whose net is not the whole of what it draws with."""
+    change = given.model.get(CHANGE, {})
+    if any(change.get(key) for key in ("rank", "text_rank", "text")):
+        raise UserError(
+            f"{name} is a model with changes beside its nets, which would be left out: merge them "
+            "before, jaxgen convert MODEL -o FOLDER"
+        )
 
 
 def _check_latents(config: ConfigDict, taken: Part) -> None:
@@ -205,6 +216,7 @@ def _check_begin(config: ConfigDict) -> None:
             f"train.init_from.g={source} is of the family {given.family}: give a diffusion model, "
             "such as jaxgen convert makes of Stable Diffusion"
         )
+    _check_merged(given, "train.init_from.g")
     if given.model.target != config.model.target:
         log.warning(
             "train.init_from.g=%s predicts %s, and this run learns model.target=%s",
