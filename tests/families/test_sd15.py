@@ -250,6 +250,46 @@ def test_a_lora_file_added_to_the_base_is_the_run(started, base, tmp_path, layou
     assert np.abs(merged["text"][name] - before["text"][name]).max() > 0.01
 
 
+def test_diffusers_takes_both_files(started, base, tmp_path):
+    """The UNet and the text tower with either file loaded are those of the merged model."""
+    torch = pytorch()
+    pytest.importorskip("peft", reason="diffusers reads LoRA by it")
+    diffusers = pytest.importorskip("diffusers", reason="the referee")
+    from transformers import CLIPTextModel
+
+    changes = {"model__change__text_rank": 2, "model__change__alpha": 3.0}
+    own = with_change(started, base, tmp_path / "run", **changes)
+    convert.write_torch(own, tmp_path / "merged")
+    convert.write_torch(base, tmp_path / "base")
+    x, ids = torch.ones(1, 4, 8, 8), torch.arange(16)[None]
+
+    def opened(folder):
+        plain = {"low_cpu_mem_usage": False}
+        # diffusers' UNet has a transformer in its middle where nobody says other.
+        about = {"mid_block_type": "UNetMidBlock2D", **plain}
+        unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet", **about)
+        return unet.eval(), CLIPTextModel.from_pretrained(folder / "text_encoder", **plain).eval()
+
+    def said(unet, text):
+        with torch.no_grad():
+            return unet(x, torch.tensor([7]), text(ids)[0]).sample.numpy()
+
+    wanted = said(*opened(tmp_path / "merged"))
+    pipeline = diffusers.StableDiffusionPipeline
+    for layout in ("kohya LoRA", "diffusers LoRA"):
+        file = tmp_path / f"{layout[:5]}.safetensors"
+        convert.write_torch(own, file, layout)
+        unet, text = opened(tmp_path / "base")
+        assert np.abs(said(unet, text) - wanted).max() > 0.01 * np.abs(wanted).max()
+        tensors, alphas = pipeline.lora_state_dict(str(file))[:2]
+        more = {"network_alphas": alphas, "low_cpu_mem_usage": False}
+        pipeline.load_lora_into_unet(tensors, unet=unet, **more)
+        pipeline.load_lora_into_text_encoder(
+            tensors, text_encoder=text, prefix="text_encoder", **more
+        )
+        np.testing.assert_allclose(said(unet, text), wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_the_run_draws_what_its_lora_file_draws(started, base, tmp_path):
     own = with_change(started, base, tmp_path / "run")
     convert.write_torch(own, tmp_path / "lora.safetensors", "kohya LoRA")
