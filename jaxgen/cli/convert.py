@@ -58,6 +58,10 @@ def convert(
             help="Add the changes of a LoRA (kohya's or diffusers' names); may be given again.",
         ),
     ] = None,
+    words: Annotated[
+        list[Path] | None,
+        typer.Option(help="Add the words of a textual inversion file; may be given again."),
+    ] = None,
     scale: Annotated[
         int | None,
         typer.Option(min=1, help="By how much it enlarges, where the keys leave it open (x3)."),
@@ -76,8 +80,8 @@ def convert(
         raise UserError("give a weight file, or --list for the layouts that are known")
     if to is not None and to_torch is not None:
         raise UserError("--to and --to-torch exclude each other; give one")
-    if lora and to is None:
-        raise UserError("--lora changes a model: say with --to where it goes")
+    if (lora or words) and to is None:
+        raise UserError("--lora and --words change a model: say with --to where it goes")
     from jaxgen.runs import convert as conversion
     from jaxgen.weights import hub
 
@@ -89,7 +93,8 @@ def convert(
         print(f"{to_torch}  {conversion.write_torch(source, to_torch, layout, said)}")
         return
     loras = [_lora(text) for text in lora or ()]
-    print(conversion.write_own(source, to, layout, overwrite, scale, said, loras))
+    files = [file.expanduser() for file in words or ()]
+    print(conversion.write_own(source, to, layout, overwrite, scale, said, loras, files))
 
 
 def _lora(text: str) -> tuple[Path, float]:
@@ -112,13 +117,15 @@ def _list() -> None:
     from rich.table import Table
 
     from jaxgen.encoders.convert import KINDS
-    from jaxgen.runs.layouts import layouts, wholes
+    from jaxgen.runs.layouts import additions, layouts, wholes
 
     table = Table("layout", "family", "net")
     for family, one in layouts():
         table.add_row(one.name, family, one.net)
     for family, whole in wholes():
         table.add_row(whole.name, family, "all" if not whole.folder else "all, a folder")
+    for family, addition in additions():
+        table.add_row(addition.name, family, "learned beside the nets")
     table.add_section()
     for kind in KINDS:
         table.add_row(kind.name, "frozen network", "")

@@ -280,11 +280,17 @@ class MakeExample:
 
 
 def train_data(
-    data: ConfigDict, path: str, captioned: bool = True, kind: type[Made] = Codes
+    data: ConfigDict,
+    path: str,
+    captioned: bool = True,
+    kind: type[Made] = Codes,
+    read: Any = None,
 ) -> tuple[MadeRecords, Callable[[Any], Any]]:
     """(records, transform) for `jaxgen.task.Task.train_data`, of a file of a kind.
 
-    Args: captioned: whether the captions are read.
+    Args:
+      captioned: whether the captions are read.
+      read: what reads them; None: as `data` says.
 
     Raises:
       UserError: a file of other pictures, or data that are not there.
@@ -296,5 +302,5 @@ def train_data(
     records = open_records(data, "train")
     captions = list(records.captions())
     made.check_data(about_data(data, records, captions))
-    make = MakeExample(kind.FIELD, caption_reader(data) if captioned else None)
+    make = MakeExample(kind.FIELD, (read or caption_reader(data)) if captioned else None)
     return MadeRecords(made, captions), lambda dataset: dataset.random_map(make)

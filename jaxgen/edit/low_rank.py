@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
@@ -13,16 +14,11 @@ Change = dict[str, dict[str, jax.Array]]  # {path of a kernel: {"down" (in, r), 
 
 
 def begin(params: Any, rank: int, rng: jax.Array, within: str = "attn") -> Change:
-    """Changes that change nothing yet, of the 2-D kernels of layers with `within` in their path.
+    """Changes that change nothing yet, of the 2-D kernels whose path the regex `within` finds.
 
     `up` is zero. With no such layer, of all 2-D kernels.
     """
-    dense = {
-        path: leaf
-        for path, leaf in flatten(params).items()
-        if path.endswith("kernel") and leaf.ndim == 2
-    }
-    chosen = {path: leaf for path, leaf in dense.items() if within in path} or dense
+    chosen = layers(params, within) or layers(params, "")
     found = {}
     for i, (path, leaf) in enumerate(sorted(chosen.items())):
         wide, out = leaf.shape
@@ -32,6 +28,15 @@ def begin(params: Any, rank: int, rng: jax.Array, within: str = "attn") -> Chang
             "up": jnp.zeros((rank, out)),
         }
     return found
+
+
+def layers(params: Any, within: str) -> dict[str, Any]:
+    """{path: kernel} of the 2-D kernels whose path the regex `within` finds."""
+    return {
+        path: leaf
+        for path, leaf in flatten(params).items()
+        if path.endswith("kernel") and leaf.ndim == 2 and re.search(within, path)
+    }
 
 
 def added(params: Any, change: Change, scale: jax.Array | float = 1.0) -> Any:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned.examples import MakeExample, MakePicture
+from jaxgen.data.captioned.examples import MakeExample, MakePicture, ReadCaptions
 from jaxgen.data.captioned.records import validation_data
 from jaxgen.errors import UserError
 from jaxgen.evaluation.captions import SEED, SIDE
@@ -27,10 +27,14 @@ from jaxgen.verbs.generate.draw import Features, draw
 BATCH = 32
 
 
-def batches(config: ConfigDict, captioned: bool) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+def batches(
+    config: ConfigDict, captioned: bool, read: ReadCaptions | None = None
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
     """This host's validation examples by batches of one size, and how many of each count.
 
-    Args: captioned: whether the captions are read.
+    Args:
+      captioned: whether the captions are read.
+      read: what reads them; None: as `config.data` says.
 
     Raises:
       UserError: there are none.
@@ -38,7 +42,7 @@ def batches(config: ConfigDict, captioned: bool) -> Iterator[tuple[dict[str, np.
     records = validation_data(config.data, captioned=captioned)
     data = config.data.copy_and_resolve_references()
     data.update(flip=False, embeddings="", captions_per_example=1)
-    make = (MakeExample if captioned else MakePicture)(data)
+    make = MakeExample(data, read) if captioned else MakePicture(data)
     chosen = range(
         jax.process_index(), min(config.eval.captions, len(records)), jax.process_count()
     )

@@ -45,8 +45,8 @@ def write(
     section.check(config.data, captioned=False)
     size = config.data.size
     # As a run takes it, so that the fingerprint is that of the run's part.
-    part = take("first_stage", model, Wanted(nets=("g",)))
     latents = kind is cached.Latents
+    part = take("first_stage", model, Wanted(nets=("g",), within=latents))
     verb = latents_of(part.config, model) if latents else codes_of(part.config, model)
     if size % verb.factor:
         raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jaxgen import weights
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.runs.card import sizes_text
-from jaxgen.runs.layouts import find_layout, layouts, wholes
+from jaxgen.runs.layouts import additions, find_layout, layouts, wholes
 from jaxgen.verbs.offered import verbs_of, wanted_parts
 from jaxgen.weights import Tree, parts, places, wrappers
 from jaxgen.weights.files import is_safetensors
@@ -195,15 +196,18 @@ def write_own(
     scale: int | None = None,
     prediction: str = "",
     loras: Sequence[tuple[Path, float]] = (),
+    words: Sequence[Path] = (),
 ) -> str:
     """Published weights -> a folder (models) or a file (frozen networks) of ours.
 
     Args:
-      source: a file, or a folder of several nets; with `loras` also a model of ours.
+      source: a file, or a folder of several nets, of ours too, in whose nets what was learned
+        beside them is merged.
       target: None: nothing is written, only looked at.
       scale: as of `convert`.
       prediction: "eps" or "v", what a denoiser predicts where its files do not say it.
       loras: (file, scale) of changes to its nets that are added.
+      words: files of textual inversion, whose words it reads then.
 
     Returns: what it is and where it went; one line.
 
@@ -213,13 +217,14 @@ def write_own(
     from jaxgen.encoders import convert as encoders
 
     path = Path(source).expanduser()
-    whole = gathered(source, prediction) if layout is None and (path.is_dir() or loras) else None
+    more = bool(loras or words)
+    whole = gathered(source, prediction) if layout is None and (path.is_dir() or more) else None
     tensors = {} if whole is not None else weights.read_tensors(path)
     if whole is None and layout is None:
         whole = _whole(path, tensors, prediction)
     if whole is not None:
-        return _write_whole(path, whole, target, overwrite, loras)
-    if loras:
+        return _write_whole(path, _changed(whole, loras, words), target, overwrite)
+    if more:
         raise UserError(f"{path}: a LoRA changes a model of several nets, and this is one net")
     own = encoders.to_own(tensors) if layout is None and scale is None else None
     if own is None:
@@ -247,23 +252,31 @@ def write_own(
     return f"{where}{kind.name}: {arch}, {count:,} parameters"
 
 
-def _write_whole(
-    path: Path,
-    whole: Gathered,
-    target: Path | None,
-    overwrite: bool,
-    loras: Sequence[tuple[Path, float]],
-) -> str:
-    family = whole.config.family
-    if loras:
-        merge = importlib.import_module(f"jaxgen.models.{family}.convert").merge_lora
-        for file, scale in loras:
-            whole = merge(whole, file, scale)
+def _changed(
+    whole: Gathered, loras: Sequence[tuple[Path, float]], words: Sequence[Path]
+) -> Gathered:
+    """A model with what was learned beside its nets, and what files say, in them."""
+    name = f"jaxgen.models.{whole.config.family}.convert"
+    family = importlib.import_module(name) if importlib.util.find_spec(name) else None
+    if not hasattr(family, "merged"):
+        if loras or words:
+            raise UserError(f"the family {whole.config.family} takes no LoRA and no new words")
+        return whole
+    assert family is not None
+    whole = family.merged(whole)
+    for file, scale in loras:
+        whole = family.merge_lora(whole, file, scale)
+    for file in words:
+        whole = family.add_words(whole, file)
+    return whole
+
+
+def _write_whole(path: Path, whole: Gathered, target: Path | None, overwrite: bool) -> str:
     model = run.Model(path.name, whole.config, whole.nets, 0, made_of=whole.parts)
     where = "" if target is None else f"{model.export(target, overwrite)}  "
     origin = whole.config.get("origin")
     name = origin.layout if origin else "a model of ours"
-    target_of = whole.config.model.get("target", "")
+    family, target_of = whole.config.family, whole.config.model.get("target", "")
     return f"{where}{name}, family {family}, predicts {target_of}, {model.parameters:,} parameters"
 
 
@@ -310,6 +323,12 @@ def write_torch(
     from jaxgen.encoders import convert as encoders
 
     path = Path(source).expanduser()
+    for family, addition in additions():
+        if layout is not None and addition.name.lower() == layout.lower():
+            model = gathered(source, prediction)
+            if model is None or model.config.family != family:
+                raise UserError(f"{source} is no model that has a {addition.name}")
+            return f"{addition.name}, {addition.write(model, target)} tensors"
     whole = gathered(source, prediction) if layout is None else None
     if whole is not None:
         for family, form in wholes():

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxgen import models as families
 from jaxgen.errors import UserError
-from jaxgen.weights.layout import Layout, Whole
+from jaxgen.weights.layout import Addition, Layout, Whole
 
 
 def layouts() -> list[tuple[str, Layout]]:
@@ -22,6 +22,11 @@ def layouts() -> list[tuple[str, Layout]]:
 def wholes() -> list[tuple[str, Whole]]:
     """(family, form), of all models that are published whole, several nets at once."""
     return list(_listed("WHOLES"))
+
+
+def additions() -> list[tuple[str, Addition]]:
+    """(family, form), of what is learned beside a model's nets."""
+    return list(_listed("ADDITIONS"))
 
 
 @functools.cache

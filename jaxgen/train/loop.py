@@ -164,7 +164,7 @@ def _train(
         start = 0
         state = init_from(state, task, config, mesh)
     # Not before: a mistake in what the run begins with leaves the folder open to another config.
-    keep_parts(made_of, workdir)
+    keep_parts(config, made_of, workdir)
     note_config(config, workdir)
     frozen = jax.device_put(task.frozen, meshes.replicated(mesh))
     pace = plan.Pace(plan.stages(task.phases, settings.steps), settings.eval_every)

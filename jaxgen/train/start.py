@@ -115,7 +115,7 @@ def find_parts(config: ConfigDict, workdir: str | Path) -> dict[str, parts.Part]
     return found
 
 
-def keep_parts(made_of: Mapping[str, parts.Part], workdir: Path) -> None:
+def keep_parts(config: ConfigDict, made_of: Mapping[str, parts.Part], workdir: Path) -> None:
     """Copies the run's parts into its folder, by the first host while the others wait.
 
     Of those that are there it is logged if their source holds something else by now.
@@ -131,17 +131,17 @@ def keep_parts(made_of: Mapping[str, parts.Part], workdir: Path) -> None:
             kind = part.family or "weights"
             log.info("part %s: %s at step %d, of %s", name, kind, part.step, part.source)
             if name not in new:
-                _compare(name, part)
+                _compare(name, part, wanted_parts(config)[name])
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("parts are copied")
 
 
-def _compare(name: str, part: parts.Part) -> None:
+def _compare(name: str, part: parts.Part, want: parts.Wanted) -> None:
     """Logs it where the source has changed; a source that is gone is as good."""
     try:
-        now = parts.take(name, part.source, parts.Wanted(nets=tuple(part.nets)))
+        now = parts.take(name, part.source, want._replace(nets=tuple(part.nets)))
     except UserError:
         return
     if now.fingerprint != part.fingerprint:

@@ -90,6 +90,18 @@ class Whole:
     folder: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Addition:
+    """What was learned beside a model's nets as some project publishes it; `ADDITIONS` of a family.
+
+    name: as its users know it.
+    write: (model, new file) -> the number of tensors; raises UserError where it has none such.
+    """
+
+    name: str
+    write: Callable[[Gathered, Path], int]
+
+
 def fitted(
     layout: Layout, path: Path, tensors: Tensors, sizes: Sizes | None = None
 ) -> tuple[Sizes, ConfigDict, Tree]:

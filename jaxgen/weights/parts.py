@@ -41,6 +41,8 @@ class Wanted(NamedTuple):
     nets: that are copied; empty: all that the source has. needed: False where "" leaves it out.
     fits: given the part's config (None if it has none), raises UserError for one that does not.
     trains: given the part, the same where the model is to be trained.
+    within: whether of a model that is itself made of a part of this name that part is meant.
+    alone: whether it is taken without the parts that it is made of itself.
     """
 
     families: tuple[str, ...] = ()
@@ -48,6 +50,8 @@ class Wanted(NamedTuple):
     needed: bool = True
     fits: Callable[[ConfigDict | None], None] = lambda config: None
     trains: Callable[[Part], None] = lambda part: None
+    within: bool = False
+    alone: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,17 +163,25 @@ def take(name: str, source: str, want: Wanted) -> Part:
     Raises:
       UserError: nothing of this kind is there, or it lacks a net.
     """
+    inside = locate(source) / PARTS / name
+    if want.within and (inside / NOTE).is_file():
+        source = str(inside)
     try:
         opened, own = _open(source, want.nets or None)
     except UserError as error:
         raise UserError(f"parts.{name}: {error}") from None
     card = locate(source) / CARD
+    config = opened.config
+    if want.alone and config is not None:
+        own, config = {}, config.copy_and_resolve_references()
+        with config.unlocked():
+            config[PARTS] = {}
     return Part(
         source=str(source),
         family=opened.family,
         step=opened.step,
         metrics=opened.metrics,
-        config=opened.config,
+        config=config,
         nets=opened.nets,
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
         parts=own,

@@ -56,7 +56,7 @@ def batch_of(data, count=64, seed=0):
         ({"source": "../shapes"}, r"data\.source must be one of"),
         ({"source": "pictures"}, r"data\.source must be one of"),  # beside the sources, and none
         ({"crop": "left"}, r"data\.crop must be one of"),
-        ({"tokenizer": "letters"}, r"data\.tokenizer must be words or bpe"),
+        ({"tokenizer": "letters"}, r"data\.tokenizer must be one of words, bpe, clip"),
         ({"size": 4}, r"data\.size must be at least 8"),
         ({"length": 1}, r"data\.length must be at least 2"),
         ({"holdout": 1.0}, r"data\.holdout must be below 1"),

@@ -38,9 +38,11 @@ class ReadTokens:
         return {"tokens": tokens, "mask": mask}
 
 
-def caption_reader(
-    data: ConfigDict,
-) -> Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]:
+# (a record's captions, generator) -> what an example has of them.
+ReadCaptions = Callable[[tuple[str, ...], np.random.Generator], dict[str, np.ndarray]]
+
+
+def caption_reader(data: ConfigDict) -> ReadCaptions:
     """What draws one of a record's captions: its tokens, or with `data.embeddings` its features."""
     if not data.embeddings:
         return ReadTokens(make_tokenizer(data))
@@ -82,14 +84,16 @@ class MakeExample(MakePicture):
 
     Draws one of the record's captions, then what `MakePicture` draws.
 
+    Args: read: what reads the captions; None: as `data` says.
+
     Raises:
       UserError: a caption that `data.embeddings` does not hold.
     """
 
-    def __init__(self, data: ConfigDict):
+    def __init__(self, data: ConfigDict, read: ReadCaptions | None = None):
         check(data)
         super().__init__(data)
-        self.read = caption_reader(data)
+        self.read = read or caption_reader(data)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         text = self.read(record["_captions"], rng)
@@ -97,18 +101,23 @@ class MakeExample(MakePicture):
         return {**picture, **text, "meaning": np.int32(record["meaning"])}
 
 
-def train_data(data: ConfigDict) -> tuple[Records, Callable[[Any], Any]]:
+def train_data(
+    data: ConfigDict, read: ReadCaptions | None = None
+) -> tuple[Records, Callable[[Any], Any]]:
     """(records, transform) for `jaxgen.task.Task.train_data`.
 
     What the tokenizer leaves out of the training captions is logged once, here; and so is it where
     hardly any two pictures can be mismatched.
 
+    Args: read: as of `MakeExample`.
+
     Raises:
       UserError: impossible settings, or nothing to train on.
     """
-    make = MakeExample(data)
+    make = MakeExample(data, read)
     records = open_records(data, "train")
-    if isinstance(records, CaptionedPictures) and (said := records.mismatches()):
+    alike = data.get("texts", ())  # what all pictures are called
+    if isinstance(records, CaptionedPictures) and not alike and (said := records.mismatches()):
         logging.warning("%s", said)
     if isinstance(make.read, ReadTokens) and find_source(data.source).vocabulary is None:
         texts = (text for captions in records.captions() for text in captions)

@@ -51,9 +51,7 @@ def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
     if not root.is_dir() or not paths:
         raise UserError(f"{root} holds no pictures (PNG, JPEG, WebP, TIFF or BMP)")
     pictures = {path.relative_to(root).as_posix(): path for path in paths}
-    texts = _given(data, root)
-    captions, splits = _match(_find_rows(texts, pictures), pictures, root, data.on_bad)
-    refuse_empty(len(captions), f"none of {texts}'s captions is of a picture in {root}")
+    captions, splits = _captioned(data, root, pictures)
     names = sorted(captions)
     if without := len(pictures) - len(names):
         lonely = [name for name in pictures if name not in captions]
@@ -69,6 +67,18 @@ def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
     reader = usable([(name, pictures[name]) for name in chosen], 1, data.on_bad)
     captions = {name: captions[name] for name in reader.names}
     return CaptionedPictures(reader, captions, meanings, data)
+
+
+def _captioned(
+    data: ConfigDict, root: Path, pictures: Mapping[str, Path]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """(captions, said splits) by the pictures' names below `root`."""
+    if said := tuple(data.get("texts", ())):
+        return dict.fromkeys(pictures, said), dict.fromkeys(pictures, "")
+    texts = _given(data, root)
+    captions, splits = _match(_find_rows(texts, pictures), pictures, root, data.on_bad)
+    refuse_empty(len(captions), f"none of {texts}'s captions is of a picture in {root}")
+    return captions, splits
 
 
 # ---- finding -------------------------------------------------------------------------------------

@@ -23,6 +23,12 @@ KEYS: Table = {
         'folder: JSON Lines, CSV or a folder of texts, "": found in `path`; cub, coco: the folder '
         "of the texts",
     ),
+    "texts": Key(
+        (),
+        "folder: captions of every picture, in place of those that are found",
+        each=Key(""),
+        needed=False,
+    ),
     "font": Key("", 'emoji: a bitmap font file; "": Noto Color Emoji where Debian puts it'),
     "data_dir": Key("", 'cub: where TFDS keeps what it prepared; "": TFDS\'s own default'),
     "holdout": Key(
@@ -50,7 +56,10 @@ KEYS: Table = {
         needed=False,
     ),
     "tokenizer": Key(
-        "words", "words, or pieces of words trained on the captions", choices=("words", "bpe")
+        "words",
+        "words, or pieces of words trained on the captions, or those of a CLIP's text tower as "
+        "parts.text",
+        choices=("words", "bpe", "clip"),
     ),
     "vocabulary": Key((), "words: in the order of their ids; (): from the captions", each=Key("")),
     "vocabulary_size": whole(1024, "bpe: ids; words: the most frequent, at most so many"),
@@ -102,6 +111,8 @@ def check(data: ConfigDict, captioned: bool = True) -> None:
             "data.captions_per_example above 1 takes the mean of sentence features, which needs "
             "data.embeddings"
         )
+    if data.get("texts", ()) and data.source != "folder":
+        raise UserError(f"data.texts is of data.source=folder; that of {data.source} has its own")
     if data.tokenizer == "bpe" and data.vocabulary_size < len(SPECIAL) + 256:
         raise UserError(
             f"data.vocabulary_size={data.vocabulary_size}: bpe needs {len(SPECIAL) + 256} ids for "

@@ -32,6 +32,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     data = config.data
     check(data)
+    if data.tokenizer == "clip":  # comes with the part
+        return config
     if data.embeddings and not data[_FILLED[data.tokenizer]]:
         _take_tokenizer(data)
     if not data[_FILLED[data.tokenizer]]:
@@ -45,6 +47,8 @@ def make_tokenizer(data: ConfigDict) -> Tokenizer:
     Raises:
       UserError: a config whose captions were not read yet.
     """
+    if data.tokenizer == "clip":
+        raise UserError("data.tokenizer=clip is that of a CLIP's text tower: give it as parts.text")
     key = _FILLED[data.tokenizer]
     filled = data[key]
     if not filled:

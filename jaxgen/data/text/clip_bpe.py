@@ -64,9 +64,12 @@ class CLIPTokenizer:
       vocabulary: id of each piece, and of `START` and `END`.
       merges: pairs of pieces in the order in which they are merged.
       length: tokens of an encoded prompt, start, end and padding included.
+      added: further words, which are looked for before a text is cut into pieces; one that is there
+        several times has several ids.
+      first: id of the first of them; None: `size`.
 
     Attributes:
-      size: one more than the largest id.
+      size: one more than the largest id of the vocabulary.
       start, end: the ids.
 
     Raises:
@@ -78,6 +81,8 @@ class CLIPTokenizer:
         vocabulary: Mapping[str, int],
         merges: Sequence[tuple[str, str]],
         length: int = LENGTH,
+        added: Sequence[str] = (),
+        first: int | None = None,
     ):
         lacking = [piece for piece in (START, END) if piece not in vocabulary]
         if lacking:
@@ -96,15 +101,20 @@ class CLIPTokenizer:
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, to_bytes])
         self.start, self.end = vocabulary[START], vocabulary[END]
         self.length, self.size = length, max(vocabulary.values()) + 1
+        self._added: dict[str, list[int]] = {}
+        for i, word in enumerate(added, self.size if first is None else first):
+            self._added.setdefault(clean(word), []).append(i)
+        # The longest first: one may begin with another.
+        words = sorted(map(re.escape, self._added), key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(words)})") if words else None
 
     def encode(self, text: str) -> Prompt:
         """The prompt of a text; its words are the pieces, those that don't fit are `cut`."""
-        found = self._encoding(text)
+        found, pieces = self._pieces(text)
         room = self.length - 2
-        ids = found.ids[:room]
+        ids = found[:room]
         tokens = np.zeros(self.length, np.int32)
         tokens[: len(ids) + 2] = [self.start, *ids, self.end]
-        pieces = tuple(map(_readable, found.tokens))
         mask = np.arange(self.length) < len(ids) + 2
         return Prompt(tokens=tokens, mask=mask, words=pieces[:room], cut=pieces[room:])
 
@@ -114,10 +124,24 @@ class CLIPTokenizer:
 
     def ids(self, text: str) -> list[int]:
         """All ids of a text, without start and end."""
-        return list(self._encoding(text).ids)
+        return self._pieces(text)[0]
+
+    def _pieces(self, text: str) -> tuple[list[int], tuple[str, ...]]:
+        """(ids, what is read of each) of a text, with the words that were added."""
+        text = clean(unicode.plain(text))
+        ids: list[int] = []
+        pieces: list[str] = []
+        for part in self._split.split(text) if self._split else [text]:
+            if part in self._added:
+                ids += self._added[part]
+                pieces += [part] * len(self._added[part])
+            else:
+                found = self._encoding(part)
+                ids += found.ids
+                pieces += map(_readable, found.tokens)
+        return ids, tuple(pieces)
 
     def _encoding(self, text: str) -> Any:
-        text = clean(unicode.plain(text))
         try:
             return self._tokenizer.encode(text, add_special_tokens=False)
         except KeyboardInterrupt:
@@ -151,14 +175,18 @@ def read_tokenizer(path: str | Path, length: int = LENGTH) -> CLIPTokenizer:
         ) from None
 
 
-def from_json(text: str, length: int = LENGTH) -> CLIPTokenizer:
+def from_json(
+    text: str, length: int = LENGTH, added: Sequence[str] = (), first: int | None = None
+) -> CLIPTokenizer:
     """The tokenizer that `CLIPTokenizer.to_json` wrote, as a converted model's config holds it.
+
+    Args: length, added, first: as of `CLIPTokenizer`.
 
     Raises:
       UserError: it is of another kind, or was changed.
     """
     try:
-        return CLIPTokenizer(*_pieces_of(json.loads(text)), length)
+        return CLIPTokenizer(*_pieces_of(json.loads(text)), length, added, first)
     except _DAMAGE as error:
         raise UserError(
             f"the config's model.vocabulary is no tokenizer of CLIP's ({one_line(error)}): convert "

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.captioned import tokenizers
+from jaxgen.data.captioned.examples import ReadCaptions
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.data.text.tokens import PAD, START, only_start
 from jaxgen.data.text.weighted import Frame, reader, weigh
@@ -34,6 +35,7 @@ class Condition:
       width: of the vectors that are attended to; 0: there are none.
       fixed: whether `parts.text` has trained the encoder.
       pooled: width of a text's one vector, which stands beside the time; 0: it is left out.
+      captions: what reads a record's captions in training; None: as the config's data say.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Condition:
     width: int = 0
     fixed: bool = False
     pooled: int = 0
+    captions: ReadCaptions | None = None
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
         """{net: variables} of what this needs."""
@@ -144,10 +147,13 @@ def make_condition(config: ConfigDict) -> Condition:
     fixed = isinstance(given, ConfigDict)
     source = given if fixed else config
     if source.family == "clip":
-        encoder = clip_text.make_clip_text(source)
-        nothing, read = clip_text.empty(source), clip_text.reader(source)
+        words = tuple(model.get("change", {}).get("words", ()))
+        encoder = clip_text.make_clip_text(source, words)
+        nothing, read = clip_text.empty(source), clip_text.reader(source, encoder.captions)
         pooled = encoder.width if model.get("sentence", False) else 0
-        return Condition(kind, nothing, read, encoder, encoder.width, fixed, pooled)
+        return Condition(
+            kind, nothing, read, encoder, encoder.width, fixed, pooled, encoder.captions
+        )
     encoder = make_text_encoder(source)
     tokenizer = tokenizers.make_tokenizer(source.data)
     frame = Frame(tokenizer.length, START, end=None, pad=PAD)

@@ -20,6 +20,7 @@ from jaxgen.errors import NO_JSON, UserError
 from jaxgen.models.clip.text import HF_TEXT, OPEN_TEXT
 from jaxgen.models.ldm import compvis, lora
 from jaxgen.models.ldm.diffusers_folder import write_about
+from jaxgen.models.ldm.learned import ADDITIONS, add_words, merged, whole
 from jaxgen.models.ldm.unet_layout import COMPVIS, DIFFUSERS
 from jaxgen.models.vae import convert as vae
 from jaxgen.weights import Rule
@@ -125,6 +126,7 @@ def _sample_size(about: Path) -> int:
 
 def write_folder(model: Gathered, target: Path) -> bool:
     """A new folder that diffusers' StableDiffusionPipeline opens."""
+    model = whole(model)
     found = _layouts_of(model, DIFFUSERS, vae.DIFFUSERS, HF_TEXT)
     if found is None:
         return False
@@ -173,6 +175,7 @@ def read_file(path: Path, tensors: Tensors | None, prediction: str) -> Gathered 
 
 def write_file(model: Gathered, target: Path) -> bool:
     """One `.safetensors`, or `.ckpt` by torch, of CompVis's names."""
+    model = whole(model)
     second = model.parts[TEXT].config.model.get("activation") == "gelu"  # type: ignore[union-attr]
     text = OPEN_TEXT if second else HF_TEXT
     found = _layouts_of(model, COMPVIS, vae.COMPVIS, text)
@@ -252,6 +255,7 @@ def merge_lora(model: Gathered, path: Path, scale: float) -> Gathered:
     Raises:
       UserError: it is of another model.
     """
+    model = merged(model)
     unet, text = DIFFUSERS.read(filled(model.config, model.parts)), model.parts.get(TEXT)
     tower = None if text is None or text.config is None else HF_TEXT.read(text.config)
     if unet is None or text is None or tower is None:
@@ -279,3 +283,4 @@ FOLDER = Whole("diffusers Stable Diffusion", read_folder, write_folder, folder=T
 FILE = Whole("CompVis Stable Diffusion", read_file, write_file, folder=False)
 WHOLES = (FOLDER, FILE)
 LAYOUTS = (DIFFUSERS, COMPVIS)
+__all__ = ["ADDITIONS", "LAYOUTS", "WHOLES", "add_words", "merge_lora", "merged"]

@@ -42,7 +42,8 @@ class Evaluator:
         own = {net: tree for net, tree in nets.items() if "/" not in net}
         last = self.losses.schedule.steps - 1
         totals, count = dict.fromkeys(TIMES, 0.0), 0
-        rows = validation.batches(self.config, self.losses.condition.kind != "none")
+        condition = self.losses.condition
+        rows = validation.batches(self.config, condition.kind != "none", condition.captions)
         for number, (batch, filled) in enumerate(rows):
             for share in TIMES:
                 t = jnp.full(len(batch["image"]), round(share * last), jnp.float32)

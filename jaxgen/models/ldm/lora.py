@@ -120,6 +120,42 @@ def merged(
     return unflatten(flat)
 
 
+def layers_of(name: str, down: np.ndarray, up: np.ndarray, alpha: float) -> dict[str, Change]:
+    """The changes of a published layer, three where it is q, k and v in one, which share `down`.
+
+    Args: name: of the layer, without ".weight". down (r, in), up (out, r).
+    """
+    if not name.endswith(".qkv_proj"):
+        return {name: Change(down, up, alpha)}
+    head = name.removesuffix("qkv_proj")
+    halves = zip("qkv", np.split(up, 3), strict=True)
+    return {f"{head}{which}_proj": Change(down, own, alpha) for which, own in halves}
+
+
+def kohya(changes: Mapping[str, Mapping[str, Change]]) -> dict[str, np.ndarray]:
+    """A file's tensors in kohya-ss's layout, of "unet" and "text"."""
+    tensors: dict[str, np.ndarray] = {}
+    for net, start in (("unet", "lora_unet_"), ("text", "lora_te_text_model_")):
+        for name, change in changes[net].items():
+            key = start + name.replace(".", "_")
+            tensors[f"{key}.lora_down.weight"] = change.down
+            tensors[f"{key}.lora_up.weight"] = change.up
+            tensors[f"{key}.alpha"] = np.array(change.alpha, np.float32)
+    return {key: np.asarray(value, order="C") for key, value in tensors.items()}
+
+
+def diffusers(changes: Mapping[str, Mapping[str, Change]]) -> dict[str, np.ndarray]:
+    """The same in diffusers' layout, which has no alpha: it is within the second matrix."""
+    tensors = {}
+    for net, start in (("unet", "unet."), ("text", "text_encoder.text_model.")):
+        for name, change in changes[net].items():
+            rank = change.down.shape[0]
+            scale = np.float32(1.0 if change.alpha is None else change.alpha / rank)
+            tensors[f"{start}{name}.lora_A.weight"] = change.down
+            tensors[f"{start}{name}.lora_B.weight"] = scale * change.up
+    return {key: np.asarray(value, order="C") for key, value in tensors.items()}
+
+
 def _place(
     key: str, flat: Mapping[str, Mapping[str, str]], layers: Mapping[str, Sequence[str]]
 ) -> tuple[str, str, str] | None:

@@ -2,20 +2,24 @@
 
 A batch holds image (b, n, n, 3) uint8, or moments (b, h, w, 2 c) that were computed beforehand
 (`model.latents`), and of texts and classes tokens, mask and meaning; with `data.embeddings` the
-words and their mask that `parts.text` would make of a caption.
+words and their mask that `parts.text` would make of a caption. With `model.prior` there is as much
+of the class, under the same names with "prior_" before them (`jaxgen.data.captioned.paired`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jaxgen.data.captioned.paired import PRIOR
 from jaxgen.diffusion.targets import noised, offset_noise, per_sample, to_target
 from jaxgen.diffusion.times import draw_times, noisiest
 from jaxgen.losses.denoising import denoising_loss, min_snr_weight
+from jaxgen.models.ldm.change import CHANGE, make_change
 from jaxgen.models.ldm.condition import TEXT, make_condition
 from jaxgen.models.ldm.networks import make_denoiser, make_schedule
 from jaxgen.models.ldm.space import FIRST, make_space, sample
@@ -34,9 +38,27 @@ class LDMLosses:
         self.condition = make_condition(config)
         self.schedule = make_schedule(config)
         self.net = make_denoiser(config, self.space, self.condition)
+        self.change = make_change(config, self.condition)
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """Names of all nets that drawing needs, as verbs have them."""
+        text = (TEXT,) if self.condition.kind == "text" else ()
+        change = () if self.change is None else (CHANGE,)
+        return ("g", *text, *change, *self.space.nets)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the denoiser can be led away from what is drawn unasked."""
+        model = self.config.model
+        return bool(model.drop_condition > 0 or model.get("guided", False))
+
+    def changed(self, nets: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The nets that are computed with, where `model.change` says something."""
+        return nets if self.change is None else self.change.applied(nets)
 
     def init(self, rng, batch):
-        """(params, mutable): net g, and net text where texts are read."""
+        """(params, mutable): net g, net text where texts are read, and perhaps change."""
         del batch
         g_rng, text_rng = jax.random.split(rng)
         nets = self.condition.init(text_rng)
@@ -45,11 +67,14 @@ class LDMLosses:
         size = self.config.data.size
         x = jnp.zeros((1, *self.space.shape(size, size)))
         nets["g"] = self.net.init(g_rng, x, jnp.zeros(1), **asked)
+        if self.change is not None:
+            nets[CHANGE] = self.change.init(jax.random.fold_in(rng, 2), nets)
         return {net: variables["params"] for net, variables in nets.items()}, {}
 
     def loss(self, params, mutable, frozen, batch, rng, step):
         """The mean squared error of `model.target`, weighted."""
-        model, nets = self.config.model, _variables(params, mutable)
+        model, nets = self.config.model, self.changed(_variables(params, mutable))
+        batch, counts = _with_prior(batch, model)
         drop_rng, x_rng, time_rng, noise_rng, shift_rng, text_rng, g_rng = jax.random.split(rng, 7)
         x = self.clean(frozen, batch, x_rng)
         asked = self.asked(nets, batch, len(x), drop_rng, text_rng)
@@ -67,12 +92,13 @@ class LDMLosses:
         weight: Any = 1.0
         if model.min_snr:
             weight = min_snr_weight(model.target, alpha, sigma, model.min_snr)
-        value = denoising_loss(said, wanted, weight)
+        value = denoising_loss(said, wanted, weight * counts)
         return value, ({}, {} if not model.min_snr else {"plain": denoising_loss(said, wanted)})
 
     def errors(self, nets, frozen, batch, rng, t) -> jax.Array:
         """Squared error of each example at the times t (b,), (b,) float32; nothing is dropped."""
         x_rng, noise_rng = jax.random.split(rng)
+        nets = self.changed(nets)
         x = self.clean(frozen, batch, x_rng)
         asked = self.asked(nets, batch, len(x))
         noise = jax.random.normal(noise_rng, x.shape)
@@ -117,3 +143,18 @@ class LDMLosses:
 
 def _variables(params, mutable) -> dict[str, Any]:
     return {net: {"params": tree, **mutable.get(net, {})} for net, tree in params.items()}
+
+
+def _with_prior(batch: Mapping[str, Any], model: ConfigDict) -> tuple[Mapping[str, Any], Any]:
+    """(batch of b pictures and then b of their class, weights (2 b,)); without a prior as it is.
+
+    The mean with these weights is that over the pictures plus `model.prior.weight` times that over
+    the class.
+    """
+    of_class = {k.removeprefix(PRIOR): v for k, v in batch.items() if k.startswith(PRIOR)}
+    if not of_class:
+        return batch, 1.0
+    count = len(batch["image"])
+    both = {key: jnp.concatenate([batch[key], value]) for key, value in of_class.items()}
+    weights = jnp.array([2.0, 2.0 * model.prior.weight])
+    return both, jnp.repeat(weights, count)

@@ -45,7 +45,7 @@ class Sampler:
         self.schedule, self.net = losses.schedule, losses.net
         self.size = size or (config.data.size, config.data.size)
         self.shape = self.space.shape(*self.size)
-        self.guided = config.model.drop_condition > 0
+        self.guided = losses.guided
 
     # ---- what may be asked for -------------------------------------------------------------------
 
@@ -140,10 +140,11 @@ class Sampler:
 
     def embed(self, nets, tokens, mask) -> dict[str, jax.Array]:
         """What the denoiser takes beside x and time."""
-        return self.condition.embed(nets.get(TEXT), tokens, mask)
+        return self.condition.embed(self.losses.changed(nets).get(TEXT), tokens, mask)
 
     def denoise(self, nets, features, given) -> sampling.Denoise:
         """The net, guided where that was asked for."""
+        nets = self.losses.changed(nets)
 
         def predict(x, t, asked):
             return self.net.apply(nets["g"], x, t, **asked)
@@ -222,9 +223,8 @@ class Sampler:
             look=self.look,
             end=self.end,
         )
-        text = (TEXT,) if self.condition.kind == "text" else ()
         return Generate(
-            nets=("g", *text, *self.space.nets),
+            nets=self.losses.nets,
             size=round(float(np.sqrt(self.size[0] * self.size[1]))),
             noise=(2,),
             read=self.read,

@@ -61,6 +61,9 @@ MODEL: Table = {
     "drop_condition": Key(
         0.1, "share of the examples without their condition, for guidance", least=0, below=1
     ),
+    "guided": Key(
+        False, "guidance also without drop_condition: others trained the net for it", needed=False
+    ),
     "sampling": {  # the verb's options where nobody sets them
         "sampler": Key("euler", "see `jaxgen.diffusion.plans`"),
         "steps": whole(30, "calls of the net or a few more"),
@@ -72,6 +75,26 @@ MODEL: Table = {
     },
     "ema": Key(0.999, "decay of the average of all trained nets; 0: none", least=0, below=1),
 }  # fmt: skip
+# What is learned beside a net that stays as it is (`parts.g`, `parts.text`).
+CHANGE: Table = {
+    "rank": whole(0, "of low-rank changes to the denoiser (LoRA); 0: it stays as it is", 0),
+    "layers": Key(
+        r"attn\d/to_", "the denoiser's dense layers that change, by their paths", pattern=True
+    ),
+    "text_rank": whole(0, "as `rank`, of the text encoder's attention", 0),
+    "text": Key(False, "all of the text encoder changes, by full matrices"),
+    "alpha": weight(0.0, "low-rank changes count alpha / rank times; 0: once"),
+    "words": Key((), "new words of the text encoder, such as <cat-toy>; twice: of two vectors",
+                 each=Key("")),
+    "begin": Key((), "words whose vectors they begin with: one for each, or for all; (): zeros",
+                 each=Key("")),
+}  # fmt: skip
+# Pictures of the class that keep a net from forgetting it (DreamBooth, Ruiz et al. 2023).
+PRIOR: Table = {
+    "pictures": Key("", 'folder of pictures of the class; "": none'),
+    "texts": Key((), "what each of them is called, such as a photo of a dog", each=Key("")),
+    "weight": weight(1.0, "of their loss beside that of the pictures"),
+}
 EVAL: Table = {
     "captions": whole(200, "validation records, and as many held-out ones"),
     "pictures": whole(8, "captions in the sample grid"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
@@ -36,9 +37,16 @@ METHODS: dict[str, Callable[[Editing], Method]] = {
 def edit_verb(losses: LDMLosses, config: ConfigDict) -> Edit:
     """The verb of a config with its parts filled in."""
     editing = Editing(losses, config)
+
+    def changing(method: Method) -> Method:
+        """The method with the nets that `model.change` makes of the trained ones."""
+        return dataclasses.replace(
+            method, run=lambda nets, *more: method.run(losses.changed(nets), *more)
+        )
+
     return Edit(
         nets=editing.nets,
         size=editing.size,
-        methods={name: make(editing) for name, make in METHODS.items()},
+        methods={name: changing(make(editing)) for name, make in METHODS.items()},
         example_texts=("a large red circle", "a large blue circle"),
     )

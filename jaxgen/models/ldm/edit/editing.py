@@ -44,9 +44,7 @@ class Editing:
         self.schedule, self.net = losses.schedule, losses.net
         self.size = (config.data.size, config.data.size)
         self.shape = self.space.shape(*self.size)
-        self.guided = config.model.drop_condition > 0
-        text = (TEXT,) if self.condition.kind == "text" else ()
-        self.nets = ("g", *text, *self.space.nets)
+        self.guided, self.nets = losses.guided, losses.nets
 
     # ---- what a model can do -----------------------------------------------------------------
 
