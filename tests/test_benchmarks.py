@@ -155,3 +155,27 @@ def test_every_benchmark_has_its_place_in_the_docs(page, names):
     for name in names:
         assert text.count(f"<!-- table of {name} -->\n") == 1, name
     assert text.count("<!-- end -->") == text.count("<!-- table of ") == len(names)
+
+
+@pytest.mark.parametrize("job", ["sample", "train"])
+def test_diffusers_says_the_same_of_our_weights(job, tmp_path, monkeypatch):
+    pytorch()
+    pytest.importorskip("diffusers", reason="the rival of benchmarks.ldm")
+    import dataclasses
+
+    from benchmarks import common, ldm, rivals, unets
+
+    served = []
+
+    def serve(run, facts, check):
+        check([run(), run()])
+        served.append(facts)
+
+    monkeypatch.setattr(common, "serve", serve)
+    monkeypatch.setattr(ldm, "STEPS", 2)
+    tiny = unets.Size(8, (32,), 4, 16, 5, blocks=1)
+    case = ldm.Case(job, 1, dataclasses.asdict(tiny))
+    ldm.serve_jax(case, tmp_path)
+    ldm.serve_torch(case, rivals.Form(rivals.EAGER), tmp_path)
+    assert served[0]["parameters"] == served[1]["parameters"]
+    assert served[0]["temporary_bytes"] > 0
