@@ -157,25 +157,50 @@ def test_every_benchmark_has_its_place_in_the_docs(page, names):
     assert text.count("<!-- end -->") == text.count("<!-- table of ") == len(names)
 
 
-@pytest.mark.parametrize("job", ["sample", "train"])
-def test_diffusers_says_the_same_of_our_weights(job, tmp_path, monkeypatch):
-    pytorch()
-    pytest.importorskip("diffusers", reason="the rival of benchmarks.ldm")
-    import dataclasses
+@pytest.fixture
+def served(monkeypatch):
+    """What workers say of themselves: each runs twice and checks, in this process."""
+    from benchmarks import common
 
-    from benchmarks import common, ldm, rivals, unets
-
-    served = []
+    found = []
 
     def serve(run, facts, check):
         check([run(), run()])
-        served.append(facts)
+        found.append(facts)
 
     monkeypatch.setattr(common, "serve", serve)
+    return found
+
+
+def diffusers_size():
+    pytorch()
+    pytest.importorskip("diffusers", reason="the rival of benchmarks.ldm and benchmarks.edit")
+    import dataclasses
+
+    from benchmarks import unets
+
+    return dataclasses.asdict(unets.Size(8, (32,), 4, 16, 5, blocks=1))
+
+
+@pytest.mark.parametrize("job", ["sample", "train"])
+def test_diffusers_says_the_same_of_our_weights(job, tmp_path, served, monkeypatch):
+    size = diffusers_size()
+    from benchmarks import ldm, rivals
+
     monkeypatch.setattr(ldm, "STEPS", 2)
-    tiny = unets.Size(8, (32,), 4, 16, 5, blocks=1)
-    case = ldm.Case(job, 1, dataclasses.asdict(tiny))
+    case = ldm.Case(job, 1, size)
     ldm.serve_jax(case, tmp_path)
     ldm.serve_torch(case, rivals.Form(rivals.EAGER), tmp_path)
     assert served[0]["parameters"] == served[1]["parameters"]
     assert served[0]["temporary_bytes"] > 0
+
+
+@pytest.mark.parametrize("job", ["p2p", "null-text", "words", "weights"])
+def test_the_originals_way_of_editing_gives_the_same(job, tmp_path, served):
+    size = diffusers_size()
+    from benchmarks import edit, edit_jobs, rivals
+
+    case = edit_jobs.Case(job, 5 if job == "p2p" else 2, size)
+    edit_jobs.serve_jax(case, tmp_path)
+    edit.serve_torch(case, rivals.Form(rivals.EAGER), tmp_path)
+    assert len(served) == 2
