@@ -60,7 +60,8 @@ class Looked:
 
         from jaxgen.nn.text import Text
 
-        return Text(jnp.asarray(variables["table"])[tokens], jnp.ones_like(mask), jnp.zeros((len(tokens), 1)))
+        words = jnp.asarray(variables["table"])[tokens]
+        return Text(words, jnp.ones_like(mask), jnp.zeros((len(tokens), 1)))
 
 
 def make_editing(size: Size, net: Any) -> Any:
