@@ -146,7 +146,10 @@ def test_a_table_goes_into_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("performance.md", ("srgan", "sr", "t2i", "metrics", "data", "growth", "vq_clip")),
+        (
+            "performance.md",
+            ("srgan", "sr", "t2i", "metrics", "data", "growth", "vq_clip", "ldm", "edit"),
+        ),
         ("results.md", ("shapes",)),
     ],
 )

@@ -73,10 +73,11 @@ def _blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Ar
     def pair(given: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
         blocks, keys, values = given  # (blocks, together, queries, d), (together, m, d)
 
-        def block(q: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def block(q: jax.Array) -> tuple[jax.Array, ...]:
             return _stacked([head(*one) for one in zip(q, keys, values, strict=True)])
 
-        return lax.map(block, blocks)
+        out, sums = lax.map(block, blocks)
+        return out, sums
 
     out, sums = lax.map(pair, (_queries(q / math.sqrt(q.shape[3])), _pairs(k), _pairs(v)))
     return _unqueries(out, q.shape), sums
