@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 THREADS = 2  # of everything that is timed on a CPU
 PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "numpy", "torch", "onnx", "onnxruntime", "openvino",
+    "jax", "jaxlib", "flax", "optax", "numpy", "torch", "diffusers", "onnx", "onnxruntime",
+    "openvino",
 )  # fmt: skip
 
 

@@ -146,7 +146,10 @@ def test_a_table_goes_into_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("performance.md", ("srgan", "sr", "t2i", "metrics", "data", "growth", "vq_clip")),
+        (
+            "performance.md",
+            ("srgan", "sr", "t2i", "metrics", "data", "growth", "vq_clip", "ldm", "edit"),
+        ),
         ("results.md", ("shapes",)),
     ],
 )
@@ -155,3 +158,52 @@ def test_every_benchmark_has_its_place_in_the_docs(page, names):
     for name in names:
         assert text.count(f"<!-- table of {name} -->\n") == 1, name
     assert text.count("<!-- end -->") == text.count("<!-- table of ") == len(names)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What workers say of themselves: each runs twice and checks, in this process."""
+    from benchmarks import common
+
+    found = []
+
+    def serve(run, facts, check):
+        check([run(), run()])
+        found.append(facts)
+
+    monkeypatch.setattr(common, "serve", serve)
+    return found
+
+
+def diffusers_size():
+    pytorch()
+    pytest.importorskip("diffusers", reason="the rival of benchmarks.ldm and benchmarks.edit")
+    import dataclasses
+
+    from benchmarks import unets
+
+    return dataclasses.asdict(unets.Size(8, (32,), 4, 16, 5, blocks=1))
+
+
+@pytest.mark.parametrize("job", ["sample", "train"])
+def test_diffusers_says_the_same_of_our_weights(job, tmp_path, served, monkeypatch):
+    size = diffusers_size()
+    from benchmarks import ldm, rivals
+
+    monkeypatch.setattr(ldm, "STEPS", 2)
+    case = ldm.Case(job, 1, size)
+    ldm.serve_jax(case, tmp_path)
+    ldm.serve_torch(case, rivals.Form(rivals.EAGER), tmp_path)
+    assert served[0]["parameters"] == served[1]["parameters"]
+    assert served[0]["temporary_bytes"] > 0
+
+
+@pytest.mark.parametrize("job", ["p2p", "null-text", "words", "weights"])
+def test_the_originals_way_of_editing_gives_the_same(job, tmp_path, served):
+    size = diffusers_size()
+    from benchmarks import edit, edit_jobs, rivals
+
+    case = edit_jobs.Case(job, 5 if job == "p2p" else 2, size)
+    edit_jobs.serve_jax(case, tmp_path)
+    edit.serve_torch(case, rivals.Form(rivals.EAGER), tmp_path)
+    assert len(served) == 2

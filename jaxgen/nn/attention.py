@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.nn.cpu import attention as on_cpu
+
 # cuDNN's fused attention: the largest head, and the first GPUs that have it (Ampere).
 _FUSED_HEAD, _FUSED_CAPABILITY = 128, 8.0
 # Bytes of scores that are held at once, and queries at a time beyond that: all places of a large
@@ -42,6 +44,7 @@ def attention(q, k, v, mask=None, *, return_weights=False):
     """softmax(q k^T / sqrt(d)) v per head (Vaswani et al. 2017, eq. 1).
 
     The softmax is float32 whatever the inputs. A query to which the mask leaves no key gives zeros.
+    Differentiable in reverse mode.
 
     Args:
       q: (b, n, heads, d). k, v: (b, m, heads, d).
@@ -55,6 +58,8 @@ def attention(q, k, v, mask=None, *, return_weights=False):
         return mixed(weights, v), weights
     if mask is not None:
         mask = _by_heads(mask)
+    elif on_cpu.takes(q, k):
+        return on_cpu.attend(q, k, v, _unmasked)
     if not _fused(q, k, mask):
         return _by_xla(q, k, v, mask)
     # By the platform of the program, which may be another than that of its host.
@@ -93,6 +98,10 @@ def _by_xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) ->
     if mask is None and 4 * q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1] > _WHOLE:
         return _in_blocks(q, k, v)
     return mixed(_plain(q, k, mask), v)
+
+
+def _unmasked(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    return _by_xla(q, k, v, None)
 
 
 def _in_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

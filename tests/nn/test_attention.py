@@ -7,6 +7,7 @@ import pytest
 
 from jaxgen.nn import attention as room
 from jaxgen.nn.attention import attention
+from jaxgen.nn.cpu import attention as on_cpu
 from jaxgen.verbs.memory import largest_activation
 
 
@@ -31,3 +32,36 @@ def test_many_places_need_a_block_s_memory():
     """60,000 places, of a picture of a megapixel: their scores at once would be 14 GB."""
     place = jax.ShapeDtypeStruct((1, 60_000, 1, 64), jnp.float32)
     assert largest_activation(attention, place, place, place) < 300 << 20
+
+
+@pytest.mark.parametrize(("b", "n", "m", "heads"), [(2, 11, 7, 3), (1, 8, 9, 3)])
+def test_head_by_head_equals_the_whole_with_gradients(b, n, m, heads, monkeypatch):
+    """Pairs of heads and single ones, a last block of queries that is not full."""
+    monkeypatch.setattr(on_cpu, "QUERIES", 4)
+    shapes = [(b, rows, heads, 8) for rows in (n, m, m)]
+    q, k, v = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes))
+
+    def both(attend):
+        y, back = jax.vjp(jax.jit(attend), q, k, v)
+        return y, *back(jnp.cos(y))
+
+    def by_heads(q, k, v):
+        return on_cpu.attend(q, k, v, room._unmasked)
+
+    for a, b in zip(both(by_heads), both(room._unmasked), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+
+
+def test_many_places_on_a_lone_cpu_go_head_by_head(monkeypatch):
+    """Also for the gradient, which then keeps no scores."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    place = jax.ShapeDtypeStruct((1, 4096, 8, 16), jnp.float32)
+
+    def slopes(q, k, v):
+        return jax.grad(lambda *a: attention(*a).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    compiled = jax.jit(slopes).lower(place, place, place).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 64 << 20  # the scores: 512 MiB
+    few = jax.ShapeDtypeStruct((1, 64, 8, 16), jnp.float32)
+    assert not on_cpu.takes(few, few)
+    assert not on_cpu.takes(*[jax.ShapeDtypeStruct(place.shape, jnp.bfloat16)] * 2)

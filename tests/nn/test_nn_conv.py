@@ -24,6 +24,7 @@ SHAPES = {
     "winograd": ((1, 61, 62), 3, 64, 224),
     "few_out": ((2, 21, 18), 3, 16, 3),
     "few_in": ((2, 21, 18), 3, 3, 16),
+    "few_pixels": ((2, 5, 6), 3, 320, 416),
 }
 
 
@@ -147,12 +148,15 @@ def test_the_fast_paths_are_taken(monkeypatch):
     monkeypatch.setattr(winograd, "kernel_gradient", gradient)
     monkeypatch.setattr(dense, "_turned", spy("turned", dense._turned))
     monkeypatch.setattr(dense, "_by_taps", spy("taps", dense._by_taps))
+    monkeypatch.setattr(dense, "_columns", spy("columns", dense._columns))
+    monkeypatch.setattr(dense, "_back_by_columns", spy("columns back", dense._back_by_columns))
     for name, wanted in {
         "edge_in": {"turned"},  # of the input gradient
         "edge_out": {"turned", "exchanged"},
         "winograd": {"turned", "winograd", "winograd gradient"},
         "few_out": {"turned", "taps", "exchanged"},
         "few_in": {"turned", "taps"},
+        "few_pixels": {"columns", "columns back"},
     }.items():
         calls.clear()
         x, kernel, g = arrays(name)

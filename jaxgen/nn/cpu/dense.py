@@ -4,6 +4,9 @@
   and for both gradients;
 - several inputs to be concatenated, in such a layer: each is transformed on its own, so that the
   layers of a dense block share the transforms and no concatenation is made;
+- 3x3 over few pixels with many channels (a denoiser's middle): one matrix product with the shifted
+  inputs side by side, which reads the kernel once as it lies in memory, forward and for both
+  gradients;
 - 1x1: a matrix product;
 - 3x3 to a few channels (pictures, dense blocks' growth): one matrix product for all taps, whose
   results are shifted and added;
@@ -37,6 +40,10 @@ FEW_PIXELS = 16 * 32 * 32
 # The transform of a kernel with more channels than this on both sides is larger than any cache: it
 # takes longer than what it saves of fewer pixels, and all kernels' are in memory at once.
 LARGE_CHANNELS, LARGE_PIXELS = 512, 2048
+# Over fewer pixels than this the transform of the kernel takes longer than what it saves, and with
+# so many numbers in the kernel's plane a product with all taps is the fastest. Of the input's
+# gradient up to more pixels: it needs no turned kernel.
+FEW, FEW_BACK, LARGE_PLANE = 256, 1025, 1 << 17
 # Up to so many channels out, and with so many in, taps are computed by one product and then added.
 FEW_OUT, ENOUGH_IN = 4, 8
 
@@ -66,6 +73,8 @@ def conv(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
         return winograd.conv3x3(xs, kernel)
     if (kh, kw) == (1, 1):
         return x @ kernel[0, 0]
+    if _by_columns(x.shape, n, (kh, kw), FEW):
+        return (_columns(x) @ kernel.reshape(9 * c, n)).reshape(*x.shape[:3], n)
     if (kh, kw) == (3, 3) and n <= FEW_OUT and c >= ENOUGH_IN:
         return _by_taps(x, kernel)
     return plain_conv.conv(xs, kernel, form)
@@ -76,6 +85,8 @@ def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int,
     assert size == g.shape[1:3]
     if kernel.shape[:2] == (1, 1):
         return jnp.einsum("bhwn,cn->bhwc", g, kernel[0, 0])
+    if _by_columns(g.shape, kernel.shape[2], kernel.shape[:2], FEW_BACK):
+        return _back_by_columns(g, kernel)
     return conv([g], _turned(kernel), form)
 
 
@@ -93,6 +104,8 @@ def kernel_gradient(
     if size == (1, 1):
         # As matrices first: of more axes XLA transposes the input, and for it computes it again.
         return (x.reshape(-1, c).T @ g.reshape(-1, n))[None, None]
+    if len(xs) == 1 and _by_columns(x.shape, n, size, FEW):
+        return (_columns(x).T @ g.reshape(-1, n)).reshape(3, 3, c, n)
     if c > n:
         return _turned(plain_conv.kernel_gradient([g], x, form, size))
     return plain_conv.kernel_gradient(xs, g, form, size)
@@ -103,8 +116,36 @@ def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
     b, h, w, c = shape
     least, pixels = min(c, n), b * h * w
     near = least >= MANY_CHANNELS or pixels <= FEW_PIXELS
-    pays = pixels * c * n >= MIN_PRODUCTS and (least <= LARGE_CHANNELS or pixels >= LARGE_PIXELS)
+    pays = pixels * c * n >= MIN_PRODUCTS and pixels >= FEW
+    pays = pays and (least <= LARGE_CHANNELS or pixels >= LARGE_PIXELS)
     return size == (3, 3) and least >= MIN_CHANNELS and near and pays
+
+
+def _by_columns(shape: tuple[int, ...], n: int, size: tuple[int, ...], few: int) -> bool:
+    """Whether (b, h, w, c) -> n channels is one product with the shifted inputs side by side."""
+    b, h, w, c = shape
+    return size == (3, 3) and b * h * w < few and c * n >= LARGE_PLANE
+
+
+def _columns(x: jax.Array) -> jax.Array:
+    """(b, h, w, c) -> (b h w, 9 c), what each of the taps sees."""
+    h, w, c = x.shape[1:]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [x[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+    return jnp.concatenate(taps, axis=3).reshape(-1, 9 * c)
+
+
+def _back_by_columns(g: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The transpose of the product with `_columns`: (b, h, w, n) -> (b, h, w, c).
+
+    Without the turned kernel: to copy that takes longer than the convolution.
+    """
+    (b, h, w, n), c = g.shape, kernel.shape[2]
+    taps = (g.reshape(-1, n) @ kernel.reshape(9 * c, n).T).reshape(b, h, w, 9, c)
+    taps = jnp.pad(taps, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)))
+    places = [(2 - i, 2 - j, 3 * i + j) for i in range(3) for j in range(3)]
+    shifted = [taps[:, i : i + h, j : j + w, tap] for i, j, tap in places]
+    return sum(shifted[1:], start=shifted[0])
 
 
 def _by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
