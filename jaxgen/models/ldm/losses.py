@@ -34,6 +34,7 @@ class LDMLosses:
         self.condition = make_condition(config)
         self.schedule = make_schedule(config)
         self.net = make_denoiser(config, self.space, self.condition)
+        self.instruct = bool(config.model.get("instruct", False))
 
     def init(self, rng, batch):
         """(params, mutable): net g, and net text where texts are read."""
@@ -43,7 +44,8 @@ class LDMLosses:
         tokens, mask = self.condition.empty(1)
         asked = self.condition.embed(nets.get(TEXT), tokens, mask)
         size = self.config.data.size
-        x = jnp.zeros((1, *self.space.shape(size, size)))
+        height, width, channels = self.space.shape(size, size)
+        x = jnp.zeros((1, height, width, channels * (2 if self.instruct else 1)))
         nets["g"] = self.net.init(g_rng, x, jnp.zeros(1), **asked)
         return {net: variables["params"] for net, variables in nets.items()}, {}
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from jaxgen.models.ldm.edit import (
     by_inversion,
     imagic,
+    instruct,
     inversion_free,
     masactrl,
     plug_and_play,
@@ -30,15 +31,15 @@ METHODS: dict[str, Callable[[Editing], Method]] = {
     "ddpm": by_inversion.ddpm,
     "diffedit": by_inversion.diffedit,
     "imagic": imagic.method,
+    "instruct": instruct.method,
 }
 
 
 def edit_verb(losses: LDMLosses, config: ConfigDict) -> Edit:
     """The verb of a config with its parts filled in."""
     editing = Editing(losses, config)
-    return Edit(
-        nets=editing.nets,
-        size=editing.size,
-        methods={name: make(editing) for name, make in METHODS.items()},
-        example_texts=("a large red circle", "a large blue circle"),
-    )
+    methods = {name: make(editing) for name, make in METHODS.items()}
+    texts = ("a large red circle", "a large blue circle")
+    if editing.instruct:  # the only one that it can do comes first
+        methods, texts = {"instruct": methods.pop("instruct"), **methods}, ("", "make it blue")
+    return Edit(nets=editing.nets, size=editing.size, methods=methods, example_texts=texts)

@@ -35,6 +35,7 @@ class Editing:
 
     Attributes:
       size: (height, width) of the pictures. shape: of x. nets: names of all that is used.
+      instruct: whether it sees the picture beside x, and reads instructions (InstructPix2Pix).
       lead: how many of a prompt's first tokens the denoiser does not attend to (0 or 1).
       tokens: that it attends to, of one prompt.
     """
@@ -45,6 +46,7 @@ class Editing:
         self.size = (config.data.size, config.data.size)
         self.shape = self.space.shape(*self.size)
         self.guided = config.model.drop_condition > 0
+        self.instruct = losses.instruct
         text = (TEXT,) if self.condition.kind == "text" else ()
         self.nets = ("g", *text, *self.space.nets)
 
@@ -88,6 +90,8 @@ class Editing:
         """Why it reads no texts; "" where it does."""
         if self.condition.kind != "text":
             return f"it is asked for by {self.condition.kind}, not by texts; take a model of texts"
+        if self.instruct:
+            return "it reads instructions, not captions: take --method instruct"
         return ""
 
     @property
@@ -261,12 +265,16 @@ class Editing:
     ) -> dict[str, jax.Array]:
         """The outcome of x (b, 1 + targets, ...), whose first row is the source's."""
         drawn = self.pictures(nets, x)
-        first, edits = drawn[:, 0], drawn[:, 1:]
-        if "where" in each:
-            edits = jnp.where(
-                each["where"][:, None, ..., None], edits, to_float(each["picture"])[:, None]
-            )
+        first, edits = drawn[:, 0], self.within(drawn[:, 1:], each)
         return {"edits": edits, ("reconstruction" if "picture" in each else "source"): first}
+
+    def within(self, edits: jax.Array, each: Mapping[str, jax.Array]) -> jax.Array:
+        """Edits (b, targets, h, w, 3) with the picture's own pixels outside of a mask."""
+        if "where" not in each:
+            return edits
+        return jnp.where(
+            each["where"][:, None, ..., None], edits, to_float(each["picture"])[:, None]
+        )
 
     def where(self, each: Mapping[str, jax.Array]) -> jax.Array | None:
         """(b, 1, h', w', 1) float32 of x, 1 where any pixel may change; None without masks."""
