@@ -181,11 +181,12 @@ class Editing:
             raise UserError(f"{shown(text)}: its words are read otherwise alone; write it plainer")
         return spell(words, counts, tokens[mask])
 
-    def request(self, request: Request) -> dict[str, np.ndarray]:
-        """What each edit's program takes of a request: texts, and the picture or the noise."""
+    def request(self, request: Request) -> dict[str, Any]:
+        """What each edit's program takes of a request: texts, the picture or the noise, and what
+        was found of it before."""
         pairs = [self.read(text) for text in (request.source, *request.targets)]
         source = self.condition.read(request.source)
-        found = {
+        found: dict[str, Any] = {
             "tokens": np.stack([tokens for tokens, _ in pairs]),
             "mask": np.stack([mask for _, mask in pairs]),
             "noise": np.array([request.seed, text_number(source), request.number], np.uint32),
@@ -194,6 +195,8 @@ class Editing:
             found["picture"] = request.picture
         if request.mask is not None:
             found["where"] = request.mask
+        if request.found is not None:
+            found["found"] = request.found.arrays
         return found
 
     # ---- within a program --------------------------------------------------------------------
@@ -292,17 +295,27 @@ Call = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 After = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 
-def walk(plan: Plan, x: jax.Array, call: Call, then: After, carry: Any) -> tuple[jax.Array, Any]:
+def walk(
+    plan: Plan,
+    x: jax.Array,
+    call: Call,
+    then: After,
+    carry: Any,
+    noises: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
     """All steps of a plan from x (b, r, ...); `then` may change x after each.
 
-    A plan that draws no noise. Returns (x at last, carry).
+    Args: noises: (steps, b, ...) of a plan that draws them, the same for a picture's rows.
+
+    Returns: (x at last, carry).
     """
     times = jnp.asarray(plan.times)
 
     def step(i: jax.Array, now: tuple[State, Any]) -> tuple[State, Any]:
         state, carry = now
         out, carry = call(i, state.x, times[i], carry)
-        new = sampling.after(plan, i, state, out.astype(state.x.dtype))
+        noise = None if noises is None else noises[i][:, None]
+        new = sampling.after(plan, i, state, out.astype(state.x.dtype), noise)
         x, carry = then(i, new.x, carry)
         return new._replace(x=x), carry
 

@@ -17,9 +17,10 @@ from jaxgen.models.ldm.edit.inverted import Inverted
 
 
 def null_text(
-    editing: Editing, nets: Any, shared: Mapping[str, Any], x0: jax.Array, asked: Asked
+    editing: Editing, nets: Any, shared: Mapping[str, Any], each: Any, x0: jax.Array, asked: Asked
 ) -> Inverted:
     """An empty prompt learnt for each step and picture (Mokady et al. 2023)."""
+    del each
     path: Path = shared["path"]
     # Its gradients are the memory: the net computes its blocks anew for them.
     lean = copy.copy(editing)
@@ -45,9 +46,10 @@ def null_text(
 
 
 def negative(
-    editing: Editing, nets: Any, shared: Mapping[str, Any], x0: jax.Array, asked: Asked
+    editing: Editing, nets: Any, shared: Mapping[str, Any], each: Any, x0: jax.Array, asked: Asked
 ) -> Inverted:
     """The caption takes the empty prompt's place (Miyake et al. 2023): nothing is learnt."""
+    del each
     path: Path = shared["path"]
     states = ascend(_under(editing, nets, asked), path, x0)
     return Inverted(states[-1], None, _each_step(asked, len(path)))

@@ -15,7 +15,7 @@ from jaxgen.edit import words
 from jaxgen.edit.asked import read_pairs, read_spans, read_weights, within
 from jaxgen.edit.words import Spelled
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import INVERSION, prepared, start
+from jaxgen.models.ldm.edit.inversion import INVERSION, finds, prepared, start
 from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.nn.control import Layer
 from jaxgen.verbs import Option
@@ -63,11 +63,13 @@ class Blend(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What of a request makes another program: places of the largest self-attention that is
-    replaced, whether maps are shown, how a picture is inverted ("": it is drawn)."""
+    replaced, whether maps are shown, how a picture is inverted ("": it is drawn), whether what is
+    found of it is asked for."""
 
     largest: int
     attention: bool
     inversion: str
+    keep: bool
 
 
 def method(editing: Editing) -> Method:
@@ -76,9 +78,8 @@ def method(editing: Editing) -> Method:
     options = {**OPTIONS, "inversion": INVERSION}
     if editing.condition.pooled:
         options["sentence"] = SENTENCE
-    return editing.method(
-        says, prepare, run, options, attends=True, refusal=lambda: editing.crosses
-    )
+    kinds = {"finds": "inversion", "finds_by": finds, "refusal": lambda: editing.crosses}
+    return editing.method(says, prepare, run, options, attends=True, **kinds)
 
 
 # ---- on the host ---------------------------------------------------------------------------------
@@ -88,7 +89,8 @@ def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> 
     """See `Method.prepare`."""
     spelled = tuple(editing.spelled(text) for text in (request.source, *request.targets))
     shared, inversion = prepared(editing, request, settings)
-    shared["form"] = Form(int(settings["self_limit"]) ** 2, request.attention, inversion)
+    largest = int(settings["self_limit"]) ** 2
+    shared["form"] = Form(largest, request.attention, inversion, request.keep)
     each: dict[str, Any] = editing.request(request)
     rows, calls = len(shared["plan"].times), int(shared["plan"].calls)
     each["tables"] = make_tables(editing, spelled, settings, calls, rows)
@@ -203,7 +205,9 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
         where=editing.where(each), largest=form.largest, keep=form.attention,
         sentence=each.get("sentence"),
     )  # fmt: skip
-    outcome = editing.finished(nets, x, each)
+    outcome: Outcome = editing.finished(nets, x, each)
+    if form.keep:
+        outcome["found"] = found.each()
     if form.attention:
         assert maps is not None
         size = map_layers(editing.layers, editing.shape[:2])[0].size
@@ -268,4 +272,4 @@ def edit(
 
     x = jnp.repeat(found.noise[:, None], r, axis=1)
     sums = jnp.zeros((b, r, size[0] * size[1], asked["context"].shape[1])) if keeps else None
-    return walk(shared["plan"], x, call, then, sums)
+    return walk(shared["plan"], x, call, then, sums, found.noises)
