@@ -245,11 +245,12 @@ class Editing:
         unasked: Asked | None = None,
         scale: jax.Array | float = 1.0,
         control: Control | None = None,
+        lead: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     ) -> tuple[jax.Array, dict[str, Any]]:
         """(what the net says of x (n, ...) at the time t, what its control kept).
 
         Args: unasked: None: without guidance, one pass of n rows. control: see `nn.control`; sees
-          the unasked rows first.
+          the unasked rows first. lead: (asked, unasked) -> guided, in place of the scale.
         """
         if unasked is not None:
             asked = jax.tree.map(lambda u, a: jnp.concatenate([u, a]), unasked, asked)
@@ -260,7 +261,7 @@ class Editing:
         )  # fmt: skip
         if unasked is not None:
             free, led = jnp.split(said, 2)
-            said = guide(led, free, jnp.asarray(scale, said.dtype))
+            said = lead(led, free) if lead else guide(led, free, jnp.asarray(scale, said.dtype))
         return said, kept(state)
 
     def finished(

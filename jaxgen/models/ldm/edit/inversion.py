@@ -89,15 +89,22 @@ INVERSIONS: dict[str, Invert] = {
     "ddpm": ddpm,
 }
 _BY_GUIDANCE = ("null-text", "negative")
-# Where the edit's guidance enters what is found.
-_GUIDED = ("null-text", "ddpm")
+# What is found depends on, beside the way and its steps.
+_ON: dict[str, tuple[str, ...]] = {
+    "null-text": ("guidance", "negative"),
+    "negative": ("negative", "negative_slerp"),
+    "ddpm": ("guidance", "negative"),
+}
 INVERSION = Option("direct", "how a picture's noise is found", choices=tuple(INVERSIONS))
+SLERP = Option(0.0, "inversion=negative: from the caption, 0, back to the empty prompt, 1",
+               least=0.0, most=1.0)  # fmt: skip
+OPTIONS = {"inversion": INVERSION, "negative_slerp": SLERP}
 
 
 def finds(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """See `Method.finds_by`."""
-    more = ("guidance", "negative") if settings["inversion"] in _GUIDED else ()
-    return ("inversion", "steps", *(name for name in more if name in settings))
+    more = (name for name in _ON.get(settings["inversion"], ()) if name in settings)
+    return ("inversion", "steps", *more)
 
 
 def prepared(
@@ -141,6 +148,7 @@ def prepared(
             "than 1, or take inversion=direct"
         )
     check_ascent(editing.schedule, target)
+    shared["negative_slerp"] = np.float32(settings["negative_slerp"])
     return {**shared, "path": make_path(editing.schedule, target, steps)}, name
 
 

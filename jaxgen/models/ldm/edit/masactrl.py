@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxgen.edit.prompt_to_prompt import blended
 from jaxgen.edit.source_features import mutual
+from jaxgen.models.ldm.edit import inversion
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import INVERSION, finds, prepared, start
+from jaxgen.models.ldm.edit.inversion import finds, prepared, start
 from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
@@ -23,7 +24,7 @@ OPTIONS = {
                         most=1.0),
     "from_layer": Option(0.625, "from this share of the layers of self-attention on; published 10 "
                          "of 16", least=0.0, most=1.0),
-    "inversion": INVERSION,
+    **inversion.OPTIONS,
 }  # fmt: skip
 
 
@@ -46,9 +47,9 @@ def method(editing: Editing) -> Method:
 
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
-    shared, inversion = prepared(editing, request, settings)
+    shared, name = prepared(editing, request, settings)
     count = sum(layer.kind == "self" for layer in editing.layers)
-    shared["form"] = Form(int(settings["from_layer"] * count), inversion, request.keep)
+    shared["form"] = Form(int(settings["from_layer"] * count), name, request.keep)
     shared["first_step"] = np.int32(settings["from_step"] * int(shared["plan"].calls) + 1e-9)
     return Prepared(shared, editing.request(request))
 
