@@ -60,6 +60,27 @@ def test_edit_friendly_noise_without_control_is_the_method_ddpm(model, picture):
     assert levels(ours.pictures, plain.pictures) <= 1
 
 
+def test_proximal_guidance_of_a_kept_inversion(model, picture):
+    options = {**QUICK, "inversion": "negative"}
+    kept = model.edit(picture, RED, BLUE, keep=True, **options).found
+
+    def edited(**more):
+        return model.edit(picture, RED, BLUE, found=kept, replace="0", self="0", **more)
+
+    nothing = edited(proximal="l0", quantile=1.0, pull=0.0)
+    assert levels(nothing.pictures[0], nothing.reconstruction) <= 1  # all is small
+    assert levels(nothing.pictures, edited(proximal="l0", quantile=0.2).pictures) > 0
+    for options, says in (
+        ({"found": kept, "proximal": "l0", "guidance": 1.0}, "acts by guidance"),
+        ({"proximal": "l1"}, "give a picture, and inversion=negative"),
+        ({"proximal": "l2"}, "the proximal must be one of"),
+        ({"found": kept, "negative_slerp": 0.5}, "was made with negative_slerp=0.0"),
+    ):
+        with pytest.raises(UserError) as error:
+            model.edit(picture, RED, BLUE, **options)
+        assert says in str(error.value)
+
+
 def test_what_imagic_learnt_is_used_again(model, picture, tmp_path):
     first = model.edit(picture, BLUE, method="imagic", keep=True, **LEARN)
     first.found.save(tmp_path / "learnt.safetensors")

@@ -42,8 +42,8 @@ OPTIONS = {
                           least=0.0, most=1.0),
     "blend_without_above": Option(0.3, "the same of blend_without", least=0.0, most=1.0),
     "blend_from": Option(0.2, "after this share of the steps", least=0.0, most=1.0),
-    "original": Option(0, "1: tables as the original's code makes them, with its misalignment",
-                       least=0, most=1),
+    "original": Option(0, "1: tables, and proximal, as the original's code makes them, with its "
+                       "misalignment", least=0, most=1),
     **inversion.OPTIONS,
 }  # fmt: skip
 SENTENCE = Option(

@@ -81,7 +81,7 @@ def prepared(
     """(what each request holds of it, (kind, as published) for the program); kind "": none.
 
     Raises:
-      UserError: another inversion than negative.
+      UserError: another inversion than negative, or no guidance.
     """
     kind = settings["proximal"]
     if not kind:
@@ -91,6 +91,8 @@ def prepared(
             f"proximal={kind} shrinks the difference of two captions: give a picture, and "
             "inversion=negative"
         )
+    if "guidance" not in shared:
+        raise UserError(f"proximal={kind} acts by guidance: set guidance to another than 1")
     target = editing.config.model.target
     shared["path"] = make_path(editing.schedule, target, settings["steps"])
     each = {name: np.float32(settings[name]) for name in ("quantile", "pull")}
