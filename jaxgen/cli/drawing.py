@@ -66,11 +66,11 @@ def writing_frames(along: Any, folder: Path, names: list[str], every: int) -> An
 _BESIDE = ("from_png", "out", "model", "init", "mask", "overwrite", "show_steps", "show_masks")
 
 
-def check_alone(context: typer.Context) -> None:
-    """Raises UserError for a flag that --from-png knows already."""
+def check_alone(context: typer.Context, beside: tuple[str, ...] = _BESIDE) -> None:
+    """Raises UserError for a flag that --from-png knows already. beside: names of others."""
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name not in _BESIDE and given_by_user(context, name):
+        if name not in beside and given_by_user(context, name):
             label = parameter.opts[0] if parameter.opts[0].startswith("-") else "a prompt"
             raise UserError(f"--from-png draws the same again: leave out {label}")
 

@@ -39,9 +39,23 @@ def layers(params: Any, within: str) -> dict[str, Any]:
     }
 
 
+def nested(change: Change) -> Any:
+    """Changes as a tree with the net's own levels, as files have them."""
+    return unflatten(change)
+
+
+def flat(tree: Any) -> Change:
+    """The inverse of `nested`."""
+    found: Change = {}
+    for path, leaf in flatten(tree).items():
+        kernel, _, half = path.rpartition("/")
+        found.setdefault(kernel, {})[half] = leaf
+    return found
+
+
 def added(params: Any, change: Change, scale: jax.Array | float = 1.0) -> Any:
     """The parameters with changes; others are the same arrays."""
-    flat = dict(flatten(params))
+    leaves = dict(flatten(params))
     for path, one in change.items():
-        flat[path] = flat[path] + scale * (one["down"] @ one["up"])
-    return unflatten(flat)
+        leaves[path] = leaves[path] + scale * (one["down"] @ one["up"])
+    return unflatten(leaves)

@@ -1,7 +1,8 @@
 """Stable Diffusion 1 and 2 whole: diffusers' folder and CompVis's single file, both ways.
 
-A whole model is the UNet as net "g", and two parts: `first_stage`, a vae, and `text`, CLIP's text
-tower alone. What a file cannot say is asked for: whether one of SD 2's form predicts noise or v.
+InstructPix2Pix is one of them whose UNet takes twice the channels. A whole model is the UNet as net
+"g", and two parts: `first_stage`, a vae, and `text`, CLIP's text tower alone. What a file cannot
+say is asked for: whether one of SD 2's form predicts noise or v.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jaxgen import weights
 from jaxgen.errors import NO_JSON, UserError
 from jaxgen.models.clip.text import HF_TEXT, OPEN_TEXT
 from jaxgen.models.ldm import compvis, lora
-from jaxgen.models.ldm.diffusers_folder import write_about
+from jaxgen.models.ldm.diffusers_folder import pipeline_of, write_about
 from jaxgen.models.ldm.learned import ADDITIONS, add_words, merged, whole
 from jaxgen.models.ldm.unet_layout import COMPVIS, DIFFUSERS
 from jaxgen.models.vae import convert as vae
@@ -33,6 +34,8 @@ _TARGETS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 _SCHEDULE = {"kind": "scaled-linear", "steps": 1000, "first": 0.00085, "last": 0.012,
              "zero_snr": False, "shift": 1.0}  # fmt: skip
 _KINDS = {"scaled_linear": "scaled-linear", "linear": "linear", "squaredcos_cap_v2": "cosine"}
+_SAMPLING = {"sampler": "dpmpp-2m", "steps": 25, "guidance": 7.5, "spacing": ""}
+_INSTRUCT = {**_SAMPLING, "sampler": "euler-a", "steps": 30}  # published: 100
 # Files of a net's weights, the best first.
 _FILES = (
     "{}.safetensors", "{}.fp16.safetensors", "{}.bin", "{}.fp16.bin",
@@ -57,6 +60,7 @@ def read_folder(path: Path, tensors: Tensors | None, prediction: str) -> Gathere
         return None
     files = {net: _weights(path / net, stem) for net, stem in _NETS.items()}
     unet = _fitted(DIFFUSERS, files["unet"])
+    _check_pipeline(path / "model_index.json", unet[1])
     target, schedule = _scheduled(path / "scheduler" / "scheduler_config.json", prediction)
     return _model(
         path.name,
@@ -68,6 +72,21 @@ def read_folder(path: Path, tensors: Tensors | None, prediction: str) -> Gathere
         schedule,
         _sample_size(path / "unet" / "config.json"),
     )
+
+
+def _check_pipeline(about: Path, config: ConfigDict) -> None:
+    """Refuses other models whose UNet takes twice the channels, such as Marigold's of depth."""
+    if not config.model.get("instruct", False) or not about.is_file():
+        return
+    try:
+        said = str(json.loads(about.read_text())["_class_name"])
+    except (*NO_JSON, LookupError, TypeError) as error:
+        raise UserError(f"{about} names no pipeline ({error}); mend it or move it") from None
+    if said != pipeline_of(config):
+        raise UserError(
+            f"{about}: a {said}; of models whose UNet sees a picture beside x only "
+            f"{pipeline_of(config)} is read"
+        )
 
 
 def _weights(folder: Path, stem: str) -> Path:
@@ -228,7 +247,7 @@ def _model(
         target=target,
         schedule=dict(schedule),
         drop_condition=0.1,  # of their training; with 0 there is no guidance
-        sampling={"sampler": "dpmpp-2m", "steps": 25, "guidance": 7.5, "spacing": ""},
+        sampling=_INSTRUCT if config.model.get("instruct", False) else _SAMPLING,
     )
     config.parts = {FIRST: f"{name} (vae)", TEXT: f"{name} (text)"}
     shown = {key: unet[0][key] for key in ("channels", "context", "linear")}

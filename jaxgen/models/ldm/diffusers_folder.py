@@ -22,7 +22,7 @@ def write_about(folder: Path, model: Gathered) -> None:
     assert text is not None
     assert first is not None
     index: dict[str, Any] = {
-        "_class_name": "StableDiffusionPipeline",
+        "_class_name": pipeline_of(model.config),
         "_diffusers_version": "0.30.0",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
@@ -44,6 +44,11 @@ def write_about(folder: Path, model: Gathered) -> None:
     _write(folder / "scheduler" / "scheduler_config.json", schedule_about(model))
 
 
+def pipeline_of(config: Any) -> str:
+    """The class of diffusers that opens the folder."""
+    return f"StableDiffusion{'InstructPix2Pix' if config.model.get('instruct') else ''}Pipeline"
+
+
 def unet_about(model: Gathered) -> dict[str, Any]:
     """Of UNet2DConditionModel."""
     net = unet_of(filled(model.config, model.parts))
@@ -53,7 +58,7 @@ def unet_about(model: Gathered) -> dict[str, Any]:
     return {
         "_class_name": "UNet2DConditionModel",
         "sample_size": model.config.data.size // 8,
-        "in_channels": net.out,
+        "in_channels": net.out * (2 if model.config.model.get("instruct") else 1),
         "out_channels": net.out,
         "block_out_channels": list(net.channels),
         "down_block_types": ["CrossAttnDownBlock2D" if c else "DownBlock2D" for c in crossed],

@@ -39,6 +39,7 @@ class LDMLosses:
         self.schedule = make_schedule(config)
         self.net = make_denoiser(config, self.space, self.condition)
         self.change = make_change(config, self.condition)
+        self.instruct = bool(config.model.get("instruct", False))
 
     @property
     def nets(self) -> tuple[str, ...]:
@@ -65,7 +66,8 @@ class LDMLosses:
         tokens, mask = self.condition.empty(1)
         asked = self.condition.embed(nets.get(TEXT), tokens, mask)
         size = self.config.data.size
-        x = jnp.zeros((1, *self.space.shape(size, size)))
+        height, width, channels = self.space.shape(size, size)
+        x = jnp.zeros((1, height, width, channels * (2 if self.instruct else 1)))
         nets["g"] = self.net.init(g_rng, x, jnp.zeros(1), **asked)
         if self.change is not None:
             nets[CHANGE] = self.change.init(jax.random.fold_in(rng, 2), nets)

@@ -25,11 +25,13 @@ FIRST = "first_stage"  # the part
 class Space:
     """Pixels where `verb` is None, else the latents that it makes.
 
-    factor: pixels of a place along each axis. channels: numbers of a place.
+    factor: pixels of a place along each axis. channels: numbers of a place. scaling: what its
+    autoencoder multiplies latents by, where that is a fixed number.
     """
 
     verb: Encode | None = None
     channels: int = 3
+    scaling: float = 1.0
 
     @property
     def factor(self) -> int:
@@ -59,6 +61,10 @@ class Space:
         """x of pictures without chance; `nets` by a verb's names."""
         return pictures if self.verb is None else self.verb.encode(self._own(nets), pictures)
 
+    def unscaled(self, nets: Mapping[str, Any], pictures: jax.Array) -> jax.Array:
+        """The same before the autoencoder's scaling: what InstructPix2Pix's net sees beside x."""
+        return self.usual(nets, pictures) / self.scaling
+
     def pictures(self, nets: Mapping[str, Any], x: jax.Array) -> jax.Array:
         """x -> pictures float32, about [-1, 1]."""
         if self.verb is None:
@@ -85,7 +91,7 @@ def make_space(config: ConfigDict) -> Space:
             f"data.size={config.data.size} must be a multiple of {verb.factor}, the pixels of a "
             f"latent of parts.{FIRST}"
         )
-    return Space(verb, verb.width)
+    return Space(verb, verb.width, given.model.get("scaling", 0.0) or 1.0)
 
 
 def sample(moments: jax.Array, rng: jax.Array) -> jax.Array:

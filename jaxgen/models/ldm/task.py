@@ -128,9 +128,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 
 def verbs(config: ConfigDict) -> dict[str, Any]:
-    """What a trained model can do: {"generate": ..., "edit": ...}."""
+    """What a trained model can do: {"generate": ..., "edit": ...}; by instructions only to edit."""
     losses = LDMLosses(config)
-    return {"generate": Sampler(losses, config).generate(), "edit": edit_verb(losses, config)}
+    edit = {"edit": edit_verb(losses, config)}
+    return edit if losses.instruct else {"generate": Sampler(losses, config).generate(), **edit}
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -140,6 +141,11 @@ def make_task(config: ConfigDict) -> Task:
       UserError: settings that do not go together.
     """
     model = config.model
+    if model.get("instruct", False):
+        raise UserError(
+            "model.instruct=True is not trained here: convert InstructPix2Pix's weights, or leave "
+            "it out"
+        )
     section.check(config.data, captioned=model.condition != "none")
     _check_begin(config)
     losses = LDMLosses(config)

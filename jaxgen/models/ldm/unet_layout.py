@@ -44,7 +44,8 @@ def _sizes(tensors: Tensors) -> Sizes | None:
         or "time_embedding.linear_1.weight" not in tensors
     ):
         return None
-    if first.shape[1] != last.shape[0]:
+    # Twice as many: InstructPix2Pix, which sees the picture's latent beside x.
+    if first.shape[1] not in (last.shape[0], 2 * last.shape[0]):
         raise UserError(
             f"a UNet that takes {first.shape[1]} channels and gives {last.shape[0]} (an inpainting "
             "model): such are not read; take the model without it, which inpaints by a mask"
@@ -74,6 +75,7 @@ def _sizes(tensors: Tensors) -> Sizes | None:
         "linear": linear,
         "groups": 32,
         "context": context,
+        **({"instruct": True} if first.shape[1] == 2 * last.shape[0] else {}),
     }
 
 
@@ -104,10 +106,12 @@ def _beside(path: Path, sizes: Sizes) -> Sizes:
 
 
 def _config(sizes: Sizes) -> ConfigDict:
-    settings = {name: value for name, value in sizes.items() if name not in _GIVEN}
+    settings = {name: sizes[name] for name in _NAMES if name not in _GIVEN}
     alike = {"patch": 1, "dropout": 0.0, "remat": False}
     config = config_of("ldm", "denoiser", {"form": "unet", **settings, **alike})
     config.model.condition = "text" if sizes["context"] else "none"
+    if sizes.get("instruct"):
+        config.model.instruct = True
     config.model.given = {name: sizes[name] for name in _GIVEN}
     return config
 
@@ -130,7 +134,8 @@ def _read(config: ConfigDict) -> Sizes | None:
     net = unet_of(config)
     if net.classes or net.pooled or net.patch != 1:
         return None
-    return {name: getattr(net, name) for name in _NAMES}
+    sizes = {name: getattr(net, name) for name in _NAMES}
+    return {**sizes, "instruct": True} if config.model.get("instruct", False) else sizes
 
 
 def _rules(sizes: Sizes) -> list[Rule]:
@@ -140,7 +145,8 @@ def _rules(sizes: Sizes) -> list[Rule]:
 def _expected(config: ConfigDict) -> Tree:
     net = unet_of(config)
     side = 2 ** len(net.channels)
-    arrays = [jax.ShapeDtypeStruct((1, side, side, net.out), "float32")]
+    seen = net.out * (2 if config.model.get("instruct", False) else 1)
+    arrays = [jax.ShapeDtypeStruct((1, side, side, seen), "float32")]
     arrays.append(jax.ShapeDtypeStruct((1,), "float32"))
     if net.context:
         arrays.append(jax.ShapeDtypeStruct((1, 2, net.context), "float32"))

@@ -49,6 +49,9 @@ MODEL: Table = {
     "text": TEXT,
     "sentence": Key(False, "text: its one vector beside the time, too, and so in every block",
                     needed=False),
+    "instruct": Key(False, "the denoiser sees the latent of the picture that is changed beside x, "
+                    "and texts are instructions (InstructPix2Pix); only converted, not trained",
+                    needed=False),
     "target": Key("flow", "what the denoiser says: noise, v, the picture, or a flow's velocity",
                   choices=TARGETS),
     "schedule": SCHEDULE,

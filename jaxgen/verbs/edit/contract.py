@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs import Option
+from jaxgen.verbs.edit.found import Found
 from jaxgen.verbs.generate.stepwise import levels
 
 
@@ -30,7 +31,9 @@ class Request(NamedTuple):
         `number` of `source` and `seed` of the verb `generate`.
       attention: whether the maps of the words are asked for.
       method: one of the verb's; "": its first.
-      options: of the method, by name.
+      options: of the method, by name. `inversion` may be a file of `Found`.
+      keep: whether what is found of the picture is asked for.
+      found: what an earlier edit of the same picture found, so that this need not.
     """
 
     source: str
@@ -42,6 +45,8 @@ class Request(NamedTuple):
     attention: bool = False
     method: str = ""
     options: Mapping[str, Any] = MappingProxyType({})
+    keep: bool = False
+    found: Found | None = None
 
 
 class Prepared(NamedTuple):
@@ -66,7 +71,8 @@ class Prepared(NamedTuple):
 #   "edits" (b, targets, h, w, 3). "source" (b, h, w, 3): what was edited, where it was drawn.
 #   "reconstruction" (b, h, w, 3): what comes back without a change, where the method has that.
 #   "maps" (b, 1 + targets, h', w', tokens): how much a place looked at each token of its own text.
-Outcome: TypeAlias = dict[str, jax.Array]
+#   "found": arrays (b, ...), what was found of the pictures, where that was asked for.
+Outcome: TypeAlias = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +86,9 @@ class Method:
     captioned: whether it must be told what the source shows; otherwise all texts are targets.
     draws: whether the model can draw the source itself. masks: whether a mask is heeded.
     attends: whether there are maps to show.
+    finds: what it finds of a picture, so that later edits of it can begin there: methods that find
+      the same share it. "": nothing.
+    finds_by: every option's value -> names of the options that this depends on.
     refusal: () -> why this model cannot do it, one line that says what to do; "": it can. Asked
       when the verb is used: to look at a net's layers takes a while.
     """
@@ -92,6 +101,8 @@ class Method:
     draws: bool = True
     masks: bool = True
     attends: bool = False
+    finds: str = ""
+    finds_by: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda settings: ()
     refusal: Callable[[], str] = str
 
     @functools.cached_property
@@ -100,15 +111,16 @@ class Method:
         return self.refusal()
 
     @functools.cached_property
-    def program(self) -> Callable[[Nets, PyTree, PyTree], dict[str, jax.Array]]:
+    def program(self) -> Callable[[Nets, PyTree, PyTree], dict[str, Any]]:
         """`run`, jitted, with uint8 pictures."""
 
         @jax.jit
         def program(nets, shared, each):
-            found = self.run(nets, shared, each)
-            return {
+            made = self.run(nets, shared, each)
+            kept = {"found": made.pop("found")} if "found" in made else {}
+            return kept | {
                 name: x.astype(jnp.float32) if name == "maps" else levels(x)
-                for name, x in found.items()
+                for name, x in made.items()
             }
 
         return program

@@ -13,12 +13,13 @@ from jaxgen.data.picture_files import read_image, write_image
 from jaxgen.data.text import unicode
 from jaxgen.errors import UserError, near
 from jaxgen.grid import captioned_grid, enlarge
+from jaxgen.verbs.edit import note
 from jaxgen.verbs.edit.contract import Request
+from jaxgen.verbs.edit.found import ENDING
 from jaxgen.verbs.edit.use import Edited
 from jaxgen.verbs.files import FORMATS
 from jaxgen.verbs.generate.files import stems
 
-FORMAT = "edit-1"  # of the note in a PNG
 # Keys of a line of a list, and of which type; all others are options of the method.
 _KEYS: dict[str, Any] = {
     "name": str, "picture": str, "mask": str, "source": str, "target": str | list, "method": str,
@@ -85,12 +86,13 @@ def _job(line: Any, folder: Path, base: Request, index: int) -> Job:
     targets = (target,) if isinstance(target, str) else tuple(target)
     if not targets or not all(isinstance(one, str) for one in targets):
         raise UserError("target is a text or several")
-    pictures = {
-        key: read_image(folder / Path(line[key]).expanduser())
-        for key in ("picture", "mask")
-        if key in line
+    paths = {
+        key: folder / Path(line[key]).expanduser() for key in ("picture", "mask") if key in line
     }
+    pictures = {key: read_image(path) for key, path in paths.items()}
     options = {**base.options, **{key: x for key, x in line.items() if key not in _KEYS}}
+    if str(line.get("inversion", "")).endswith(ENDING):  # found beside the list, as pictures are
+        options["inversion"] = str(folder / Path(line["inversion"]).expanduser())
     request = base._replace(
         source=line.get("source", base.source), targets=targets,
         picture=pictures.get("picture", base.picture), mask=pictures.get("mask", base.mask),
@@ -100,16 +102,7 @@ def _job(line: Any, folder: Path, base: Request, index: int) -> Job:
     name = line.get("name", f"{index:05d}_{name_of(request)}")
     if not name or Path(name).name != name or name.startswith("."):
         raise UserError(f"the name {name!r} is none of a file: leave out slashes")
-    return Job(name, request, {"picture": line.get("picture"), "mask": line.get("mask")})
-
-
-def note(request: Request, target: str, about: Mapping[str, Any]) -> str:
-    """What a PNG says of how it was edited. about: what else."""
-    said = {
-        "format": FORMAT, "method": request.method, "source": request.source, "target": target,
-        "seed": request.seed, "number": request.number, "options": dict(request.options),
-    }  # fmt: skip
-    return json.dumps({**said, **about})
+    return Job(name, request, note.of_files(paths.get("picture"), paths.get("mask")))
 
 
 def check_out(out: Path) -> bool:
@@ -136,7 +129,7 @@ def write(
     write_image(more[-1], sheet(request, edited), mark="sheet")
     paths = [folder / f"{one}{ending}" for one in names(request.targets, name)]
     for path, target, picture in zip(paths, request.targets, edited.pictures, strict=True):
-        write_image(path, picture, note=note(request, target, about))
+        write_image(path, picture, note=note.text(request, target, about))
     return [*paths, *more]
 
 

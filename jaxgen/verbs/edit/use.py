@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,11 @@ from jaxgen import devices
 from jaxgen.errors import UserError, near
 from jaxgen.verbs import settings
 from jaxgen.verbs.edit.contract import Edit, Method, Prepared, Request
+from jaxgen.verbs.edit.found import ENDING, Found, fingerprint
 from jaxgen.verbs.generate.begin import fit
 from jaxgen.verbs.generate.draw import Progress, check_draws, default_batch
 from jaxgen.verbs.use import Use
+from jaxgen.weights.digests import sampled_fingerprint
 
 
 class Edited(NamedTuple):
@@ -27,12 +30,15 @@ class Edited(NamedTuple):
         where there is none.
       maps: of the source and of each target (word, float32 (h', w') in [0, 1]) for its words; ()
         where nobody asked.
+      found: what the method found of the picture, to keep and to begin from again; None where
+        nobody asked.
     """
 
     source: np.ndarray
     pictures: np.ndarray
     reconstruction: np.ndarray | None = None
     maps: tuple[tuple[tuple[str, np.ndarray], ...], ...] = ()
+    found: Found | None = None
 
     @property
     def error(self) -> float | None:
@@ -58,6 +64,8 @@ class Changer(Use[Edit]):
         seed: int = 0,
         number: int = 0,
         attention: bool = False,
+        keep: bool = False,
+        found: Found | None = None,
         **options: Any,
     ) -> Edited:
         """Edits one picture.
@@ -70,6 +78,8 @@ class Changer(Use[Edit]):
           method: one of `verb.methods`; "": the first.
           mask: (h, w) bool or uint8 of the picture's size, bright where it may change.
           attention: give the maps of the words, too.
+          keep: give `Edited.found`, the picture's inversion or what Imagic learnt of it, too.
+          found: such a one of an earlier edit of the same picture, so that it is not sought again.
           options: of the method, see `verb.methods[...].options`.
 
         Raises:
@@ -79,7 +89,7 @@ class Changer(Use[Edit]):
             source, target = "", source
         targets = (target,) if isinstance(target, str) else tuple(target)
         request = Request(
-            source, targets, picture, mask, seed, number, attention, method, options
+            source, targets, picture, mask, seed, number, attention, method, options, keep, found
         )  # fmt: skip
         return next(self.each([request]))
 
@@ -108,7 +118,6 @@ class Changer(Use[Edit]):
         """
         method = self.method(request.method)
         check_draws(request.seed, request.number, 1)
-        wanted = settings(method.options, request.options, self.name)
         if not request.targets:
             raise UserError("say what the picture shall show")
         if method.captioned and not request.source.strip():
@@ -124,7 +133,48 @@ class Changer(Use[Edit]):
         if request.picture is not None:
             picture, mask = fit(request.picture, request.mask, *self.verb.size)
             request = request._replace(picture=picture, mask=mask)
+        request = self._begun(method, request)
+        wanted = settings(method.options, request.options, self.name)
         return request, method.prepare(request, wanted)
+
+    def _begun(self, method: Method, request: Request) -> Request:
+        """With what was found before, also in the file that `inversion` names; see `Found`."""
+        named = str(request.options.get("inversion", ""))
+        if named.endswith(ENDING):
+            options = {key: x for key, x in request.options.items() if key != "inversion"}
+            request = request._replace(found=Found.load(named), options=options)
+        if not (request.keep or request.found):
+            return request
+        if not method.finds:
+            raise UserError(
+                f"{request.method or 'this method'} seeks nothing that could be kept: leave out "
+                "the inversion"
+            )
+        if request.picture is None:
+            raise UserError("an inversion is of a picture: give the picture, too")
+        if request.found is None:
+            return request
+        options = request.found.fitted(
+            method.finds, self.fingerprint, fingerprint(request.picture),
+            request.source if method.captioned else "", request.options,
+        )  # fmt: skip
+        return request._replace(options=options)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """By which the model's weights are known again."""
+        return sampled_fingerprint(self.variables)
+
+    def _found(self, request: Request, arrays: Any) -> Found | None:
+        if arrays is None or request.picture is None:
+            return None
+        method = self.method(request.method)
+        wanted = settings(method.options, request.options, self.name)
+        return Found(
+            method.finds, self.fingerprint, fingerprint(request.picture),
+            request.source if method.captioned else "",
+            {name: wanted[name] for name in method.finds_by(wanted)}, arrays,
+        )  # fmt: skip
 
     def each(
         self,
@@ -159,7 +209,7 @@ class Changer(Use[Edit]):
         method = self.method(part[0][0].method)
         try:
             found = method.program(self.variables, part[0][1].shared, each)
-            arrays = {name: np.asarray(x) for name, x in found.items()}
+            arrays = jax.tree.map(np.asarray, found)
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
                 raise
@@ -167,7 +217,9 @@ class Changer(Use[Edit]):
                 f"{size} edits at a time do not fit in the device's memory: give a smaller batch"
             ) from None
         for i, (request, prepared) in enumerate(part):
-            yield _edited(request, prepared, {name: x[i] for name, x in arrays.items()})
+            one = jax.tree.map(lambda x, i=i: x[i], arrays)
+            kept = self._found(request, one.get("found"))
+            yield _edited(request, prepared, one)._replace(found=kept)
 
 
 def _alike(
@@ -198,7 +250,7 @@ def _kind(one: tuple[Request, Prepared]) -> Any:
     )
 
 
-def _edited(request: Request, prepared: Prepared, found: dict[str, np.ndarray]) -> Edited:
+def _edited(request: Request, prepared: Prepared, found: dict[str, Any]) -> Edited:
     source = found["source"] if request.picture is None else request.picture
     maps: tuple[tuple[tuple[str, np.ndarray], ...], ...] = ()
     if "maps" in found:

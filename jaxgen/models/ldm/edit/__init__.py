@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from jaxgen.models.ldm.edit import (
     by_inversion,
     imagic,
+    instruct,
     inversion_free,
     masactrl,
     plug_and_play,
@@ -31,6 +32,7 @@ METHODS: dict[str, Callable[[Editing], Method]] = {
     "ddpm": by_inversion.ddpm,
     "diffedit": by_inversion.diffedit,
     "imagic": imagic.method,
+    "instruct": instruct.method,
 }
 
 
@@ -44,9 +46,8 @@ def edit_verb(losses: LDMLosses, config: ConfigDict) -> Edit:
             method, run=lambda nets, *more: method.run(losses.changed(nets), *more)
         )
 
-    return Edit(
-        nets=editing.nets,
-        size=editing.size,
-        methods={name: changing(make(editing)) for name, make in METHODS.items()},
-        example_texts=("a large red circle", "a large blue circle"),
-    )
+    methods = {name: changing(make(editing)) for name, make in METHODS.items()}
+    texts = ("a large red circle", "a large blue circle")
+    if editing.instruct:  # the only one that it can do comes first
+        methods, texts = {"instruct": methods.pop("instruct"), **methods}, ("", "make it blue")
+    return Edit(nets=editing.nets, size=editing.size, methods=methods, example_texts=texts)

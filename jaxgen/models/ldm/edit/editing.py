@@ -35,6 +35,7 @@ class Editing:
 
     Attributes:
       size: (height, width) of the pictures. shape: of x. nets: names of all that is used.
+      instruct: whether it sees the picture beside x, and reads instructions (InstructPix2Pix).
       lead: how many of a prompt's first tokens the denoiser does not attend to (0 or 1).
       tokens: that it attends to, of one prompt.
     """
@@ -45,6 +46,7 @@ class Editing:
         self.size = (config.data.size, config.data.size)
         self.shape = self.space.shape(*self.size)
         self.guided, self.nets = losses.guided, losses.nets
+        self.instruct = losses.instruct
 
     # ---- what a model can do -----------------------------------------------------------------
 
@@ -86,6 +88,8 @@ class Editing:
         """Why it reads no texts; "" where it does."""
         if self.condition.kind != "text":
             return f"it is asked for by {self.condition.kind}, not by texts; take a model of texts"
+        if self.instruct:
+            return "it reads instructions, not captions: take --method instruct"
         return ""
 
     @property
@@ -175,11 +179,12 @@ class Editing:
             raise UserError(f"{shown(text)}: its words are read otherwise alone; write it plainer")
         return spell(words, counts, tokens[mask])
 
-    def request(self, request: Request) -> dict[str, np.ndarray]:
-        """What each edit's program takes of a request: texts, and the picture or the noise."""
+    def request(self, request: Request) -> dict[str, Any]:
+        """What each edit's program takes of a request: texts, the picture or the noise, and what
+        was found of it before."""
         pairs = [self.read(text) for text in (request.source, *request.targets)]
         source = self.condition.read(request.source)
-        found = {
+        found: dict[str, Any] = {
             "tokens": np.stack([tokens for tokens, _ in pairs]),
             "mask": np.stack([mask for _, mask in pairs]),
             "noise": np.array([request.seed, text_number(source), request.number], np.uint32),
@@ -188,6 +193,8 @@ class Editing:
             found["picture"] = request.picture
         if request.mask is not None:
             found["where"] = request.mask
+        if request.found is not None:
+            found["found"] = request.found.arrays
         return found
 
     # ---- within a program --------------------------------------------------------------------
@@ -236,11 +243,12 @@ class Editing:
         unasked: Asked | None = None,
         scale: jax.Array | float = 1.0,
         control: Control | None = None,
+        lead: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     ) -> tuple[jax.Array, dict[str, Any]]:
         """(what the net says of x (n, ...) at the time t, what its control kept).
 
         Args: unasked: None: without guidance, one pass of n rows. control: see `nn.control`; sees
-          the unasked rows first.
+          the unasked rows first. lead: (asked, unasked) -> guided, in place of the scale.
         """
         if unasked is not None:
             asked = jax.tree.map(lambda u, a: jnp.concatenate([u, a]), unasked, asked)
@@ -251,7 +259,7 @@ class Editing:
         )  # fmt: skip
         if unasked is not None:
             free, led = jnp.split(said, 2)
-            said = guide(led, free, jnp.asarray(scale, said.dtype))
+            said = lead(led, free) if lead else guide(led, free, jnp.asarray(scale, said.dtype))
         return said, kept(state)
 
     def finished(
@@ -259,12 +267,16 @@ class Editing:
     ) -> dict[str, jax.Array]:
         """The outcome of x (b, 1 + targets, ...), whose first row is the source's."""
         drawn = self.pictures(nets, x)
-        first, edits = drawn[:, 0], drawn[:, 1:]
-        if "where" in each:
-            edits = jnp.where(
-                each["where"][:, None, ..., None], edits, to_float(each["picture"])[:, None]
-            )
+        first, edits = drawn[:, 0], self.within(drawn[:, 1:], each)
         return {"edits": edits, ("reconstruction" if "picture" in each else "source"): first}
+
+    def within(self, edits: jax.Array, each: Mapping[str, jax.Array]) -> jax.Array:
+        """Edits (b, targets, h, w, 3) with the picture's own pixels outside of a mask."""
+        if "where" not in each:
+            return edits
+        return jnp.where(
+            each["where"][:, None, ..., None], edits, to_float(each["picture"])[:, None]
+        )
 
     def where(self, each: Mapping[str, jax.Array]) -> jax.Array | None:
         """(b, 1, h', w', 1) float32 of x, 1 where any pixel may change; None without masks."""
@@ -282,17 +294,27 @@ Call = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 After = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 
-def walk(plan: Plan, x: jax.Array, call: Call, then: After, carry: Any) -> tuple[jax.Array, Any]:
+def walk(
+    plan: Plan,
+    x: jax.Array,
+    call: Call,
+    then: After,
+    carry: Any,
+    noises: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
     """All steps of a plan from x (b, r, ...); `then` may change x after each.
 
-    A plan that draws no noise. Returns (x at last, carry).
+    Args: noises: (steps, b, ...) of a plan that draws them, the same for a picture's rows.
+
+    Returns: (x at last, carry).
     """
     times = jnp.asarray(plan.times)
 
     def step(i: jax.Array, now: tuple[State, Any]) -> tuple[State, Any]:
         state, carry = now
         out, carry = call(i, state.x, times[i], carry)
-        new = sampling.after(plan, i, state, out.astype(state.x.dtype))
+        noise = None if noises is None else noises[i][:, None]
+        new = sampling.after(plan, i, state, out.astype(state.x.dtype), noise)
         x, carry = then(i, new.x, carry)
         return new._replace(x=x), carry
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxgen.diffusion.guidance import guide
 from jaxgen.edit import low_rank
 from jaxgen.edit.imagic import between, fit_picture
 from jaxgen.edit.path import descend
+from jaxgen.errors import UserError
 from jaxgen.models.ldm.edit.editing import Asked, Editing
 from jaxgen.models.ldm.edit.pair import make_pair, outcome, settled
 from jaxgen.verbs import Option
@@ -34,20 +35,38 @@ OPTIONS = {
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
     says = "Imagic: the picture is learnt, and drawn anew on the way to the words"
-    kinds = {"captioned": False, "draws": False, "refusal": lambda: editing.crosses}
+    kinds = {
+        "captioned": False, "draws": False, "refusal": lambda: editing.crosses, "finds": "imagic",
+        "finds_by": lambda settings: tuple(name for name in OPTIONS if name != "eta"),
+    }  # fmt: skip
     return editing.method(says, prepare, run, OPTIONS, **kinds)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What of a request makes another program: the rank of the changes, whether they are asked
+    for."""
+
+    rank: int
+    keep: bool
 
 
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
+    if request.keep and len(request.targets) > 1:
+        raise UserError("what Imagic learns is of one target: give one to keep it")
     shared = settled(editing, settings)
+    shared["eta"] = np.float32(settings["eta"])
+    shared["form"] = Form(int(settings["rank"]), request.keep)
+    if request.found is not None:  # nothing is learnt
+        return Prepared(shared, editing.request(request))
     rng, total = np.random.default_rng(request.seed), editing.schedule.steps
     for stage in ("learn", "tune"):
         times = rng.uniform(0, total, (settings[f"{stage}_steps"], settings["times"]))
         times = times if editing.schedule.flow else np.floor(times)
         shared[f"{stage}_times"] = times.astype(np.float32)
         shared[f"{stage}_rate"] = np.float32(settings[f"{stage}_rate"])
-    shared |= {"eta": np.float32(settings["eta"]), "rank": np.zeros(settings["rank"])}
     return Prepared(shared, editing.request(request))
 
 
@@ -56,61 +75,91 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
     pair = make_pair(editing, nets, shared, each)
     noise = pair.draw(jnp.int32(0))
     keys = jnp.repeat(jax.random.key_data(editing.keys(each)), pair.rows[1], axis=0)
-    one = functools.partial(_one, editing, nets, shared)
-    back, edits = jax.lax.map(lambda given: one(*given), (pair.x, pair.asked[1], noise, keys))
-    return outcome(editing, nets, each, pair, back, edits)
+    form: Form = shared["form"]
+    learnt = jax.tree.map(lambda a: jnp.repeat(a, pair.rows[1], axis=0), each.get("found"))
+
+    def one(given: Any) -> Any:
+        x, asked, noise, numbers, learnt = given
+        asked = {name: a[None] for name, a in asked.items()}
+        if learnt is None:
+            learnt = learn(editing, nets, shared, x, asked, numbers)
+        drawn = draw(editing, nets, shared, asked, learnt, noise)
+        return *drawn, learnt if form.keep else None
+
+    back, edits, learnt = jax.lax.map(one, (pair.x, pair.asked[1], noise, keys, learnt))
+    found = outcome(editing, nets, each, pair, back, edits)
+    return found | {"found": learnt} if form.keep else found
 
 
-def _one(
+def say(
+    editing: Editing, nets: Any, params: Any, x: jax.Array, t: jax.Array, asked: Asked
+) -> jax.Array:
+    """What the net says with other parameters; asked: arrays (1, ...)."""
+    rows = {name: jnp.broadcast_to(a, (len(x), *a.shape[1:])) for name, a in asked.items()}
+    said: jax.Array = editing.net.apply({**nets["g"], "params": params}, x, t, **rows)
+    return said
+
+
+def tuned(form: Form, params: Any, learnt: Mapping[str, Any]) -> Any:
+    """The net's parameters with what was learnt."""
+    change = learnt["change"]
+    return low_rank.added(params, low_rank.flat(change)) if form.rank else change
+
+
+def learn(
     editing: Editing,
     nets: Any,
     shared: Mapping[str, Any],
     x: jax.Array,
     asked: Asked,
-    noise: jax.Array,
     numbers: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """(reconstruction, edit) of one picture x, both as x."""
+) -> dict[str, Any]:
+    """Of one picture x {"context": its embedding (1, l, width), "change": to the weights, or all
+    of them where the rank is 0}."""
     key, count = jax.random.wrap_key_data(numbers), shared["learn_times"].shape[1]
     target, levels = editing.config.model.target, editing.schedule.levels
-
-    def say(params: Any, x: jax.Array, t: jax.Array, asked: Asked) -> jax.Array:
-        rows = {name: jnp.broadcast_to(a, (len(x), *a.shape[1:])) for name, a in asked.items()}
-        said: jax.Array = editing.net.apply({**nets["g"], "params": params}, x, t, **rows)
-        return said
+    form: Form = shared["form"]
 
     def draws(stage: int) -> Any:
         own = jax.random.fold_in(key, 2**31 + stage)
         return lambda i: jax.random.normal(jax.random.fold_in(own, i), (count, *x.shape))
 
-    asked = {name: a[None] for name, a in asked.items()}
-    params, context = nets["g"]["params"], asked["context"]
-    learnt, _ = fit_picture(
-        lambda e, x, t: say(params, x, t, {**asked, "context": e}), context, levels, target,
-        x[None], shared["learn_times"], draws(0), shared["learn_rate"],
+    params = nets["g"]["params"]
+    context, _ = fit_picture(
+        lambda e, x, t: say(editing, nets, params, x, t, {**asked, "context": e}),
+        asked["context"], levels, target, x[None], shared["learn_times"], draws(0),
+        shared["learn_rate"],
     )  # fmt: skip
-    near, rank = {**asked, "context": learnt}, len(shared["rank"])
-    if rank:
-        change, _ = fit_picture(
-            lambda c, x, t: say(low_rank.added(params, c), x, t, near),
-            low_rank.begin(params, rank, key), levels, target, x[None], shared["tune_times"],
-            draws(1), shared["tune_rate"],
-        )  # fmt: skip
-        tuned = low_rank.added(params, change)
-    else:
-        tuned, _ = fit_picture(
-            lambda p, x, t: say(p, x, t, near), params, levels, target, x[None],
-            shared["tune_times"], draws(1), shared["tune_rate"],
-        )  # fmt: skip
+    near = {**asked, "context": context}
+    change, _ = fit_picture(
+        lambda c, x, t: say(editing, nets, tuned(form, params, {"change": c}), x, t, near),
+        low_rank.nested(low_rank.begin(params, form.rank, key)) if form.rank else params,
+        levels, target, x[None], shared["tune_times"], draws(1), shared["tune_rate"],
+    )  # fmt: skip
+    return {"context": context, "change": change}
+
+
+def draw(
+    editing: Editing,
+    nets: Any,
+    shared: Mapping[str, Any],
+    asked: Asked,
+    learnt: Mapping[str, Any],
+    noise: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """(reconstruction, edit) of one picture, both as x, from its noise."""
+    params = tuned(shared["form"], nets["g"]["params"], learnt)
     free = editing.unasked(nets, shared, 1)
 
-    def draw(share: jax.Array | float) -> jax.Array:
-        words = {**asked, "context": between(context, learnt, share)}
+    def at(share: jax.Array | float) -> jax.Array:
+        words = {**asked, "context": between(asked["context"], learnt["context"], share)}
 
         def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-            led = say(tuned, x, t, words)
-            return led if free is None else guide(led, say(tuned, x, t, free), shared["guidance"])
+            led = say(editing, nets, params, x, t, words)
+            if free is None:
+                return led
+            return guide(led, say(editing, nets, params, x, t, free), shared["guidance"])
 
         return descend(denoise, shared["path"], noise[None])[0]
 
-    return draw(0.0), draw(shared["eta"])
+    return at(0.0), at(shared["eta"])

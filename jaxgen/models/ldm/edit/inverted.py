@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,24 @@ class Inverted(NamedTuple):
       path: (rows, b, ...): where the source shall be after each of the plan's steps; None: wherever
         the steps bring it.
       unasked: what guidance leads away from in each step, arrays (rows, b, ...); None: as asked.
+      noises: (rows, b, ...) of each step, where the plan draws them.
     """
 
     noise: jax.Array
     path: jax.Array | None = None
     unasked: Asked | None = None
+    noises: jax.Array | None = None
+
+    def each(self) -> dict[str, Any]:
+        """By field, what is not None, the pictures' axis first in all arrays."""
+        rest = {name: x for name, x in self._asdict().items() if name != "noise" and x is not None}
+        return {"noise": self.noise, **jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), rest)}
+
+    @classmethod
+    def of_each(cls, found: Mapping[str, Any]) -> Inverted:
+        """The inverse of `each`."""
+        rest = {name: x for name, x in found.items() if name != "noise"}
+        return cls(found["noise"], **jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), rest))
 
     def held(self, i: jax.Array, x: jax.Array) -> jax.Array:
         """x (b, r, ...) after the step i, its first rows, the sources', where they shall be."""

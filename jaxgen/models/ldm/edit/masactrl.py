@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxgen.edit.prompt_to_prompt import blended
 from jaxgen.edit.source_features import mutual
+from jaxgen.models.ldm.edit import inversion
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import INVERSION, prepared, start
+from jaxgen.models.ldm.edit.inversion import finds, prepared, start
 from jaxgen.models.ldm.edit.inverted import Inverted
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
@@ -23,7 +24,7 @@ OPTIONS = {
                         most=1.0),
     "from_layer": Option(0.625, "from this share of the layers of self-attention on; published 10 "
                          "of 16", least=0.0, most=1.0),
-    "inversion": INVERSION,
+    **inversion.OPTIONS,
 }  # fmt: skip
 
 
@@ -31,23 +32,24 @@ OPTIONS = {
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What of a request makes another program: the first layer of self-attention that is changed,
-    how a picture is inverted ("": it is drawn)."""
+    how a picture is inverted ("": it is drawn), whether what is found of it is asked for."""
 
     first_layer: int
     inversion: str
+    keep: bool
 
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
     says = "MasaCtrl: the target looks among the source's places, so that poses may change"
-    return editing.method(says, prepare, run, OPTIONS)
+    return editing.method(says, prepare, run, OPTIONS, finds="inversion", finds_by=finds)
 
 
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
-    shared, inversion = prepared(editing, request, settings)
+    shared, name = prepared(editing, request, settings)
     count = sum(layer.kind == "self" for layer in editing.layers)
-    shared["form"] = Form(int(settings["from_layer"] * count), inversion)
+    shared["form"] = Form(int(settings["from_layer"] * count), name, request.keep)
     shared["first_step"] = np.int32(settings["from_step"] * int(shared["plan"].calls) + 1e-9)
     return Prepared(shared, editing.request(request))
 
@@ -62,7 +64,8 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
         editing, nets, shared, found, asked, (b, r), first_step=shared["first_step"],
         first_layer=form.first_layer, where=editing.where(each),
     )  # fmt: skip
-    return editing.finished(nets, x, each)
+    outcome = editing.finished(nets, x, each)
+    return outcome | {"found": found.each()} if form.keep else outcome
 
 
 def edit(
@@ -93,4 +96,5 @@ def edit(
         x = found.held(i, x)
         return (x if where is None else blended(x, where)), carry
 
-    return walk(shared["plan"], jnp.repeat(found.noise[:, None], r, axis=1), call, then, None)[0]
+    x = jnp.repeat(found.noise[:, None], r, axis=1)
+    return walk(shared["plan"], x, call, then, None, found.noises)[0]

@@ -12,14 +12,16 @@ import jax.numpy as jnp
 from jaxgen.diffusion.sampling import Denoise
 from jaxgen.edit.null_text import null_text as learn
 from jaxgen.edit.path import Path, ascend
+from jaxgen.edit.proximal import slerp
 from jaxgen.models.ldm.edit.editing import Asked, Editing
 from jaxgen.models.ldm.edit.inverted import Inverted
 
 
 def null_text(
-    editing: Editing, nets: Any, shared: Mapping[str, Any], x0: jax.Array, asked: Asked
+    editing: Editing, nets: Any, shared: Mapping[str, Any], each: Any, x0: jax.Array, asked: Asked
 ) -> Inverted:
     """An empty prompt learnt for each step and picture (Mokady et al. 2023)."""
+    del each
     path: Path = shared["path"]
     # Its gradients are the memory: the net computes its blocks anew for them.
     lean = copy.copy(editing)
@@ -45,11 +47,18 @@ def null_text(
 
 
 def negative(
-    editing: Editing, nets: Any, shared: Mapping[str, Any], x0: jax.Array, asked: Asked
+    editing: Editing, nets: Any, shared: Mapping[str, Any], each: Any, x0: jax.Array, asked: Asked
 ) -> Inverted:
-    """The caption takes the empty prompt's place (Miyake et al. 2023): nothing is learnt."""
+    """The caption takes the empty prompt's place (Miyake et al. 2023): nothing is learnt.
+
+    `negative_slerp` goes back to the empty prompt by that share.
+    """
+    del each
     path: Path = shared["path"]
     states = ascend(_under(editing, nets, asked), path, x0)
+    free, share = editing.unasked(nets, shared, len(x0)), shared["negative_slerp"]
+    assert free is not None  # `prepared` made sure
+    asked = {**asked, "context": slerp(asked["context"], free["context"], share)}
     return Inverted(states[-1], None, _each_step(asked, len(path)))
 
 

@@ -14,9 +14,11 @@ from jaxgen.edit import prompt_to_prompt as p2p
 from jaxgen.edit import words
 from jaxgen.edit.asked import read_pairs, read_spans, read_weights, within
 from jaxgen.edit.words import Spelled
+from jaxgen.models.ldm.edit import inversion, proximal
 from jaxgen.models.ldm.edit.editing import Asked, Editing, walk
-from jaxgen.models.ldm.edit.inversion import INVERSION, prepared, start
+from jaxgen.models.ldm.edit.inversion import finds, prepared, start
 from jaxgen.models.ldm.edit.inverted import Inverted
+from jaxgen.models.ldm.edit.proximal import Proximal
 from jaxgen.nn.control import Layer
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
@@ -40,8 +42,9 @@ OPTIONS = {
                           least=0.0, most=1.0),
     "blend_without_above": Option(0.3, "the same of blend_without", least=0.0, most=1.0),
     "blend_from": Option(0.2, "after this share of the steps", least=0.0, most=1.0),
-    "original": Option(0, "1: tables as the original's code makes them, with its misalignment",
-                       least=0, most=1),
+    "original": Option(0, "1: tables, and proximal, as the original's code makes them, with its "
+                       "misalignment", least=0, most=1),
+    **inversion.OPTIONS,
 }  # fmt: skip
 SENTENCE = Option(
     0.2, "of a model with the sentence's vector: up to which share of the steps it is the source's",
@@ -63,22 +66,24 @@ class Blend(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What of a request makes another program: places of the largest self-attention that is
-    replaced, whether maps are shown, how a picture is inverted ("": it is drawn)."""
+    replaced, whether maps are shown, how a picture is inverted ("": it is drawn), whether what is
+    found of it is asked for, how guidance is shrunk (kind, as published; "": it is not)."""
 
     largest: int
     attention: bool
     inversion: str
+    keep: bool
+    proximal: tuple[str, bool]
 
 
 def method(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
     says = "Prompt-to-Prompt: the source's maps of words hold the layout"
-    options = {**OPTIONS, "inversion": INVERSION}
+    options = {**OPTIONS, **proximal.OPTIONS}
     if editing.condition.pooled:
         options["sentence"] = SENTENCE
-    return editing.method(
-        says, prepare, run, options, attends=True, refusal=lambda: editing.crosses
-    )
+    kinds = {"finds": "inversion", "finds_by": finds, "refusal": lambda: editing.crosses}
+    return editing.method(says, prepare, run, options, attends=True, **kinds)
 
 
 # ---- on the host ---------------------------------------------------------------------------------
@@ -87,9 +92,11 @@ def method(editing: Editing) -> Method:
 def prepare(editing: Editing, request: Request, settings: Mapping[str, Any]) -> Prepared:
     """See `Method.prepare`."""
     spelled = tuple(editing.spelled(text) for text in (request.source, *request.targets))
-    shared, inversion = prepared(editing, request, settings)
-    shared["form"] = Form(int(settings["self_limit"]) ** 2, request.attention, inversion)
-    each: dict[str, Any] = editing.request(request)
+    shared, name = prepared(editing, request, settings)
+    largest = int(settings["self_limit"]) ** 2
+    near, form = proximal.prepared(editing, request, settings, shared)
+    shared["form"] = Form(largest, request.attention, name, request.keep, form)
+    each: dict[str, Any] = editing.request(request) | near
     rows, calls = len(shared["plan"].times), int(shared["plan"].calls)
     each["tables"] = make_tables(editing, spelled, settings, calls, rows)
     if "sentence" in settings:
@@ -198,12 +205,18 @@ def run(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
     b, r = tokens.shape[:2]
     asked = editing.embed(nets, tokens, each["mask"])
     found = start(editing, nets, shared, each, asked, form.inversion, r)
+    near = None
+    if form.proximal[0]:
+        x0 = editing.clean(nets, each)
+        near = Proximal(x0, each["quantile"], each["pull"], *form.proximal)
     x, maps = edit(
         editing, nets, shared, found, asked, (b, r), each["tables"], each.get("blend"),
         where=editing.where(each), largest=form.largest, keep=form.attention,
-        sentence=each.get("sentence"),
+        sentence=each.get("sentence"), near=near,
     )  # fmt: skip
-    outcome = editing.finished(nets, x, each)
+    outcome: Outcome = editing.finished(nets, x, each)
+    if form.keep:
+        outcome["found"] = found.each()
     if form.attention:
         assert maps is not None
         size = map_layers(editing.layers, editing.shape[:2])[0].size
@@ -225,6 +238,7 @@ def edit(
     largest: int,
     keep: bool = False,
     sentence: jax.Array | None = None,
+    near: Proximal | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """(x (b, r, ...) after all steps, sums of the maps (b, r, places, tokens) or None).
 
@@ -232,7 +246,7 @@ def edit(
       found: the noise (b, ...). asked: of all b * r rows. where: (b, 1, h, w, 1), see
         `Editing.where`.
       keep: the maps, also without a blend. sentence: (b,) up to which step the sentences' vectors
-        are the source's; None: there are none.
+        are the source's; None: there are none. near: how guidance is shrunk; None: it is not.
     """
     b, r = rows
     scale = shared.get("guidance", 1.0)
@@ -242,7 +256,8 @@ def edit(
     keeps = keep or blend is not None
     names = frozenset(layer.name for layer in looked) if keeps else frozenset()
 
-    def call(i: jax.Array, x: jax.Array, t: jax.Array, maps: Any) -> tuple[jax.Array, Any]:
+    def call(i: jax.Array, x: jax.Array, t: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        maps, _ = carry
         free = found.away_from(i, r, unasked)
         control = p2p.control(tables, i, rows, largest=largest, kept=names)
         flat, said = x.reshape(b * r, *x.shape[2:]), asked
@@ -250,13 +265,20 @@ def edit(
             own = asked["label"].reshape(b, r, -1)
             label = jnp.where((i < sentence)[:, None, None], own[:, :1], own)
             said = asked | {"label": label.reshape(b * r, -1)}
-        out, kept = editing.predict(nets, flat, t, said, free, scale, control)
+        lead = None if near is None else near.lead(rows, scale)
+        out, kept = editing.predict(nets, flat, t, said, free, scale, control, lead)
         if keeps:
             maps = maps + sum(kept.values()) / len(kept)
-        return out.reshape(x.shape), maps
+        out = out.reshape(x.shape)
+        pulled = None
+        if near is not None and lead is not None and lead.still is not None:
+            row = jax.tree.map(lambda a: jnp.asarray(a)[i], shared["path"])
+            pulled = near.pulled(row, x, out, lead.still, editing.schedule.steps)
+        return out, (maps, pulled)
 
-    def then(i: jax.Array, x: jax.Array, maps: Any) -> tuple[jax.Array, Any]:
-        x = found.held(i, x)
+    def then(i: jax.Array, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        maps, pulled = carry
+        x = found.held(i, x) if pulled is None else x + pulled
         if blend is not None:
             mask = p2p.blend_mask(
                 maps, blend.words, blend.without, size, (x.shape[2], x.shape[3]),
@@ -264,8 +286,10 @@ def edit(
             )  # fmt: skip
             acts = (i >= blend.first).reshape(-1, 1, 1, 1, 1)
             x = jnp.where(acts, p2p.blended(x, mask), x)
-        return (x if where is None else p2p.blended(x, where)), maps
+        return (x if where is None else p2p.blended(x, where)), (maps, pulled)
 
     x = jnp.repeat(found.noise[:, None], r, axis=1)
     sums = jnp.zeros((b, r, size[0] * size[1], asked["context"].shape[1])) if keeps else None
-    return walk(shared["plan"], x, call, then, sums)
+    begun = (sums, None if near is None else jnp.zeros_like(x))
+    x, (maps, _) = walk(shared["plan"], x, call, then, begun, found.noises)
+    return x, maps
