@@ -50,7 +50,7 @@ def test_plug_and_play(fixtures_dir, case):
     @jax.jit
     def program(nets):
         source = {"context": jnp.asarray(file["source"])[None]}
-        found = direct(editing, nets, shared, jnp.asarray(latents(file["x0"])), source)
+        found = direct(editing, nets, shared, {}, jnp.asarray(latents(file["x0"])), source)
         asked = {"context": jnp.stack([jnp.zeros((77, 32)) + file["guide"], file["target"]])}
         x = plug_and_play.edit(editing, nets, shared, found, asked, (1, 2), steps=shares)
         return found, x
