@@ -198,7 +198,10 @@ def test_diffusers_says_the_same_of_our_weights(job, tmp_path, served, monkeypat
     assert served[0]["temporary_bytes"] > 0
 
 
-@pytest.mark.parametrize("job", ["p2p", "null-text", "words", "weights"])
+_LONGER = [pytest.param(job, marks=pytest.mark.slow) for job in ("null-text", "words", "weights")]
+
+
+@pytest.mark.parametrize("job", ["p2p", *_LONGER])
 def test_the_originals_way_of_editing_gives_the_same(job, tmp_path, served):
     size = diffusers_size()
     from benchmarks import edit, edit_jobs, rivals
