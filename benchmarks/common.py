@@ -243,6 +243,17 @@ def save_picture(picture: Any, path: Path) -> None:
     picture.save(path, optimize=True)
 
 
+def save_figure(figure: Any, path: Path) -> None:
+    """A matplotlib figure as a small PNG: 32 colours are enough for lines and text."""
+    import numpy as np
+    from PIL import Image
+
+    figure.tight_layout()
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    save_picture(Image.fromarray(pixels).quantize(32), path)
+
+
 def on_gpu() -> bool:
     """Whether jax computes on a GPU; asked in a process of its own, which frees it again."""
     code = "import jax; print(jax.default_backend())"

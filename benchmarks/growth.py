@@ -212,7 +212,6 @@ def draw(curves: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib import ticker
-    from PIL import Image
 
     figure, axes = plt.subplots(2, len(curves), figsize=(2.4 * len(curves), 4), dpi=90)
     for column, (what, curve) in zip(axes.T.reshape(-1, 2), curves.items(), strict=True):
@@ -233,11 +232,7 @@ def draw(curves: dict[str, Any], path: Path) -> None:
             axis.tick_params(labelsize=6)
         column[0].set_title(what, fontsize=9)
         column[1].set_xlabel(CURVES[what].axis, fontsize=7)
-    figure.tight_layout()
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    # 32 colours are enough for lines and text, and a quarter of the file.
-    common.save_picture(Image.fromarray(pixels).quantize(32), path)
+    common.save_figure(figure, path)
     plt.close(figure)
 
 

@@ -61,7 +61,6 @@ def draw(rows: Sequence[dict[str, float]], data: float, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from PIL import Image
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(6, 2.4), dpi=90)
     at = [row["guidance"] for row in rows]
@@ -77,10 +76,7 @@ def draw(rows: Sequence[dict[str, float]], data: float, path: Path) -> None:
     for axis in (left, right):
         axis.set_xlabel("guidance", fontsize=7)
         axis.tick_params(labelsize=6)
-    figure.tight_layout()
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    common.save_picture(Image.fromarray(pixels).quantize(32), path)
+    common.save_figure(figure, path)
     plt.close(figure)
 
 

@@ -88,6 +88,7 @@ def _default(config):
 
 def _pixels(config):
     config.model.denoiser.update(patch=2, attention=())
+    config.train.update(steps=2000, eval_every=500)
 
 
 def _tiny(config):

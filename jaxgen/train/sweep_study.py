@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import time
+import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -286,7 +287,8 @@ def _made_by_another(error: Exception) -> bool:
 def storage_failure(error: BaseException) -> str | None:
     """What a storage failed of, in a line; None if the error is of something else.
 
-    Optuna (5.0) meets a lost database with an error of its own, in whose context the cause is.
+    Optuna (5.0) meets a lost storage with an error of its own, in whose context the cause is. Of a
+    journal that may be of any kind.
     """
     import optuna
     import sqlalchemy.exc
@@ -294,10 +296,16 @@ def storage_failure(error: BaseException) -> str | None:
     kinds = optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, kinds):
+        if isinstance(seen, kinds) or _within(seen, "optuna.storages"):
             return _cause(seen)
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _within(error: BaseException, package: str) -> bool:
+    """Whether the code that raised it, or what that was called by, is of a package."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith(package) for frame in frames)
 
 
 def _cause(error: BaseException) -> str:

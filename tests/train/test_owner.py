@@ -77,6 +77,14 @@ def test_mistake_in_init_from_does_not_lock_the_folder(tmp_path, source):
     run(tiny(train__steps=1), tmp_path)
 
 
+@pytest.mark.parametrize("trunk", ["/nowhere.pth", __file__])
+def test_mistake_in_a_trunk_does_not_lock_the_folder(tmp_path, trunk):
+    with pytest.raises(UserError, match=r"nowhere|test_owner"):
+        run(tiny(train__steps=1, model__loss__perceptual_weights=trunk), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    run(tiny(train__steps=1), tmp_path)
+
+
 def test_folder_without_a_checkpoint_takes_a_new_config(tmp_path):
     run(tiny(train__steps=1), tmp_path)
     (tmp_path / "checkpoints" / "1").rename(tmp_path / "gone")

@@ -8,8 +8,10 @@ import sys
 import time
 
 import pytest
-from helpers import REPOSITORY, TINY, process_environment
+from helpers import REPOSITORY, TINY, process_environment, run, tiny
 
+from jaxgen.train import loop
+from jaxgen.train.signals import StopSignal
 from jaxgen.weights.checkpoints import complete_steps, read_metrics
 
 
@@ -54,6 +56,15 @@ def test_signal_saves_and_the_next_start_resumes(tmp_path, number, status):
     assert again.returncode == 0, text
     assert f"resumed from checkpoint {saved}" in text
     assert complete_steps(tmp_path)[-1] == saved + 2
+
+
+def test_an_evaluation_that_is_due_is_left_out(tmp_path, monkeypatch):
+    """Who asks a run to stop does not wait for pictures."""
+    monkeypatch.setattr(loop, "run_evaluation", lambda *_: pytest.fail("it was evaluated"))
+    monkeypatch.setattr(StopSignal, "asked", lambda stop: True)
+    ended = run(tiny(train__steps=4, train__eval_every=1), tmp_path)
+    assert (ended.stopped, ended.step) == ("preempted", 1)
+    assert complete_steps(tmp_path) == [1]
 
 
 def test_ctrl_c_reaches_no_data_worker(tmp_path):

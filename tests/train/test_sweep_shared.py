@@ -223,7 +223,8 @@ def test_bad_storages_get_one_line(tmp_path, storage, message):
     assert "secret" not in str(caught.value)
 
 
-def test_a_storage_that_is_lost_gets_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("storage", ["sqlite:///{}", "{}"], ids=["sqlite", "journal"])
+def test_a_storage_that_is_lost_gets_one_line(tmp_path, monkeypatch, storage):
     """Optuna itself ends in an UnboundLocalError then."""
     file = tmp_path / "study"
 
@@ -236,7 +237,7 @@ def test_a_storage_that_is_lost_gets_one_line(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"study does not answer \(.*; the same command goes on"
     ) as e:
-        sweeps.run(sweep_process.of(tmp_path / "sweep", f"sqlite:///{file}"), 2)
+        sweeps.run(sweep_process.of(tmp_path / "sweep", storage.format(file)), 2)
     assert "\n" not in str(e.value)
 
 

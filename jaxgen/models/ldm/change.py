@@ -25,7 +25,6 @@ from jaxgen.edit import low_rank
 from jaxgen.errors import UserError
 from jaxgen.models.ldm.clip_text import ClipText, check_reads
 from jaxgen.models.ldm.condition import TEXT, Condition
-from jaxgen.weights.keymap import flatten, unflatten
 
 CHANGE = "change"  # the net, and the section of `model`
 TABLE = "tokens"  # of the text encoder: a vector for each id
@@ -60,11 +59,11 @@ class Change:
                     f"model.change.layers={at.layers} finds none of the denoiser's dense layers, "
                     f"such as {some}"
                 )
-            params["g"] = _joined(low_rank.begin(below, at.rank, rng, at.layers))
+            params["g"] = low_rank.nested(low_rank.begin(below, at.rank, rng, at.layers))
         if at.text_rank:
             key = jax.random.fold_in(rng, 1)
             below = nets[TEXT]["params"]
-            params[TEXT] = _joined(low_rank.begin(below, at.text_rank, key, _TEXT_LAYERS))
+            params[TEXT] = low_rank.nested(low_rank.begin(below, at.text_rank, key, _TEXT_LAYERS))
         if at.text:
             params[TEXT] = jax.tree.map(jnp.zeros_like, nets[TEXT]["params"])
         if at.words:
@@ -100,22 +99,7 @@ class Change:
     def _added(self, params: Any, change: Any, rank: int) -> Any:
         if not rank:
             return jax.tree.map(jnp.add, params, change)
-        return low_rank.added(params, split(change), self.scale(rank))
-
-
-def split(change: Mapping[str, Any]) -> low_rank.Change:
-    """A net's low-rank changes as `jaxgen.edit.low_rank` has them."""
-    found: low_rank.Change = {}
-    for path, leaf in flatten(change).items():
-        layer, _, which = path.rpartition("/")
-        found.setdefault(layer, {})[which] = leaf
-    return found
-
-
-def _joined(change: low_rank.Change) -> dict[str, Any]:
-    """The tree of a net's low-rank changes."""
-    halves = {f"{layer}/{half}": leaf for layer in change for half, leaf in change[layer].items()}
-    return unflatten(halves)
+        return low_rank.added(params, low_rank.flat(change), self.scale(rank))
 
 
 def make_change(config: ConfigDict, condition: Condition) -> Change | None:

@@ -15,10 +15,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import keys, weights
+from jaxgen.edit import low_rank
 from jaxgen.errors import UserError
 from jaxgen.models.clip.text import HF_TEXT
 from jaxgen.models.ldm import lora
-from jaxgen.models.ldm.change import CHANGE, TABLE, Change, make_change, split
+from jaxgen.models.ldm.change import CHANGE, TABLE, Change, make_change
 from jaxgen.models.ldm.condition import TEXT, make_condition
 from jaxgen.models.ldm.unet_layout import DIFFUSERS
 from jaxgen.tasks.ldm.config import CHANGE as CHANGES
@@ -97,7 +98,7 @@ def _write_lora(
         sizes = layout.read(below if net == "g" else below.parts[TEXT])
         if sizes is None:
             raise UserError(f"the net {net} has no published form, and so no LoRA file")
-        own = split(model.nets[CHANGE]["params"][net])
+        own = low_rank.flat(model.nets[CHANGE]["params"][net])
         alpha = change.settings.alpha or float(rank)
         for path, one in own.items():
             key = source_of(f"params/{path}", layout.rules(sizes))

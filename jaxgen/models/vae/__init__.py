@@ -2,7 +2,7 @@
 
 from jaxgen.models.vae.task import keys, make_task, verbs
 
-__all__ = ["keys", "make_task", "verbs"]
-# Losses and phases are the task's that it shares with this one: the longest tests of families are
-# marked slow here.
+__all__ = ["LIKE", "keys", "make_task", "verbs"]
+
+# The family whose tests go through its losses and phases, too.
 LIKE = "vqgan"
