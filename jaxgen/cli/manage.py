@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ from jaxgen.errors import UserError
 
 # Of a text-to-image model's many metrics those that say most; other models show their first.
 TELLING = ("whole", "held_out_whole", "diversity")
-FEATURES = "For `embeddings` and `codes`"
+MADE = ("embeddings", "codes", "latents")  # what models make of data
+FEATURES = "For `embeddings`, `codes` and `latents`"
 
 
 def models() -> None:
@@ -90,37 +92,30 @@ def prepare(
 ) -> None:
     """Make data ready for training: a dataset, downloaded or drawn, or what models make of data.
 
-    Datasets become array_record files, without TensorFlow. Captions' features can be made by
-    shares, `--shard 1/16 -o parts/1` and so on; then `jaxgen prepare embeddings --join parts/* -o
-    FILE`.
+    Datasets become array_record files, without TensorFlow. What models make can be made by shares,
+    `--shard 1/16 -o parts/1` and so on; then `jaxgen prepare latents --join parts/* -o FILE`.
     """
     if parts and not join:
         raise UserError(f"unexpected {parts[0]}: files are given with --join alone")
-    if name == "embeddings" and join:
+    if name in MADE and join:
         if config or model or set_ or shard is not None or data_dir is not None or out is None:
-            raise UserError("give: jaxgen prepare embeddings --join FILE... -o FILE")
-        from jaxgen.runs import precompute
-
-        print(f"{out.expanduser()}  {precompute.join(parts or [], out):,} captions")
+            raise UserError(f"give: jaxgen prepare {name} --join FILE... -o FILE")
+        _join(name, parts or [], out)
         return
-    if name == "embeddings":
-        if config is None or model is None or out is None or data_dir is not None:
-            raise UserError(
-                "give: jaxgen prepare embeddings --config FILE --model RUN -o FILE, and no "
-                "--data-dir"
-            )
-        _prepare_embeddings(config, dict(pair(text) for text in set_ or []), model, out, shard)
-        return
-    if name in ("codes", "latents") and not join and shard is None:
+    if name in MADE:
         if config is None or model is None or out is None or data_dir is not None:
             raise UserError(
                 f"give: jaxgen prepare {name} --config FILE --model RUN -o FILE, and no --data-dir"
             )
-        _prepare_made(name, config, dict(pair(text) for text in set_ or []), model, out)
+        make = (
+            _prepare_embeddings if name == "embeddings" else functools.partial(_prepare_made, name)
+        )
+        make(config, dict(pair(text) for text in set_ or []), model, out, shard)
         return
     if join or shard is not None:
         raise UserError(
-            f"only `embeddings` can be made by shares: prepare {name} once, before all that read it"
+            f"only {', '.join(MADE)} can be made by shares: prepare {name} once, before all that "
+            "read it"
         )
     if config or model or out or set_:
         raise UserError(
@@ -163,15 +158,33 @@ def _prepare_embeddings(
     )
 
 
-def _prepare_made(name: str, config: str, overrides: dict[str, Any], model: str, out: Path) -> None:
+def _join(name: str, parts: list[Path], out: Path) -> None:
+    if name == "embeddings":
+        from jaxgen.runs import precompute
+
+        count = precompute.join(parts, out)
+    else:
+        from jaxgen.data import cached
+        from jaxgen.runs import codes
+
+        count = codes.join(parts, out, cached.Latents if name == "latents" else cached.Codes)
+    what = "captions" if name == "embeddings" else "pictures"
+    print(f"{out.expanduser()}  {count:,} {what}")
+
+
+def _prepare_made(
+    name: str, config: str, overrides: dict[str, Any], model: str, out: Path, shard: str | None
+) -> None:
     """name: codes or latents, the key of a config's `model` that takes the file."""
     from tqdm import tqdm
 
     from jaxgen import cache
     from jaxgen import config as configs
     from jaxgen.data import cached
+    from jaxgen.data.shard import read_shard
     from jaxgen.runs import codes
 
+    share = None if shard is None else read_shard(shard)
     wanted = configs.load(config, overrides)
     cache.enable()
     # disable=None: no bar where stderr is not a terminal.
@@ -183,8 +196,11 @@ def _prepare_made(name: str, config: str, overrides: dict[str, Any], model: str,
             bar.update(done - bar.n)
 
         kind = cached.Latents if name == "latents" else cached.Codes
-        count = codes.write(wanted, model, out, moved, kind)
+        count = codes.write(wanted, model, out, moved, kind, share)
     print(f"{out.expanduser()}  {count:,} pictures  by {model}")
+    if share is not None:
+        print(f"share {share}; all together: jaxgen prepare {name} --join FILE... -o FILE")
+        return
     print(f"train from it: --config.model.{name}={out} --config.parts.first_stage={model}")
 
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.data.shard import SHARE
 from jaxgen.errors import NO_JSON, UserError, one_line
 from jaxgen.whole import replacing
 
@@ -152,10 +153,13 @@ class Made(Reader):
     """A file of what a first stage makes of each training picture: `read(i)` -> (meaning, array).
 
     Attributes:
-      about: "grid" (the array's shape), "first_stage" and "data", as `write_made` was told.
+      about: "grid" (the array's shape), "first_stage" and "data", as `write_made` was told; and of
+        a share which it is.
+      JOIN: how shares become a whole.
       FIELD: of an example. STORED, SEEN: types in the file and in an example.
     """
 
+    JOIN: ClassVar[str]
     FIELD: ClassVar[str]
     STORED: ClassVar[str]
     SEEN: ClassVar[Any]
@@ -186,8 +190,17 @@ class Made(Reader):
                 f"one that was trained on since; {self.REMEDY}"
             )
 
+    def rows(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Of all pictures of the file, in its order."""
+        return map(self.read, range(self.count))
+
     def check_data(self, data: Mapping[str, Any]) -> None:
-        """Raises UserError for a file of other pictures."""
+        """Raises UserError for a file of other pictures, or of a share of them."""
+        if SHARE in self.about:
+            raise UserError(
+                f"{self.KEY}={self.path} is share {self.about[SHARE]['number']} of "
+                f"{self.about[SHARE]['count']}: {self.JOIN}"
+            )
         held = self.about.get("data", {})
         other = [f"{k} {held.get(k)!r}, not {v!r}" for k, v in data.items() if held.get(k) != v]
         if other:
@@ -202,6 +215,7 @@ class Codes(Made):
 
     KEY, KIND, HOLDS = "model.codes", "jaxgen codes 1", "codes"
     REMEDY = "make the file anew: jaxgen prepare codes"
+    JOIN = "put all together: jaxgen prepare codes --join FILE... -o FILE"
     FIELD, STORED, SEEN = "codes", "<u4", np.int32
 
 
@@ -210,6 +224,7 @@ class Latents(Made):
 
     KEY, KIND, HOLDS = "model.latents", "jaxgen latents 1", "latents"
     REMEDY = "make the file anew: jaxgen prepare latents"
+    JOIN = "put all together: jaxgen prepare latents --join FILE... -o FILE"
     FIELD, STORED, SEEN = "moments", "<f4", np.float32
 
 

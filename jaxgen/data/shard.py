@@ -1,16 +1,19 @@
-"""A share of a list: `--shard 3/16` is the third of sixteen."""
+"""A share of a list: `--shard 3/16` is the third of sixteen; and the files of all shares."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from jaxgen.errors import UserError
 
 T = TypeVar("T")
+SHARE = "share"  # what a share's file says of itself besides: {"number", "count", ...}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +65,48 @@ def together(shares: Sequence[Sequence[T]]) -> list[T]:
 def digest(names: Iterable[str]) -> str:
     """Of a whole list, so that shares of another state of a folder are told from it."""
     return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def all_shares(
+    files: Sequence[tuple[str, Mapping[str, Any], T]], command: str
+) -> tuple[list[T], dict[str, Any]]:
+    """What of each share is given, in the order of their numbers, and what all files say.
+
+    Args:
+      files: (name, what the file says, with `SHARE`, and anything) of each.
+      command: that makes such files.
+
+    Raises:
+      UserError: a file that holds no share, shares that are not of one whole, one that is missing
+        or comes twice.
+    """
+    if not files:
+        raise UserError("--join needs the files of all shares")
+    common: dict[str, Any] = {}
+    found: dict[int, tuple[str, T]] = {}
+    for name, about, thing in files:
+        if SHARE not in about:
+            raise UserError(f"{name} holds no share ({command} --shard)")
+        share = dict(about[SHARE])
+        number = share.pop("number")
+        own = {**about, SHARE: share}
+        if found and own != common:
+            raise UserError(
+                f"{name} and {files[0][0]} are not of one encoder, data and count of shares"
+            )
+        common = own
+        if number in found:
+            raise UserError(f"{name} and {found[number][0]} are the same share, {number}")
+        found[number] = name, thing
+    numbers = range(1, common.pop(SHARE)["count"] + 1)
+    if missing := [str(n) for n in numbers if n not in found]:
+        raise UserError(f"of {len(numbers)} shares these are missing: {', '.join(missing[:20])}")
+    return [found[n][1] for n in numbers], common
+
+
+def in_turn(shares: Iterable[Iterator[T]], size: int) -> Iterator[T]:
+    """The items of a list whose batches of `size` went to the shares in turn."""
+    turns = deque(shares)
+    while batch := list(islice(turns[0], size)):
+        yield from batch
+        turns.rotate(-1)

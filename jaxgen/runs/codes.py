@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from jaxgen import devices
 from jaxgen.data import cached
 from jaxgen.data.captioned import section
 from jaxgen.data.captioned.records import center, open_records
+from jaxgen.data.shard import SHARE, Shard, all_shares, in_turn
 from jaxgen.errors import UserError
 from jaxgen.verbs.encode.pictures import from_record
 from jaxgen.verbs.offered import codes_of, latents_of
@@ -27,6 +30,7 @@ def write(
     path: str | os.PathLike,
     moved: Callable[[int, int], None] | None = None,
     kind: type[cached.Made] = cached.Codes,
+    shard: Shard | None = None,
 ) -> int:
     """Writes what a first stage makes of all training pictures; returns their number.
 
@@ -38,9 +42,11 @@ def write(
       moved: called with (pictures done, pictures in all) after each batch.
       kind: `Codes` for `model.codes`, `Latents` (moments, from which training draws) for
         `model.latents`.
+      shard: only this share of the pictures, for `join`. A file that holds it already is left.
 
     Raises:
-      UserError: no such model, or none that gives these; pictures that can't be read or don't fit.
+      UserError: no such model, or none that gives these; pictures that can't be read or don't fit;
+        an empty share, or another file of that name.
     """
     section.check(config.data, captioned=False)
     size = config.data.size
@@ -54,14 +60,29 @@ def write(
             f"{model}"
         )
     records = open_records(config.data, "train")
-    count = len(records)
+    # Whole batches of a device, so that it computes the same as without shares.
+    batches = [range(i, min(i + BATCH, len(records))) for i in range(0, len(records), BATCH)]
+    more: dict[str, Any] = {} if latents else {"codes": verb.codes}
+    about: dict[str, Any] = cached.about_data(config.data, records, list(records.captions()))
+    if shard is not None:
+        total, batches = len(batches), shard.of(batches)
+        if not batches:
+            raise UserError(
+                f"share {shard} is empty: {len(records)} pictures are {total} batches; give at "
+                f"most {total} shares"
+            )
+        more[SHARE] = {"number": shard.number, "count": shard.count}
+        if (there := _there(kind, path, part.fingerprint, about, more)) is not None:
+            return there
+    mine = list(itertools.chain(*batches))
+    count = len(mine)
     used = devices.usable()
     nets = devices.replicate(part.nets, used)
     batch = BATCH * len(used)
 
     def rows() -> Iterator[tuple[int, np.ndarray]]:
         for start in range(0, count, batch):
-            held = [records[i] for i in range(start, min(start + batch, count))]
+            held = [records[i] for i in mine[start : start + batch]]
             seen = [from_record(verb, center(record["image"], size)) for record in held]
             seen += seen[-1:] * (batch - len(seen))  # always the same shape: one program
             program = verb.moments_program if latents else verb.encode_program
@@ -71,6 +92,47 @@ def write(
             if moved is not None:
                 moved(min(start + batch, count), count)
 
-    about: dict[str, Any] = cached.about_data(config.data, records, list(records.captions()))
-    more = {} if latents else {"codes": verb.codes}
     return cached.write_made(kind, path, rows(), part.fingerprint, about, **more)
+
+
+def _there(
+    kind: type[cached.Made],
+    path: str | os.PathLike,
+    fingerprint: str,
+    data: dict[str, Any],
+    more: dict[str, Any],
+) -> int | None:
+    """The number of pictures of a share that is there already; None: it is not.
+
+    Raises:
+      UserError: another file is.
+    """
+    if not Path(path).expanduser().is_file():
+        return None
+    made = kind(path)
+    said = {key: value for key, value in made.about.items() if key != "grid"}
+    if said != {**more, "first_stage": fingerprint, "data": data}:
+        raise UserError(f"{path} holds other {kind.HOLDS} or another share; give another -o")
+    return len(made)
+
+
+def join(
+    paths: Sequence[str | os.PathLike],
+    path: str | os.PathLike,
+    kind: type[cached.Made] = cached.Codes,
+) -> int:
+    """Puts the files of all shares together to the file of all pictures; returns their number.
+
+    The file is the same as one made without shares, byte for byte.
+
+    Raises:
+      UserError: a file that holds no share, shares of several first stages or sets of pictures, one
+        that is missing or comes twice, a file that can't be written.
+    """
+    parts = [kind(name) for name in paths]
+    files = [(part.path, part.about, part) for part in parts]
+    found, about = all_shares(files, f"jaxgen prepare {kind.HOLDS}")
+    rows = in_turn([part.rows() for part in found], BATCH)
+    del about["grid"]
+    fingerprint, data = about.pop("first_stage"), about.pop("data")
+    return cached.write_made(kind, path, rows, fingerprint, data, **about)

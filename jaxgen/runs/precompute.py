@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
-from jaxgen.data.shard import Shard, digest
+from jaxgen.data.shard import SHARE, Shard, all_shares, digest, in_turn
 from jaxgen.errors import UserError
 from jaxgen.weights.places import CONFIG, resolve
 
 BATCH = 256  # captions at a time
-_SHARE = "share"  # what a share's file says of itself besides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +120,7 @@ def write(
                 f"share {shard} is empty: {len(texts)} captions are {total} batches; give at most "
                 f"{total} shares"
             )
-        about[_SHARE] = {
+        about[SHARE] = {
             "number": shard.number, "count": shard.count, "captions": digest(texts),
         }  # fmt: skip
         if Path(path).expanduser().is_file():
@@ -156,31 +153,8 @@ def join(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
     """
     from jaxgen.data.text import features as embeddings
 
-    if not paths:
-        raise UserError("--join needs the files of all shares")
-    first, about = "", {}
-    found: dict[int, Any] = {}
-    for name in map(str, paths):
-        part = embeddings.Embeddings(name)
-        share = part.about.pop(_SHARE, None)
-        if share is None:
-            raise UserError(f"{name} holds no share (jaxgen prepare embeddings --shard)")
-        number = share.pop("number")
-        if not found:
-            first, about = name, {**part.about, _SHARE: share}
-        if about != {**part.about, _SHARE: share}:
-            raise UserError(f"{name} and {first} are not of one encoder, data and count of shares")
-        if number in found:
-            raise UserError(f"{name} and {found[number].path} are the same share, {number}")
-        found[number] = part
-    count = about.pop(_SHARE)["count"]
-    if missing := [str(n) for n in range(1, count + 1) if n not in found]:
-        raise UserError(f"of {count} shares these are missing: {', '.join(missing[:20])}")
-
-    def rows() -> Iterator[dict[str, Any]]:
-        turns = deque(found[number].rows() for number in range(1, count + 1))
-        while batch := list(islice(turns[0], BATCH)):
-            yield from batch
-            turns.rotate(-1)
-
-    return embeddings.write(path, rows(), about)
+    parts = [embeddings.Embeddings(name) for name in paths]
+    files = [(part.path, part.about, part) for part in parts]
+    found, about = all_shares(files, "jaxgen prepare embeddings")
+    rows = in_turn([part.rows() for part in found], BATCH)
+    return embeddings.write(path, rows, about)

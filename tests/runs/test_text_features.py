@@ -212,10 +212,12 @@ def test_shares_that_make_no_whole(shares, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("emoji/32", "--shard", "1/2"), "only `embeddings` can be made by shares"),
-        (("emoji/32", "--join"), "only `embeddings`"),
+        (("emoji/32", "--shard", "1/2"), "only embeddings, codes, latents can be made by shares"),
+        (("emoji/32", "--join"), "only embeddings"),
         (("embeddings", "x"), "files are given with --join alone"),
         (("embeddings", "x", "--join"), "--join FILE... -o FILE"),
+        (("latents", "--join", "-o", "f"), "needs the files of all shares"),
+        (("codes", "--shard", "1/2"), "give: jaxgen prepare codes --config FILE --model RUN"),
     ],
 )
 def test_mistakes_with_shares(args, message, jaxgen_command):
