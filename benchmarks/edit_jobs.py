@@ -78,9 +78,10 @@ def make_editing(size: Size, net: Any) -> Any:
         size.context, fixed=True,
     )  # fmt: skip
     made = SimpleNamespace(
-        space=Space(None, 4), condition=condition, schedule=Schedule(), net=net
+        space=Space(None, 4), condition=condition, schedule=Schedule(), net=net, guided=True,
+        nets=("g", "text"), instruct=False,
     )  # fmt: skip
-    model = {"drop_condition": 0.1, "target": "eps"}
+    model = {"target": "eps"}
     return Editing(made, ConfigDict({"data": {"size": size.side}, "model": model}))
 
 
@@ -151,7 +152,7 @@ def _p2p(editing: Any, nets: Any, case: Case, arrays: Any) -> tuple[Callable, An
         "tokens": tokens, "mask": np.ones(tokens.shape, bool), "tables": tables,
         "noise": np.zeros((1, 3), np.uint32),
     }  # fmt: skip
-    form = Form(32**2, False, "")
+    form = Form(32**2, False, "", False, ("", False))
 
     def run(nets, given):
         shared, each = given
@@ -183,7 +184,7 @@ def _null_text(editing: Any, nets: Any, case: Case, arrays: Any) -> tuple[Callab
     def run(nets, given):
         shared, picture = given
         asked = _asked(editing, nets, case)
-        found = null_text(editing, nets, shared, _x0(picture), asked)
+        found = null_text(editing, nets, shared, None, _x0(picture), asked)
         return {"noise": found.noise, "words": found.unasked["context"]}
 
     return run, ({**_shared(case), "path": path}, arrays["picture"])
@@ -224,7 +225,7 @@ def _direct(editing: Any, nets: Any, case: Case, arrays: Any) -> tuple[Callable,
     def run(nets, given):
         back, picture = given
         asked = _asked(editing, nets, case)
-        found = INVERSIONS["direct"](editing, nets, {"inverse": back}, _x0(picture), asked)
+        found = INVERSIONS["direct"](editing, nets, {"inverse": back}, None, _x0(picture), asked)
         return {"noise": found.noise}
 
     return run, (back, arrays["picture"])
