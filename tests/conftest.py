@@ -92,6 +92,9 @@ _LONG_CHECKS = (
     "test_sharded_equals_single",
     "test_bfloat16_run_stays_finite_with_float32_weights",
 )
+# Of these the last two ask the trainer more than the family: not slow for one of each kind.
+_OF_THE_TRAINER = _LONG_CHECKS[1:]
+_KINDS = ("srgan", "dfgan", "vqgan", "ldm")
 
 
 # Rooms of tests that train or convert whole networks, and single files of other rooms that take
@@ -116,7 +119,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.family)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        if getattr(item, "originalname", "") in _LONG_CHECKS:
-            family = importlib.import_module(f"jaxgen.models.{item.callspec.params['family']}")
-            if hasattr(family, "LIKE"):
+        check = getattr(item, "originalname", "")
+        if check in _LONG_CHECKS:
+            name = item.callspec.params["family"]
+            family = importlib.import_module(f"jaxgen.models.{name}")
+            if hasattr(family, "LIKE") or (check in _OF_THE_TRAINER and name not in _KINDS):
                 item.add_marker(pytest.mark.slow)

@@ -99,7 +99,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+_OFTEN = ("text in z order", "maskgit")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in _OFTEN else pytest.mark.slow) for c in CASES]
+)
 def test_every_condition_is_trained_on_and_drawn(case):
     config, task, nets, params, mutable, batch = prepared(**CASES[case])
     loss = jax.jit(task.phases[0].loss)

@@ -119,7 +119,11 @@ def test_it_begins_at_nothing_and_alone_is_trained(started):
 @pytest.mark.parametrize(
     ("variant", "changes", "share"),
     # To a net of random numbers one word is next to nothing.
-    [("tiny", {}, 0.97), ("inversion", TOY, 0.9999), ("tiny", {"model__change__text": True}, 0.97)],
+    [
+        ("tiny", {}, 0.97),
+        pytest.param("inversion", TOY, 0.9999, marks=pytest.mark.slow),
+        pytest.param("tiny", {"model__change__text": True}, 0.97, marks=pytest.mark.slow),
+    ],
     ids=["lora", "inversion", "text"],
 )  # fmt: skip
 def test_one_picture_is_learned(started, variant, changes, share):
