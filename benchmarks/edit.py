@@ -187,32 +187,23 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="null-text of SD 1.5, compiled only")
     parser.add_argument("--only", nargs="+", choices=[*WANTED, "direct"], help="these alone")
     args = parser.parse_args()
-    if args.worker:
-        case = Case(**json.loads(args.case))
-        if args.worker == "jax":
-            return serve_jax(case, args.folder)
-        return serve_torch(case, rivals.Form.of(args.worker), args.folder)
-    report: dict[str, Any] = {"machine": common.machine(), "cases": []}
+    if unets.serves(args, Case, serve_jax, serve_torch):
+        return None
+    report: dict[str, Any] = {"machine": common.machine()}
     if args.memory:
         report["memory"], text = memory_table()
         return common.finish(report, args.json, text, None)
     unets.need_diffusers()
     common.keep_to_threads()
-    rounds, rows = 3 if args.quick else 5, []
-    for case in cases(args.quick):
-        if args.only and case.job not in args.only:
-            continue
-        result, row = compare(case, rounds)
-        report["cases"].append(result)
-        rows.append(list(row.values()))
-        print(common.table([list(row), rows[-1]]), flush=True)
-    texts = [common.table([list(row), *rows])] if rows else []
+    rounds = 3 if args.quick else 5
+    chosen = [case for case in cases(args.quick) if not args.only or case.job in args.only]
+    report["cases"], texts = unets.compared(chosen, lambda case: compare(case, rounds))
     if not args.only or "direct" in args.only:
         report["direct"], text = multiples(rounds)
         texts.append(text)
     text = "\n\n".join(texts)
     print("\n" + text, flush=True)
-    common.finish(report, args.json, text, args.into)
+    return common.finish(report, args.json, text, args.into)
 
 
 if __name__ == "__main__":

@@ -289,26 +289,19 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     parser.add_argument("--only", nargs="+", choices=[*JOBS, "growth"], help="these alone")
     args = parser.parse_args()
-    if args.worker:
-        case = Case(**json.loads(args.case))
-        if args.worker == "jax":
-            return serve_jax(case, args.folder)
-        return serve_torch(case, rivals.Form.of(args.worker), args.folder)
+    if unets.serves(args, Case, serve_jax, serve_torch):
+        return
     unets.need_diffusers()
-    report: dict[str, Any] = {"machine": common.machine(), "cases": []}
+    report: dict[str, Any] = {"machine": common.machine()}
     common.keep_to_threads()
-    left_out = {rivals.COMPILED} if args.eager else set()
-    names = tuple(n for n in rivals.available() if n in (rivals.EAGER, rivals.COMPILED))
-    names = tuple(n for n in names if n not in left_out)
-    rounds, rows, texts = 3 if args.quick else 7, [], []
+    wanted = (rivals.EAGER,) if args.eager else (rivals.EAGER, rivals.COMPILED)
+    names = tuple(name for name in rivals.available() if name in wanted)
+    rounds = 3 if args.quick else 7
     jobs = args.only or [*JOBS, "growth"]
-    for job in (job for job in JOBS if job in jobs):
-        result, row = compare(job, unets.forms(names), rounds, names)
-        report["cases"].append(result)
-        rows.append(list(row.values()))
-        print(common.table([list(row), rows[-1]]), flush=True)
-    if rows:
-        texts.append(common.table([list(row), *rows]))
+    report["cases"], texts = unets.compared(
+        [job for job in JOBS if job in jobs],
+        lambda job: compare(job, unets.forms(names), rounds, names),
+    )
     if "growth" in jobs:
         report["growth"], text = growth(rounds, args.quick)
         texts.append(text)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import common
 from benchmarks.growth import forget_peak, resident
 from benchmarks.rivals import COMPILED, LAYOUTS, Form
 
@@ -183,3 +185,35 @@ def peak(facts: dict[str, Any]) -> Callable[[list[Any]], None]:
         facts["added_bytes"] = facts["peak_bytes"] - before
 
     return note
+
+
+def serves(args: Any, case_of: Callable, jaxgen: Callable, torch: Callable) -> bool:
+    """Whether this process was started as a worker; then it has done its work.
+
+    Args:
+      args: of the command line. case_of: makes a case of its fields.
+      jaxgen, torch: the workers: (case, folder), and (case, form, folder).
+    """
+    if not args.worker:
+        return False
+    case = case_of(**json.loads(args.case))
+    if args.worker == "jax":
+        jaxgen(case, args.folder)
+    else:
+        torch(case, Form.of(args.worker), args.folder)
+    return True
+
+
+def compared(cases: Iterable[Any], compare: Callable) -> tuple[list[Any], list[str]]:
+    """(reports, the table if there are any) of what `compare` says of each: (report, row by head).
+
+    Each row is shown as it comes.
+    """
+    reports, rows, head = [], [], []
+    for case in cases:
+        report, row = compare(case)
+        reports.append(report)
+        head = list(row)
+        rows.append(list(row.values()))
+        print(common.table([head, rows[-1]]), flush=True)
+    return reports, [common.table([head, *rows])] if rows else []

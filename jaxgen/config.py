@@ -21,8 +21,7 @@ from jaxgen import keys, shipped
 from jaxgen.errors import NO_JSON, UserError, near, one_line, shown
 from jaxgen.keys import Key, Named, Table, share, weight, whole
 
-# Keys that a resumed run may change: they don't alter what a step computes. `train.steps` is here
-# so that a finished run can be continued.
+# Keys that a resumed run may change, since no step depends on them; `train.steps`: to train on.
 FREE_ON_RESUME = (
     "train.steps",
     "train.log_every",

@@ -122,6 +122,14 @@ def process_environment(devices: int = 1, **changes: str) -> dict[str, str]:
     }
 
 
+def run_code(code: str) -> subprocess.CompletedProcess:
+    """Runs Python code in a process of its own, and keeps what it says."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
 def start_two_hosts(
     arguments: list[str], logs: Path, devices: int = 1, **environment: str
 ) -> list[subprocess.Popen]:

@@ -1,11 +1,9 @@
 """Lines of the log: one form, whoever warns."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from helpers import REPOSITORY, process_environment
+from helpers import run_code
 
 from jaxgen.log import _Stderr, log, setup
 
@@ -26,10 +24,7 @@ warnings.warn("of Python,\\n in lines")
     [("setup", r"\d\d:\d\d:\d\d ", 4), ("plain_warnings", "", 3)],
 )
 def test_warnings_are_lines_of_the_log(begin, start, lines):
-    done = subprocess.run(
-        [sys.executable, "-c", WARN.format(begin=begin)],
-        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run_code(WARN.format(begin=begin))
     said = done.stderr.splitlines()
     assert len(said) == lines, done.stderr
     for line, text in zip(said[-3:], ("of ours", "of absl: 3", "of Python, in lines"), strict=True):
@@ -49,10 +44,7 @@ assert sys.stderr.getvalue().endswith("a line\\n"), sys.stderr.getvalue()
 
 def test_lines_go_to_what_stderr_is_at_the_time():
     """Not to that of the first command in a process, which may be closed."""
-    done = subprocess.run(
-        [sys.executable, "-c", MOVED],
-        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run_code(MOVED)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -41,6 +41,9 @@ ShardText = Annotated[
 ]
 
 
+EditMethod = Annotated[
+    str | None, typer.Option(help="How to edit; the model's own first one by default.")
+]
 OptionTexts = Annotated[
     list[str] | None,
     typer.Option(

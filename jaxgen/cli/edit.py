@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jaxgen.cli.common import OptionTexts, is_there
+from jaxgen.cli.common import EditMethod, OptionTexts, is_there
 from jaxgen.cli.drawing import check_alone
 from jaxgen.cli.editing import Ask, again, edit_pictures
 
@@ -44,9 +44,7 @@ def edit(
             "reconstruction, edit. Or a folder. Default: a new file here, named by the target.",
         ),
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="How to edit; the model's own first one by default.")
-    ] = None,
+    method: EditMethod = None,
     inversion: Annotated[
         str | None,
         typer.Option(

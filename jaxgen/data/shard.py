@@ -31,6 +31,21 @@ class Shard:
         """Every count-th item: neighbours, which tend to be equally large, go to all shares."""
         return list(items[self.number - 1 :: self.count])
 
+    def batches(self, whole: Sequence[Sequence[Any]], what: str) -> list[Any]:
+        """This share of all batches, which stay whole, so that what is computed is the same.
+
+        Args: what: the batches' items, for messages.
+
+        Raises:
+          UserError: none is left for it.
+        """
+        if mine := self.of(whole):
+            return mine
+        raise UserError(
+            f"share {self} is empty: {sum(map(len, whole))} {what} are {len(whole)} batches; give "
+            f"at most {len(whole)} shares"
+        )
+
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 

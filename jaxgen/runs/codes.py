@@ -60,17 +60,11 @@ def write(
             f"{model}"
         )
     records = open_records(config.data, "train")
-    # Whole batches of a device, so that it computes the same as without shares.
     batches = [range(i, min(i + BATCH, len(records))) for i in range(0, len(records), BATCH)]
     more: dict[str, Any] = {} if latents else {"codes": verb.codes}
     about: dict[str, Any] = cached.about_data(config.data, records, list(records.captions()))
     if shard is not None:
-        total, batches = len(batches), shard.of(batches)
-        if not batches:
-            raise UserError(
-                f"share {shard} is empty: {len(records)} pictures are {total} batches; give at "
-                f"most {total} shares"
-            )
+        batches = shard.batches(batches, "pictures")
         more[SHARE] = {"number": shard.number, "count": shard.count}
         if (there := _there(kind, path, part.fingerprint, about, more)) is not None:
             return there

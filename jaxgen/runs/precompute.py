@@ -113,13 +113,7 @@ def write(
     batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
     about = dict(tower.about)
     if shard is not None:
-        # Whole batches, so that the encoder computes the same as without shares.
-        total, batches = len(batches), shard.of(batches)
-        if not batches:
-            raise UserError(
-                f"share {shard} is empty: {len(texts)} captions are {total} batches; give at most "
-                f"{total} shares"
-            )
+        batches = shard.batches(batches, "captions")
         about[SHARE] = {
             "number": shard.number, "count": shard.count, "captions": digest(texts),
         }  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from helpers import REPOSITORY, TINY, process_environment
+from helpers import REPOSITORY, TINY, process_environment, run_code
 
 # Python's own start, some 20 ms, comes before any code of ours.
 DELAYS = (0.15, 0.3, 0.6, 1.0, 1.6, 2.4)
@@ -57,8 +57,5 @@ guarded(work)
 
 
 def test_ctrl_c_that_code_in_c_makes_another_error_of():
-    done = subprocess.run(
-        [sys.executable, "-c", ANOTHER],
-        cwd=REPOSITORY, env=process_environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run_code(ANOTHER)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -67,14 +67,6 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def own(home, tmp_path_factory):
-    """The same as a model of ours."""
-    folder = tmp_path_factory.mktemp("own") / "own"
-    convert.write_own(home, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def model(own):
     return jaxgen.load(own)
 

@@ -5,17 +5,12 @@ import json
 import numpy as np
 import pytest
 from helpers import REPOSITORY, assert_bitwise, checkpoint_arrays, run
-from support.tiny_sd import sd15_config, some_pictures, tiny_sd
+from support.tiny_sd import sd15_config, some_pictures
 
 import jaxgen
 from jaxgen.weights import parts
 
 GOLDEN = REPOSITORY / "tests" / "golden" / "tree_sd15.json"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_sd().export(tmp_path_factory.mktemp("sd") / "base")
 
 
 @pytest.fixture(scope="module")

@@ -124,14 +124,6 @@ def home(tmp_path_factory):
     return home
 
 
-@pytest.fixture(scope="module")
-def own(home, tmp_path_factory):
-    """The same as a model of ours."""
-    folder = tmp_path_factory.mktemp("own") / "own"
-    convert.write_own(home, folder)
-    return folder
-
-
 def test_diffusers_opens_our_folder(home, own, tmp_path):
     """Converted and written back, its own classes compute the same."""
     convert.write_torch(own, tmp_path / "ours")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,10 +14,13 @@ from PIL import Image
 from jaxgen import config as configs
 from jaxgen.data.text.clip_bpe import END, START, CLIPTokenizer, _letters
 from jaxgen.models.clip.text import HF_TEXT
+from jaxgen.models.ldm.change import CHANGE
 from jaxgen.models.ldm.convert import _model
 from jaxgen.models.ldm.unet_layout import DIFFUSERS
 from jaxgen.models.vae import convert as vae
 from jaxgen.runs.model import Model
+from jaxgen.train.family import load_task
+from jaxgen.train.start import find_parts
 
 WORDS = ("a", "cat", "dog", "of", "photo", "picture", "red", "the", "toy")
 CONTEXT, WIDTH = 16, 16
@@ -90,3 +94,26 @@ def some_pictures(folder: Path, count: int = 3, seed: int = 0) -> Path:
         colour = rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
         Image.fromarray(colour).save(folder / f"{i}.png")
     return folder
+
+
+def begun(base: Path, pictures: Path, folder: Path, variant: str = "tiny", **changes: Any) -> Any:
+    """What a variant's run in `folder` begins with: (config, task, parts)."""
+    config = sd15_config(base, pictures, variant, **changes)
+    made_of = find_parts(config, folder)
+    return config, load_task(config, made_of), made_of
+
+
+def initial(task: Any) -> Any:
+    """The nets that a task trains, as they begin."""
+    return jax.jit(lambda: task.init(jax.random.key(0), {})[0])()
+
+
+def with_change(started: Any, folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """A run's export whose change is of random numbers; `started` as `begun` with its folders."""
+    config, task, made_of = started(**changes)
+    rng = np.random.default_rng(seed)
+    change = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), initial(task)[CHANGE]
+    )
+    model = Model("run", config, {CHANGE: {"params": change}}, 4, made_of=made_of)
+    return model.export(folder)

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxgen.cli.common import JsonFile, OptionTexts, console, interruptible, read_options
+from jaxgen.cli.common import (
+    EditMethod,
+    JsonFile,
+    OptionTexts,
+    console,
+    interruptible,
+    read_options,
+)
 from jaxgen.errors import UserError
 
 
@@ -37,9 +44,7 @@ def edit(
             "command again goes on where it ended.",
         ),
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="How to edit; the model's own first one by default.")
-    ] = None,
+    method: EditMethod = None,
     option: OptionTexts = None,
     source: Annotated[
         str | None,
