@@ -48,7 +48,10 @@ def make_tokenizer(data: ConfigDict) -> Tokenizer:
       UserError: a config whose captions were not read yet.
     """
     if data.tokenizer == "clip":
-        raise UserError("data.tokenizer=clip is that of a CLIP's text tower: give it as parts.text")
+        raise UserError(
+            "data.tokenizer=clip is that of a CLIP's text tower: give it as parts.text, or a converted "
+            "Stable Diffusion as configs/sd15.py takes it (train.init_from.g, or parts.g)"
+        )
     key = _FILLED[data.tokenizer]
     filled = data[key]
     if not filled:
