@@ -49,8 +49,8 @@ def make_tokenizer(data: ConfigDict) -> Tokenizer:
     """
     if data.tokenizer == "clip":
         raise UserError(
-            "data.tokenizer=clip is that of a CLIP's text tower: give it as parts.text, or a converted "
-            "Stable Diffusion as configs/sd15.py takes it (train.init_from.g, or parts.g)"
+            "data.tokenizer=clip is that of a CLIP's text tower: give it as parts.text, or a "
+            "converted Stable Diffusion as configs/sd15.py takes it (train.init_from.g, or parts.g)"
         )
     key = _FILLED[data.tokenizer]
     filled = data[key]
