@@ -1,5 +1,6 @@
 """Shared settings: eight fake CPU devices, strict rank promotion, paths of benchmark data."""
 
+import gc
 import importlib
 import os
 import sys
@@ -10,8 +11,10 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
     # Most of the tests' time would be LLVM optimising tiny programs.
-    + " --xla_backend_optimization_level=0"
+    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# What is traced is millions of small objects, and jax adds work to each collection of the youngest.
+gc.set_threshold(100_000, 20, 20)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Compiled programs and prepared photos: kept between test runs, shared by xdist's workers, and

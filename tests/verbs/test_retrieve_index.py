@@ -254,7 +254,7 @@ def test_other_engines_agree_with_the_exact_one(kind, tmp_path):
     assert rows.tolist() == exact[0].tolist()
     np.testing.assert_allclose(scores, exact[1], atol=2e-3)
     if kind == "ann":
-        assert engine.recall() > 0.95
+        assert engine.recall() == 1  # one thread adds so few rows, whatever else runs
         again = engines.Ann(np.concatenate([vectors, vectors[:10]]), file)
         assert len(again.graph) == 310
 

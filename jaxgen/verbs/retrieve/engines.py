@@ -14,6 +14,7 @@ import numpy as np
 from jaxgen.errors import UserError, pip_install
 
 _BLOCK = 2**15  # rows that are multiplied at once
+_ALONE = 1024  # rows that one thread adds to an empty graph
 _SMALL = 2**26  # bytes of rows that are held as float32
 _WIDER = 8  # an approximate engine is asked for so many times more where results are filtered
 
@@ -88,10 +89,15 @@ class Ann:
         if len(self.graph) > len(vectors) or self.graph.ndim != vectors.shape[1]:
             self.graph = Graph(ndim=vectors.shape[1], metric="cos", dtype="f16")
         known = len(self.graph)
-        if known < len(vectors):
-            self.graph.add(np.arange(known, len(vectors)), np.asarray(vectors[known:]))
-            if file is not None:
-                self.graph.save(str(file))
+        # Threads that meet a nearly empty graph miss each other's rows (up to a tenth of them could
+        # never be found again): the first ones are added by one thread.
+        begun = min(max(known, _ALONE), len(vectors))
+        for start, end, threads in ((known, begun, 1), (begun, len(vectors), 0)):
+            if start < end:
+                rows = np.asarray(vectors[start:end])
+                self.graph.add(np.arange(start, end), rows, threads=threads)
+        if known < len(vectors) and file is not None:
+            self.graph.save(str(file))
 
     def search(
         self, query: np.ndarray, k: int, allowed: np.ndarray
