@@ -137,6 +137,7 @@ def check(section: Any, table: Table | Named, name: str = "", start: str = "") -
     """
     if not isinstance(section, ConfigDict):
         raise UserError(f"config key {name} must be a section, not {shown(section)}")
+    section = ConfigDict(section)  # a plain one: to be checked is not to be read
     if isinstance(table, Named):
         table = dict.fromkeys(section, table.of)
     dot = f"{name}." if name else ""

@@ -58,7 +58,7 @@ def start(
     if mode == "eval":
         loop.evaluate(config, folder)
         return 0
-    result = loop.train(config, folder, debug=debug)
+    result = loop.train(config, folder, debug=debug, asked=[key for key, _ in overrides])
     if after is not None:
         again = ["jaxgen", "train", name, *(f"--config.{key}={text}" for key, text in overrides)]
         again += ["-o", workdir] if workdir else []

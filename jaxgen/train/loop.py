@@ -12,7 +12,7 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from jaxgen.train.meter import Meter
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.owner import owned
 from jaxgen.train.profile import Profiler
+from jaxgen.train.reads import Reads, plain
 from jaxgen.train.signals import StopSignal, kept_from_workers
 from jaxgen.train.start import (
     find_parts,
@@ -79,6 +80,7 @@ def train(
     debug: bool = False,
     devices: Sequence[jax.Device] | None = None,
     watch: Watch | None = None,
+    asked: Collection[str] = (),
 ) -> Result:
     """Trains what `config` says and leaves a Run in `workdir`; resumes if there is one.
 
@@ -88,6 +90,7 @@ def train(
       debug: no jit, no donation, and an error at the first NaN with the line that made it.
       devices: those to use; None: all.
       watch: gets the step and the metrics of each evaluation, and says whether to go on.
+      asked: dotted keys that the user set; those without effect are said.
 
     Raises:
       UserError: a config, data, weights or disk problem that the user can mend.
@@ -95,7 +98,9 @@ def train(
     """
     workdir = Path(workdir).absolute()
     configs.check(config)
-    config = resolve(config)
+    reads = Reads(config, asked)
+    reads.config = resolve(reads.config)
+    config = plain(reads.config)
     settings = config.train
     if folder := cache.enable(settings.compilation_cache and not debug):
         log.info("compiled programs are cached in %s", folder)
@@ -107,11 +112,11 @@ def train(
     mesh = meshes.make_mesh(config.mesh, devices)
     meshes.check_batch(mesh, settings.batch_size, settings.accumulate)
     made_of = find_parts(config, workdir)
-    task = load_task(config, made_of)
-    optimizers = make_optimizers(task, config)
+    task = load_task(reads.config, made_of)
+    optimizers = make_optimizers(task, reads.config)
     open_workdir(config, workdir)
     with owned(workdir):
-        return _train(config, workdir, mesh, task, optimizers, made_of, debug, watch)
+        return _train(config, workdir, mesh, task, optimizers, made_of, debug, watch, reads)
 
 
 def _train(
@@ -123,6 +128,7 @@ def _train(
     made_of: Mapping[str, Part],
     debug: bool,
     watch: Watch | None,
+    reads: Reads,
 ) -> Result:
     """`train` in a folder that is ours."""
     settings = config.train
@@ -135,8 +141,8 @@ def _train(
         start_step=step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        workers=config.data.workers,
-        threads=config.data.threads,
+        workers=reads.config.data.workers,
+        threads=reads.config.data.threads,
     )
 
     # ---- state: fresh, from other runs, or restored ----------------------------------------------
@@ -191,6 +197,7 @@ def _train(
             writer=writer,
             debug=debug,
             watch=watch,
+            reads=reads,
         ).run()
     finally:
         pipeline.close(stream)
@@ -218,6 +225,7 @@ class _Session:
     writer: writers.Writer
     debug: bool
     watch: Watch | None
+    reads: Reads
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -296,6 +304,8 @@ class _Session:
                     self.mesh, debug=self.debug,
                 )  # fmt: skip
                 self.writer.say(self.programs[due].summary)
+                if jax.process_index() == 0:
+                    self.reads.tell(last=self.writer.pace.in_last(self.step))
         return self.programs[due], due
 
     def _close_interval(self) -> None:

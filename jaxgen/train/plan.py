@@ -145,6 +145,10 @@ class Pace:
             "pace; the config was made for another machine (`jaxgen configs` says which)"
         )
 
+    def in_last(self, step: int) -> bool:
+        """Whether this step, which is still to be done, is one of the last stage."""
+        return self._stage(step) is self.stages[-1]
+
     def _stage(self, step: int) -> Stage:
         """That of a step; of one outside the last."""
         inside = (stage for stage in self.stages if stage.start <= step < stage.stop)

@@ -106,6 +106,8 @@ def run(sweep: Sweep, trials: int, seed: int = 0, say: Callable[[str], None] = p
 
 def _work(sweep: Sweep, shared: SharedStudy, trials: int, say: Callable[[str], None]) -> None:
     failures, told = 0, False
+    # Once: what later trials take from this process's caches they do not read.
+    asked = [*sweep.overrides, *sweep.space]
     while True:
         shared.free_dead()
         finished = shared.finished()
@@ -119,7 +121,7 @@ def _work(sweep: Sweep, shared: SharedStudy, trials: int, say: Callable[[str], N
             time.sleep(POLL)
             continue
         told = False
-        one = _Trial(sweep, shared, trials)
+        one = _Trial(sweep, shared, trials, asked)
         try:
             shared.study.optimize(one, n_trials=1, catch=(_FailedError,))
         except KeyboardInterrupt:
@@ -145,10 +147,14 @@ class _FailedError(Exception):
 
 
 class _Trial:
-    """One training run as Optuna's objective; afterwards `note` is what to add to its line."""
+    """One training run as Optuna's objective; afterwards `note` is what to add to its line.
 
-    def __init__(self, sweep: Sweep, shared: SharedStudy, wanted: int):
-        self.sweep, self.shared, self.wanted = sweep, shared, wanted
+    Args:
+      asked: keys of which it is said that they have no effect; emptied by the first that trains.
+    """
+
+    def __init__(self, sweep: Sweep, shared: SharedStudy, wanted: int, asked: list[str]):
+        self.sweep, self.shared, self.wanted, self.asked = sweep, shared, wanted, asked
         self.number: int | None = None
         self.values: dict[str, Any] = {}
         self.surplus = False
@@ -180,8 +186,12 @@ class _Trial:
 
         try:
             config = configs.load(self.sweep.config, {**self.sweep.overrides, **self.values})
+            asked, self.asked[:] = tuple(self.asked), ()
             result = loop.train(
-                config, folder, watch=lambda step, metrics: self._watch(trial, step, metrics)
+                config,
+                folder,
+                watch=lambda step, metrics: self._watch(trial, step, metrics),
+                asked=asked,
             )
         except NonFiniteError as error:
             raise self._failed(error) from error

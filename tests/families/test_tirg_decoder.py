@@ -26,10 +26,10 @@ def decoder(tmp_path_factory):
 @pytest.mark.parametrize("shape", [(2, 5), (2, 4, 4, 3)], ids=["vector", "map"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_decoder_draws_of_vectors_and_maps_whatever_their_length(shape, keep):
-    keys = iter(jax.random.split(jax.random.key(0), 5))
+    keys = iter(jax.random.split(jax.random.key(0), 6))
     source = jax.random.uniform(next(keys), (2, 16, 16, 3), minval=-1)
-    asked = Asked(source, jax.random.normal(next(keys), (2, 4, 4, 6)),
-                  jax.random.normal(next(keys), shape))  # fmt: skip
+    given = (jax.random.normal(next(keys), size) for size in ((2, 4, 4, 6), (2, 5), shape))
+    asked = Asked(source, *given)
     z = jax.random.normal(next(keys), (2, 3))
     net = Decoder(channels=(8, 4), groups=2, noise=3, keep=keep)
     variables = net.init(next(keys), asked, z)

@@ -21,7 +21,7 @@ def of(folder: str | Path, storage: str) -> Sweep:
     return Sweep(config, SPACE, "score", "max", Path(folder), storage=storage)
 
 
-def train(config, workdir, watch=None):
+def train(config, workdir, watch=None, **_):
     """In place of `jaxgen.train.loop.train`; the score is the learning rate."""
     Path(workdir).mkdir(parents=True)  # a folder that is there already is another trial's
     time.sleep(0.3)
@@ -30,7 +30,7 @@ def train(config, workdir, watch=None):
     return loop.Result(1, {"score": score})
 
 
-def hang(config, workdir, watch=None):
+def hang(config, workdir, watch=None, **_):
     """Trains for ever."""
     Path(workdir).mkdir(parents=True)
     (Path(workdir) / "hangs").touch()

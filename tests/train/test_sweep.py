@@ -30,7 +30,7 @@ def trained(monkeypatch):
     """A trainer of which a trial's score is known: higher for a higher learning rate."""
     calls = []
 
-    def train(config, workdir, watch=None):
+    def train(config, workdir, watch=None, asked=()):
         lr = float(config.optimizer.pretrain.lr)
         calls.append((Path(workdir).name, lr, config.train.batch_size))
         for step in (1, 2, 3):
@@ -40,6 +40,19 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(loop, "train", train)
     return calls
+
+
+def test_the_first_trial_says_which_keys_have_no_effect(tmp_path, monkeypatch):
+    told = []
+
+    def train(config, workdir, watch, asked):
+        told.append(asked)
+        return loop.Result(1, {"score": 1.0})
+
+    monkeypatch.setattr(loop, "train", train)
+    sweep = make(tmp_path, overrides={"train.log_every": 1})
+    sweeps.run(sweep, 2, say=lambda line: None)
+    assert told == [("train.log_every", *SPACE), ()]
 
 
 def test_best_values_table_and_plot(tmp_path, trained):
@@ -82,7 +95,7 @@ def test_a_stopped_sweep_goes_on_with_the_same_values_in_the_same_folder(
     sweeps.run(make(tmp_path), 2, say=lambda line: None)
     whole, stopped = loop.train, []
 
-    def interrupted(config, workdir, watch=None):
+    def interrupted(config, workdir, watch=None, **_):
         stopped.append((Path(workdir).name, float(config.optimizer.pretrain.lr)))
         return loop.Result(1, {}, "interrupted")
 
@@ -105,7 +118,7 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, trained):
 
 
 def test_failed_trials_are_told_and_three_in_a_row_end_it(tmp_path, monkeypatch):
-    def broken(config, workdir, watch=None):
+    def broken(config, workdir, watch=None, **_):
         raise NonFiniteError("the loss is not finite at step 3")
 
     monkeypatch.setattr(loop, "train", broken)

@@ -118,7 +118,7 @@ def test_a_killed_process_trial_goes_on_in_its_folder(tmp_path, monkeypatch, kin
     process.communicate()
     seen = []
 
-    def train(config, workdir, watch=None):
+    def train(config, workdir, watch=None, **_):
         seen.append((Path(workdir), float(config.optimizer.pretrain.lr)))
         return loop.Result(1, {"score": 1.0})
 
@@ -140,7 +140,7 @@ def test_a_trial_of_a_machine_that_died_is_taken_over(tmp_path, monkeypatch):
     process.kill()
     process.communicate()
     monkeypatch.setattr(sweep_study, "_machine", lambda: "another machine")
-    monkeypatch.setattr(loop, "train", lambda *_, watch: loop.Result(1, {"score": 1.0}))
+    monkeypatch.setattr(loop, "train", lambda *_, watch, **__: loop.Result(1, {"score": 1.0}))
     said = []
     began = time.monotonic()
     study = sweeps.run(sweep, 1, say=said.append)
@@ -155,14 +155,14 @@ def test_without_heartbeats_another_machine_is_not_waited_for(tmp_path, monkeypa
     shared = sweep_study.SharedStudy(sweep, 0)
     shared.claim(shared.study.ask())
     monkeypatch.setattr(sweep_study, "_machine", lambda: "another machine")
-    monkeypatch.setattr(loop, "train", lambda *_, watch: loop.Result(1, {"score": 1.0}))
+    monkeypatch.setattr(loop, "train", lambda *_, watch, **__: loop.Result(1, {"score": 1.0}))
     study = sweeps.run(sweep, 1, say=lambda line: None)
     assert [t.state.name for t in study.trials] == ["RUNNING", "COMPLETE"]
 
 
 def test_of_two_that_ask_for_the_last_trial_one_withdraws(tmp_path, monkeypatch):
     sweep = sweep_process.of(tmp_path / "sweep", f"sqlite:///{tmp_path}/study")
-    monkeypatch.setattr(loop, "train", lambda *_, watch: loop.Result(1, {"score": 1.0}))
+    monkeypatch.setattr(loop, "train", lambda *_, watch, **__: loop.Result(1, {"score": 1.0}))
     other = sweep_study.SharedStudy(sweep, 0)
     monkeypatch.setattr(sweeps, "POLL", 0)
     counted = iter([0])
@@ -186,7 +186,7 @@ def test_of_two_that_ask_for_the_last_trial_one_withdraws(tmp_path, monkeypatch)
 def test_values_that_came_before_are_not_trained_again(tmp_path, monkeypatch):
     calls = []
 
-    def train(config, workdir, watch=None):
+    def train(config, workdir, watch=None, **_):
         calls.append(workdir)
         return loop.Result(1, {"score": 2.0})
 
@@ -228,7 +228,7 @@ def test_a_storage_that_is_lost_gets_one_line(tmp_path, monkeypatch, storage):
     """Optuna itself ends in an UnboundLocalError then."""
     file = tmp_path / "study"
 
-    def train(config, workdir, watch=None):
+    def train(config, workdir, watch=None, **_):
         file.unlink()
         file.mkdir()
         return loop.Result(1, {"score": 1.0})
@@ -242,7 +242,7 @@ def test_a_storage_that_is_lost_gets_one_line(tmp_path, monkeypatch, storage):
 
 
 def test_an_error_of_the_training_stays_what_it_is(tmp_path, monkeypatch):
-    def train(config, workdir, watch=None):
+    def train(config, workdir, watch=None, **_):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(loop, "train", train)

@@ -38,7 +38,7 @@ class Composed(nn.Module):
         self, x: jax.Array, tokens: jax.Array, mask: jax.Array, train: bool = False
     ) -> jax.Array:
         """Pictures (b, h, w, 3) with texts (b, t) -> (b, e) float32, not normalised."""
-        return self._vector(self._compose(self.image.map(x, train), tokens, mask, train))
+        return self._vector(self._compose(self.image.map(x, train), tokens, mask, train)[1])
 
     def __call__(
         self,
@@ -61,17 +61,17 @@ class Composed(nn.Module):
 
     def composed(
         self, x: jax.Array, tokens: jax.Array, mask: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """What a picture can be drawn of: (its last map, what it becomes with its text).
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What a picture can be drawn of: (last map, vector, what it becomes with its text).
 
-        The second is a map (n, h, w, c) of compositions that work on maps, before the vector is
+        The third is a map (n, h, w, c) of compositions that work on maps, before the vector is
         made of it, and a vector (n, e) of others.
 
         Args: x: (b, h, w, 3). tokens, mask: (n, t), n / b texts for each picture, one after
           another.
         """
         maps = jnp.repeat(self.image.map(x, False), len(tokens) // len(x), axis=0)
-        return maps, self._compose(maps, tokens, mask, False)
+        return maps, *self._compose(maps, tokens, mask, False)
 
     def with_composed(
         self,
@@ -80,20 +80,23 @@ class Composed(nn.Module):
         tokens: jax.Array,
         mask: jax.Array,
         train: bool = False,
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
         """(as `__call__`, as `composed`), in one pass."""
         b, k = tokens.shape[:2]
         pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
         maps = self.image.map(pictures, train)
         asked = jnp.repeat(maps[:b], k, axis=0)
-        found = self._compose(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train)
+        vector, found = self._compose(
+            asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train
+        )
         targets = self.image.head(maps[b:]).astype(jnp.float32)
-        return (self._vector(found), targets, self.scale[0]), (asked, found)
+        return (self._vector(found), targets, self.scale[0]), (asked, vector, found)
 
-    def _compose(self, maps, tokens, mask, train) -> jax.Array:
+    def _compose(self, maps, tokens, mask, train) -> tuple[jax.Array, jax.Array]:
+        """(the pictures' vectors, what they become)."""
         view = View(self.image.head(maps), maps)
         found: jax.Array = self.composer(view, self.text(tokens, mask, train), train)
-        return found
+        return view.vector, found
 
     def _vector(self, composed: jax.Array) -> jax.Array:
         found: jax.Array = self.image.head(composed) if composed.ndim == 4 else composed

@@ -20,19 +20,22 @@ class Asked(NamedTuple):
     """What is drawn: a row for each text.
 
     source: pictures (n, s, s, 3) float32 in [-1, 1]. map: the retrieval model's last map of them,
-    (n, h, w, c). composed: with the text, a map (n, h, w, c) or a vector (n, e).
+    (n, h, w, c). vector: its feature of them, (n, e). composed: with the text, a map (n, h, w, c)
+    or a vector (n, e).
     """
 
     source: jax.Array
     map: jax.Array
+    vector: jax.Array
     composed: jax.Array
 
 
 class Decoder(nn.Module):
     """Net "decoder": `Asked` and noise -> pictures.
 
-    A composition that works on maps gives a map, which keeps the layout; of a vector a dense
-    layer makes what each place gets, and another what all get, beside the source's map. As in
+    A composition that works on maps gives a map, which keeps the layout; of a vector, and
+    of what it has beyond the source's, a dense layer makes what each place gets, beside the
+    source's map, and others scale and shift the channels of each level. As in
     TIM-GAN (Zhang et al., ACM MM 2021) a mask says where the picture changes; elsewhere the source
     shows.
 
@@ -65,16 +68,21 @@ class Decoder(nn.Module):
 
         composed = _normed(asked.composed)
         is_map = composed.ndim == 4
+        if self.keep and not is_map:
+            # Both stand for pictures in one space: what the words change is their difference.
+            composed = jnp.concatenate([composed, composed - _normed(asked.vector)], axis=-1)
         parts = [placed(z, "noise"), composed if is_map else placed(composed, "places")]
         if self.keep:
             parts.append(asked.map)
         x = Conv(self.channels[0], 3, dtype=self.dtype, name="conv_in")(parts)
-        if not is_map:
-            everywhere = nn.Dense(self.channels[0], dtype=self.dtype, name="everywhere")
-            x = x + everywhere(composed.astype(self.dtype))[:, None, None]
         for level, channels in enumerate(self.channels):
             if level:
                 x = upsample_nearest(x, 2)
+            if not is_map:
+                everywhere = nn.Dense(2 * x.shape[3], dtype=self.dtype, name=f"everywhere_{level}")
+                told = everywhere(composed.astype(self.dtype))[:, None, None]
+                scale, shift = jnp.split(told, 2, axis=3)
+                x = x * (1 + scale) + shift
             for number in range(self.blocks):
                 block = ResnetBlock(
                     channels, self.groups, dtype=self.dtype, name=f"up_{level}_block_{number}"
