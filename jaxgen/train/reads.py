@@ -30,7 +30,8 @@ class Reads:
 
     def __init__(self, config: ConfigDict, asked: Collection[str]):
         self._read: set[str] = set()
-        self._asked = list(dict.fromkeys(asked))
+        self._asked = dict.fromkeys(asked)
+        self._told: set[str] = set()
         self.config: ConfigDict = _noting(config, "", self._read)
 
     def unread(self, last: bool = True) -> list[str]:
@@ -52,8 +53,9 @@ class Reads:
     def tell(self, last: bool) -> None:
         """Warns of each key of `unread` once."""
         for key in self.unread(last):
-            self._asked.remove(key)
-            log.warning("%s has no effect: with the config's other values nothing reads it", key)
+            if key not in self._told:
+                self._told.add(key)
+                log.warning("%s has no effect: with the other values nothing reads it", key)
 
 
 class _Noting(ConfigDict):

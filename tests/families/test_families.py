@@ -19,12 +19,32 @@ from jaxgen.runs.model import load
 from jaxgen.task import Due
 from jaxgen.train import loop
 from jaxgen.train import mesh as meshes
+from jaxgen.train.reads import Reads
 from jaxgen.train.state import make_optimizers
 from jaxgen.train.step import make_step
 from jaxgen.weights.checkpoints import read_metrics
 
 FAMILIES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.models.__path__))
 GOLDEN = REPOSITORY / "tests" / "golden"
+# Keys that a tiny run may pass by, and what they are for beside it.
+DEPENDENT = {
+    r"data\.blind\..*": "data.degradation=blind",
+    r"data\.(data_dir|div2k|flickr2k|name|image_key|path|path_validation|holdout)": "data.source",
+    r"data\.(captions|font|on_bad|category|gallery|cache_mb)": "data.source",
+    r"data\.source": "the one source of prompts",
+    r"data\.(changes|objects|scenes)": "data.source, opened once in a process",
+    r"data\.(tokenizer_json|vocabulary_size|embeddings)": "data.tokenizer, data.embeddings",
+    r"data\.(length|vocabulary)": "texts, where the family reads some",
+    r"optimizer\.\w+\.(decays|weight_decay)": "optimizer.*.name",
+    r"optimizer\.\w+\.(final|gamma|milestones)": "optimizer.*.schedule",
+    r"optimizer\.(damsm|penalty)\..*": "the phase, where there is one",
+    r"model\.loss\.(instance_noise|label_smoothing|total_variation).*": "a GAN phase",
+    r"model\.loss\.(adversarial|d_steps_per_g_step|pixel|perceptual_.*)": "a GAN phase",
+    r"model\.(loss\.(cutmix|damsm)_.*|loss\.(kl|magp_power|pixels|image_.*)|match\..*)": "the loss",
+    r"model\.(masking|sampling)\..*": "model.form of a prior",
+    r"model\.(classes|guided)": "the condition",
+}
+UNREAD = {}
 
 
 def tiny_config(family, **changes):
@@ -56,8 +76,14 @@ def finished(family, tmp_path_factory):
     """The `:tiny` config, run from start to end on one device."""
     folder = tmp_path_factory.mktemp(family)
     config = steady(tiny_config(family))
-    result = loop.train(config, folder, devices=jax.devices()[:1])
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Reads", lambda *given: made.append(Reads(*given)) or made[-1])
+        result = loop.train(
+            config, folder, devices=jax.devices()[:1], asked=configs.flatten(config)
+        )
     assert result.stopped == "done"
+    UNREAD[family] = made[0].unread()
     return config, folder, result
 
 
@@ -86,6 +112,12 @@ def test_tiny_run_leaves_what_a_run_should(finished):
     assert about["versions"]["jax"] == jax.__version__
     logged = [line for line in read_metrics(folder) if line["kind"] == "train"]
     assert {"speed/steps_per_s", "speed/images_per_s", "speed/data_wait"} <= logged[-1].keys()
+
+
+def test_every_key_has_an_effect_or_depends_on_others(family, finished):
+    """A key that nobody reads is one that users set in vain."""
+    unknown = [key for key in UNREAD[family] if not any(re.fullmatch(p, key) for p in DEPENDENT)]
+    assert unknown == []
 
 
 def test_parameter_tree_equals_the_golden(family, finished):

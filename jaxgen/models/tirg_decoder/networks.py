@@ -33,11 +33,10 @@ class Asked(NamedTuple):
 class Decoder(nn.Module):
     """Net "decoder": `Asked` and noise -> pictures.
 
-    A composition that works on maps gives a map, which keeps the layout; of a vector, and
-    of what it has beyond the source's, a dense layer makes what each place gets, beside the
-    source's map, and others scale and shift the channels of each level. As in
-    TIM-GAN (Zhang et al., ACM MM 2021) a mask says where the picture changes; elsewhere the source
-    shows.
+    A composition that works on maps gives a map, which keeps the layout; of a vector, and of its
+    difference from the source's, a dense layer makes what each place gets, and another what all
+    get, beside the source's map. As in TIM-GAN (Zhang et al., ACM MM 2021) a mask says where the
+    picture changes; elsewhere the source shows.
 
     Attributes:
       channels: of the levels, from the map's side up, each of twice the side; the rest of the way
@@ -75,14 +74,12 @@ class Decoder(nn.Module):
         if self.keep:
             parts.append(asked.map)
         x = Conv(self.channels[0], 3, dtype=self.dtype, name="conv_in")(parts)
+        if not is_map:
+            everywhere = nn.Dense(self.channels[0], dtype=self.dtype, name="everywhere")
+            x = x + everywhere(composed.astype(self.dtype))[:, None, None]
         for level, channels in enumerate(self.channels):
             if level:
                 x = upsample_nearest(x, 2)
-            if not is_map:
-                everywhere = nn.Dense(2 * x.shape[3], dtype=self.dtype, name=f"everywhere_{level}")
-                told = everywhere(composed.astype(self.dtype))[:, None, None]
-                scale, shift = jnp.split(told, 2, axis=3)
-                x = x * (1 + scale) + shift
             for number in range(self.blocks):
                 block = ResnetBlock(
                     channels, self.groups, dtype=self.dtype, name=f"up_{level}_block_{number}"
