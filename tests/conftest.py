@@ -14,7 +14,7 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 # What is traced is millions of small objects, and jax adds work to each collection of the youngest.
-gc.set_threshold(100_000, 20, 20)
+gc.set_threshold(50_000, 10, 10)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Compiled programs and prepared photos: kept between test runs, shared by xdist's workers, and

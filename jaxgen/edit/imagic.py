@@ -16,6 +16,7 @@ import optax
 
 from jaxgen.diffusion.targets import noised, per_sample, to_target
 from jaxgen.edit.delta import Levels
+from jaxgen.nn.cpu.conv import in_loop
 
 Learnt = TypeVar("Learnt")
 
@@ -54,7 +55,8 @@ def fit_picture(
         def loss(learnt: Learnt) -> jax.Array:
             return jnp.mean(jnp.square(predict(learnt, noisy, t) - wanted))
 
-        value, slope = jax.value_and_grad(loss)(learnt)
+        with in_loop():
+            value, slope = jax.value_and_grad(loss)(learnt)
         change, moments = optimiser.update(slope, moments)
         learnt = jax.tree.map(lambda a, d: a - rate * d, learnt, change)
         return (learnt, moments), value

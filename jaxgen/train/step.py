@@ -16,6 +16,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from jaxgen.nn.cpu.conv import in_loop
 from jaxgen.task import Due, LossFn, Phase, PyTree, Task
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
@@ -172,9 +173,10 @@ def _accumulate(gradient, own, mutable, batch, rng, count):
     def body(carry, xs):
         mutable, total = carry
         index, rows = xs
-        (value, (mutable, metrics)), grads = gradient(
-            own, mutable, rows, jax.random.fold_in(rng, index)
-        )
+        with in_loop():
+            (value, (mutable, metrics)), grads = gradient(
+                own, mutable, rows, jax.random.fold_in(rng, index)
+            )
         total = jax.tree.map(jnp.add, total, (value, metrics, grads))
         return (mutable, total), None
 

@@ -111,6 +111,43 @@ def kernel_gradient(
     return plain_conv.kernel_gradient(xs, g, form, size)
 
 
+def input_gradient_in_loop(
+    g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]
+) -> jax.Array:
+    """`input_gradient` of any stride and padding, without a dilated convolution."""
+    if takes(kernel.shape, form):
+        return input_gradient(g, kernel, form, size)
+    (b, h, w, n), (down, right) = g.shape, form.strides
+    # By reshaping: XLA would fold a pad between the pixels into the convolution again.
+    apart = ((0, 0), (0, 0), (0, down - 1), (0, 0), (0, right - 1), (0, 0))
+    wide = jnp.pad(g[:, :, None, :, None], apart).reshape(b, h * down, w * right, n)
+    pads = []
+    for k, pad, long, wanted in zip(kernel.shape, form.pads, wide.shape[1:3], size, strict=False):
+        before = k - 1 - pad
+        pads.append((before, wanted - long + k - 1 - before))
+    return jax.lax.conv_general_dilated(
+        wide, _turned(kernel), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def kernel_gradient_in_loop(
+    xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
+) -> jax.Array:
+    """`kernel_gradient` of any stride and padding by matrix products alone, one for each tap."""
+    c, n, x = sum(x.shape[3] for x in xs), g.shape[3], xs[0]
+    if takes(size, form) and (_by_winograd((*x.shape[:3], c), n, size) or size == (1, 1)):
+        return kernel_gradient(xs, g, form, size)
+    x = jnp.concatenate(xs, axis=3) if len(xs) > 1 else x
+    x = jnp.pad(x, ((0, 0), *((pad, pad) for pad in form.pads), (0, 0)))
+    (down, right), (h, w) = form.strides, g.shape[1:3]
+    flat = g.reshape(-1, n)
+    taps = [
+        x[:, i : i + down * (h - 1) + 1 : down, j : j + right * (w - 1) + 1 : right]
+        for i, j in itertools.product(range(size[0]), range(size[1]))
+    ]
+    return jnp.stack([tap.reshape(-1, c).T @ flat for tap in taps]).reshape(*size, c, n)
+
+
 def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
     """Whether Winograd pays for (b, h, w, c) -> n channels with a kernel of `size`."""
     b, h, w, c = shape
