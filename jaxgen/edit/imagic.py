@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.devices import in_loop
 from jaxgen.diffusion.targets import noised, per_sample, to_target
 from jaxgen.edit.delta import Levels
-from jaxgen.nn.cpu.conv import in_loop
 
 Learnt = TypeVar("Learnt")
 

@@ -16,7 +16,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from jaxgen.nn.cpu.conv import in_loop
+from jaxgen.devices import in_loop
 from jaxgen.task import Due, LossFn, Phase, PyTree, Task
 from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.devices import in_loop
 from jaxgen.nn import plain_conv
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.cpu import dense
-from jaxgen.nn.cpu.conv import in_loop
 from jaxgen.nn.plain_conv import Form
 
 # (b, h, w), kernel, c, n, strides, pads: narrow, wide ends, odd sizes, discriminators' strides.

@@ -13,10 +13,8 @@ backend computes fifty times more slowly.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -26,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgen.devices import looping
 from jaxgen.nn import plain_conv
 from jaxgen.nn.cpu import dense, depthwise
 from jaxgen.nn.plain_conv import Form
@@ -38,26 +37,8 @@ def convolve(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
     return _conv(xs, kernel, form)
 
 
-_in_loop: contextvars.ContextVar[bool] = contextvars.ContextVar("in_loop", default=False)
-
-
-@contextlib.contextmanager
-def in_loop() -> Iterator[None]:
-    """While what a `lax.scan` or `while_loop` computes of gradients of weights is traced.
-
-    In a loop's body XLA's CPU backend computes convolutions with dilation as nested scalar loops:
-    a kernel's gradient 25 to 85 times more slowly than elsewhere, an input's of stride 2 about 10
-    times. Matrix products and other convolutions are as fast there as anywhere.
-    """
-    before = _in_loop.set(True)
-    try:
-        yield
-    finally:
-        _in_loop.reset(before)
-
-
 def _plain_in_loop(g: jax.Array, form: Form) -> bool:
-    return _in_loop.get() and form.groups == 1 and g.dtype == jnp.float32
+    return looping() and form.groups == 1 and g.dtype == jnp.float32
 
 
 def by_platform(fast: Callable, plain: Callable, *arrays: Any) -> Any:
