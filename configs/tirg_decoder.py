@@ -3,7 +3,7 @@
     python -m jaxgen.main --config=configs/tirg_decoder.py --config.parts.retrieval=runs/tirg
 
 trains a small one on CSS's scenes at 64 px, after the retrieval model it is made of: `python -m
-jaxgen.main --config=configs/tirg.py`; 8,000 steps draw better (the family's README). Then
+jaxgen.main --config=configs/tirg.py`; more steps draw better. Then
 
     jaxgen edit q.png "make bottom-right gray object purple" --model runs/tirg_decoder
     jaxgen search INDEX --image q.png --text "make red cube blue" --draw runs/tirg_decoder

@@ -37,10 +37,6 @@ def convolve(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
     return _conv(xs, kernel, form)
 
 
-def _plain_in_loop(g: jax.Array, form: Form) -> bool:
-    return looping() and form.groups == 1 and g.dtype == jnp.float32
-
-
 def by_platform(fast: Callable, plain: Callable, *arrays: Any) -> Any:
     """`fast(*arrays)` in programs for CPUs, `plain(*arrays)` in all others."""
     return lax.platform_dependent(*arrays, cpu=fast, default=plain)
@@ -53,6 +49,11 @@ def _way(x: jax.Array, size: tuple[int, ...], form: Form) -> ModuleType:
     if form.groups > 1:
         return depthwise if depthwise.takes(size, form) else plain_conv
     return dense if dense.takes(size, form) else plain_conv
+
+
+def _looped(g: jax.Array, form: Form) -> bool:
+    """Whether a gradient is of a loop's body and has a way of its own there; see `in_loop`."""
+    return looping() and form.groups == 1 and g.dtype == jnp.float32
 
 
 def _compute(name: str, way: ModuleType, *arrays: Any, **settings: Any) -> jax.Array:
@@ -79,7 +80,7 @@ def _conv(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
 def _input_gradient(
     g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]
 ) -> jax.Array:
-    if _plain_in_loop(g, form):
+    if _looped(g, form):
         return _compute("input_gradient_in_loop", dense, g, kernel, form=form, size=size)
     way = _way(g, kernel.shape, form)
     return _compute("input_gradient", way, g, kernel, form=form, size=size)
@@ -89,7 +90,7 @@ def _input_gradient(
 def _kernel_gradient(
     xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
 ) -> jax.Array:
-    if _plain_in_loop(g, form):
+    if _looped(g, form):
         return _compute("kernel_gradient_in_loop", dense, xs, g, form=form, size=size)
     return _compute("kernel_gradient", _way(g, size, form), xs, g, form=form, size=size)
 
