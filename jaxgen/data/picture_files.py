@@ -33,7 +33,7 @@ from jaxgen.data.picture_open import (
     open_picture,
     unsupported,
 )
-from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_size
+from jaxgen.data.picture_tiff import pixels, read_tiff, tiff_about, tiff_size
 from jaxgen.errors import UserError
 from jaxgen.whole import replacing
 
@@ -106,15 +106,11 @@ def _read(source: Source, deep: bool) -> tuple[Picture, bool]:
         return Picture(*read_tiff(source, dtype=dtype), tiff_about(source)), False
     with opened:
         made = picture_values.origin(opened)
+        if made.misread:
+            return Picture(*read_tiff(source, dtype=dtype), about(opened, opened)), False
         image = _loaded(opened, source)
-        said = about(opened, image)
-        if made.unsigned_32:
-            return Picture(*read_tiff(source, dtype=dtype), said), False
-        found = picture_values.deep_values(image, source, made)
-        if found is None:
-            found = picture_values.values(image, name_of(source))
+        picture = Picture(*pixels(image, source, made), about(opened, image))
         several = made.format in ANIMATED and bool(getattr(opened, "is_animated", False))
-    picture = Picture(*found, said)
     return (picture if deep else shallow(picture)), several
 
 

@@ -26,7 +26,7 @@ from jaxgen.data.picture_files import (
     to_pillow,
 )
 from jaxgen.data.picture_open import DAMAGED, head, is_tiff, name_of, open_picture
-from jaxgen.data.picture_tiff import read_tiff, tiff_about, tiff_pages
+from jaxgen.data.picture_tiff import pixels, read_tiff, tiff_about, tiff_pages
 from jaxgen.errors import UserError
 
 # Endings whose files may hold several frames, and keep their format if nobody names another.
@@ -66,11 +66,8 @@ def frames_of(source: str | os.PathLike) -> Frames | None:
     Raises:
       UserError: the file can't be read.
     """
-    try:
-        image = open_picture(source)
-    except UserError:
-        if not is_tiff(head(source)):
-            raise
+    image = _opened(source)
+    if image is None:
         pages = tiff_pages(source)
         return Frames(pages, True) if len(pages) > 1 else None
     with image:
@@ -92,10 +89,23 @@ def frames_of(source: str | os.PathLike) -> Frames | None:
 
 def beside(source: str | os.PathLike) -> int:
     """How many pictures an MPO or HEIC file holds beside its main one."""
-    with open_picture(source) as image:
+    image = _opened(source)
+    if image is None:
+        return 0
+    with image:
         if image.format not in ("MPO", "HEIF"):
             return 0
         return int(getattr(image, "n_frames", 1)) - 1
+
+
+def _opened(source: str | os.PathLike) -> Image.Image | None:
+    """The file, opened; None for a TIFF of a kind that Pillow doesn't know. Raises UserError."""
+    try:
+        return open_picture(source)
+    except UserError:
+        if not is_tiff(head(source)):
+            raise
+        return None
 
 
 def _plays(image: Image.Image) -> int:
@@ -114,9 +124,8 @@ def read_frames(source: str | os.PathLike, frames: Frames, deep: bool = False) -
       UserError: a damaged frame.
     """
     dtype = np.uint16 if deep else np.uint8
-    try:
-        image = open_picture(source)
-    except UserError:
+    image = _opened(source)
+    if image is None:
         for page in frames.at:
             yield Frame(Picture(*read_tiff(source, page, dtype), tiff_about(source, page)))
         return
@@ -138,13 +147,11 @@ def read_frames(source: str | os.PathLike, frames: Frames, deep: bool = False) -
 def _frame(image: Image.Image, source: str | os.PathLike, index: int) -> Picture:
     image.seek(index)
     made = picture_values.origin(image)
+    if made.misread:
+        return Picture(*read_tiff(source, index), about(image, image))
     image.load()
     whole = picture_values.upright(image)
-    said = about(image, whole)
-    if made.unsigned_32:
-        return Picture(*read_tiff(source, index), said)
-    found = picture_values.deep_values(whole, source, made, index)
-    return Picture(*(found or picture_values.values(whole, name_of(source))), said)
+    return Picture(*pixels(whole, source, made, index), about(image, whole))
 
 
 def read_single(source: str | os.PathLike) -> Picture:

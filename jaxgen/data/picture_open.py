@@ -6,6 +6,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -41,18 +42,39 @@ _PLUGINS = {
     "JPEG XL": ((".jxl",), "pillow_jxl", "pillow-jxl-plugin"),
 }
 _UNSUPPORTED = {
-    "camera raw": (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+    "camera raw": (
+        ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef",
+        ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2",
+        ".srf", ".srw", ".x3f",
+    ),
+    "a HEIC sequence": (".heics", ".heifs"),
+    "JPEG XR": (".jxr", ".hdp", ".wdp"),
     "SVG": (".svg", ".svgz"),
     "OpenEXR": (".exr",),
     "Radiance HDR": (".hdr",),
-    "PDF": (".pdf",),
+    "PDF": (".ai", ".pdf"),
+    "PSB": (".psb",),
     "EPS": (".eps", ".ps"),
     "Windows metafile": (".emf", ".wmf"),
     "FITS": (".fit", ".fits"),
     "Krita": (".kra",),
     "GIMP": (".xcf",),
-}
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+}  # fmt: skip
+VIDEOS = (
+    ".3g2", ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+)  # fmt: skip
+# What lies beside pictures and is none, so that its bytes need not be looked at.
+_BESIDE = {
+    ".csv", ".html", ".json", ".jsonl", ".md", ".npy", ".npz", ".py", ".toml", ".tsv", ".txt",
+    ".xml", ".yaml", ".yml",
+}  # fmt: skip
+_MAGIC = {
+    "JPEG": rb"\xff\xd8\xff", "PNG": rb"\x89PNG\r\n\x1a\n", "GIF": rb"GIF8[79]a",
+    "WebP": rb"RIFF....WEBP", "TIFF": rb"II[*+]\0|MM\0[*+]", "BMP": rb"BM....\0\0\0\0",
+    "AVIF": rb"....ftypavi[fs]", "HEIC": rb"....ftyp(?:hei[cx]|mif1)",
+    "JPEG 2000": rb"\0\0\0\x0cjP  ", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+}  # fmt: skip
 
 
 @functools.cache
@@ -60,14 +82,17 @@ def extensions() -> frozenset[str]:
     """Endings of pictures that are read here, in lower case."""
     Image.init()
     known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    known.add(".mpo")  # opened as JPEG
     known |= {end for kind, (ends, _, _) in _PLUGINS.items() if _plug_in(kind) for end in ends}
     return frozenset(known - _NO_PICTURES)
 
 
 def unsupported(path: str | os.PathLike) -> str:
-    """Why a file that is a picture by its ending is not read: "HEIC: pip install ..."; else ""."""
+    """Why a file that is a picture by its ending or its bytes is no picture of its folder: "HEIC
+    needs a plug-in: pip install ..."; "" if it is one, or nobody would take it for one.
+    """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix in extensions():
+    if suffix in extensions() or suffix in _BESIDE:
         return ""
     for kind, (endings, _, package) in _PLUGINS.items():
         if suffix in endings:
@@ -77,6 +102,10 @@ def unsupported(path: str | os.PathLike) -> str:
             return f"{kind} is not supported: convert it to PNG, TIFF or JPEG"
     if suffix in VIDEOS:
         return "a video: give it to `jaxgen upscale` by its own name"
+    start = head(path, 16)
+    for kind, magic in _MAGIC.items():
+        if re.match(magic, start, re.DOTALL):
+            return f"{kind} by its bytes, but not by its name: rename it, or give it by its own"
     return ""
 
 

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxgen.data.picture_about import NOTHING, About
 from jaxgen.data.picture_open import Source, check_pixels, name_of
-from jaxgen.data.picture_values import Values, quantised, to_unit
+from jaxgen.data.picture_values import (
+    Origin,
+    Values,
+    deep_values,
+    quantised,
+    to_unit,
+    values,
+)
 from jaxgen.errors import UserError
 
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True),
           8: (1, False)}  # fmt: skip
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+
+
+def pixels(image: Image.Image, source: Source, made: Origin, frame: int = 0) -> Values:
+    """(rgb (h, w, 3), alpha (h, w) or None, was gray) of a loaded, upright picture, uint16 where it
+    has more than 8 bits and they can be had, else uint8. Of one that Pillow misreads: `read_tiff`.
+
+    Args: source: the file, of which some kinds are read again. frame: which of its pictures.
+
+    Raises:
+      UserError: a kind that is not read here.
+    """
+    found = deep_values(image, source, made, frame)
+    if found is None and made.format == "TIFF" and made.bits > 8:
+        with contextlib.suppress(UserError):  # then the high bytes remain
+            return read_tiff(source, frame)
+    return found or values(image, name_of(source))
 
 
 def read_tiff(source: Source, page: int = 0, dtype: Any = np.uint16) -> Values:
@@ -41,7 +66,8 @@ def _values(page: Any, name: str, dtype: Any) -> Values:
     photometric, extra = int(page.photometric), len(page.extrasamples)
     check_pixels(int(page.imagelength) * int(page.imagewidth), name)
     bits = page.bitspersample
-    kind = f"{bits} bits of {page.samplesperpixel} channels, {page.photometric!s}"
+    form = getattr(page.photometric, "name", page.photometric)
+    kind = f"{bits} bits of {page.samplesperpixel} channels, {form}"
     if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or page.imagedepth > 1:
         raise UserError(
             f"{name}: a TIFF of {kind} is not supported; convert it to 16-bit RGB or gray"

@@ -18,7 +18,8 @@ _LOW = {
     "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "RGBA;16N": "RGBA;16B",
 }  # fmt: skip
 _GRAY = ("1", "L", "LA", "I", "F")
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _SIGNED = 258, 262, 339, 2  # of TIFF
+# Of TIFF.
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SAMPLE_FORMAT, _SIGNED = 258, 262, 277, 284, 339, 2
 Values = tuple[np.ndarray, np.ndarray | None, bool]
 
 
@@ -26,13 +27,14 @@ class Origin(NamedTuple):
     """What a file says of its numbers, which a turned or copied picture no longer does.
 
     format: Pillow's name. bits: a channel, of a TIFF. white_is_zero: of a gray TIFF.
-    unsigned_32: a TIFF of numbers that Pillow would read with a sign. raw: how its pixels lie.
+    misread: a TIFF of numbers that Pillow would read with a sign, or of whose bytes it would make
+    two pixels. raw: how its pixels lie.
     """
 
     format: str
     bits: int = 8
     white_is_zero: bool = False
-    unsigned_32: bool = False
+    misread: bool = False
     raw: frozenset[Any] = frozenset()
 
 
@@ -45,7 +47,8 @@ def origin(image: Image.Image) -> Origin:
     bits = tags.get(_BITS, (1,))[0]
     signed = _SIGNED in tags.get(_SAMPLE_FORMAT, (1,))
     unsigned = image.mode == "I" and bits == 32 and not signed
-    return Origin("TIFF", bits, tags.get(_PHOTOMETRIC) == 0, unsigned, raw)
+    planes = bits > 8 and tags.get(_SAMPLES, 1) > 1 and tags.get(_PLANAR, 1) == 2
+    return Origin("TIFF", bits, tags.get(_PHOTOMETRIC) == 0, unsigned or planes, raw)
 
 
 def _raw(tile: Any) -> Any:

@@ -113,6 +113,21 @@ def test_a_way_around_the_limits(upscale, tmp_path, monkeypatch):
     assert upscale("bigtext.png", "-o", "out.png", "--any-size")[0] == 0
 
 
+def test_every_case_goes_through_the_command(upscale, tmp_path):
+    """All but one that only begins like a HEIC file; those too large have a test of their own."""
+    for path in CASES.iterdir():
+        if not path.name.startswith("big"):
+            case(path.name, tmp_path / "in")
+    code, _, err = upscale("in", "-o", "out")
+    assert code == 1
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        line for line in err.splitlines() if line.startswith("error: in/fake.heic: ")
+    ]
+    large = read_picture("out/f32.png", deep=True)
+    assert (large.rgb.dtype, large.rgb.shape) == (np.uint16, (96, 80, 3))
+    assert len(names(tmp_path / "out")) == len(names(tmp_path / "in")) - 1
+
+
 # ---------------------------------------------------------------------------- several frames, pages
 
 
