@@ -75,16 +75,18 @@ def test_killed_at_random_moments_ends_in_the_same_bits(hosts, kills, tmp_path):
         processes = start(hosts, workdir, tmp_path, 100_000)
         # Most of a start's time goes to imports: moments count from the first new checkpoint on,
         # some while it is being resumed, compiled or deleted.
-        goal, deadline = before + EVERY * rng.randrange(4), time.monotonic() + 200
-        while newest(workdir) < goal:
-            assert all(p.poll() is None for p in processes), (tmp_path / "log0").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 8) if goal == before else rng.uniform(0, 0.3))
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
+        goal, deadline = before + EVERY * rng.randrange(4), time.monotonic() + 600
+        try:
+            while newest(workdir) < goal:
+                assert all(p.poll() is None for p in processes), (tmp_path / "log0").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 8) if goal == before else rng.uniform(0, 0.3))
+        finally:  # nothing runs on when a test fails
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.wait()
         assert newest(workdir) >= goal  # nothing that was saved is lost
     steps = newest(workdir) + EVERY
     finish(hosts, workdir, tmp_path, steps)
