@@ -83,7 +83,8 @@ def plan_outputs(
       suffix: gives what is added to the name of a result that lies beside its picture, "_x4".
 
     The order is the natural one: frame_2 before frame_10. Results of an earlier run are none of the
-    pictures: what lies below an `out` that lies inside of a folder, and NAME_x4 beside NAME.
+    pictures: what lies below an `out` that lies inside of a folder, and NAME_x4 beside NAME (left
+    out of a folder with a warning where the results go elsewhere now).
 
     Raises:
       UserError: nothing there, OUT does not suit, or a target would replace a source.
@@ -150,11 +151,19 @@ def _in_folders(
             folder = (base.parent / f"{base.name}{suffix()}" / place).parent
         places.append((folder, ending is None and resolved(folder) == resolved(source.parent)))
     sources = {(one.source.parent, name) for one in found for name in _names(one.source)}
-    kept = [
-        (one.source, folder, suffix() if beside else "")
-        for one, (folder, beside) in zip(found, places, strict=True)
-        if not (beside and _is_result(one.source, sources))
-    ]
+    kept, elsewhere = [], []
+    for one, (folder, beside) in zip(found, places, strict=True):
+        result = ending is None and _is_result(one.source, sources)
+        if result and one.base != one.source and not beside:
+            elsewhere.append(one.source)
+        elif not (result and beside):
+            kept.append((one.source, folder, suffix() if beside else ""))
+    if elsewhere:
+        logging.warning(
+            "left out: %d pictures that are by their names results of others beside them (such as "
+            "%s); give them by their own names",
+            len(elsewhere), elsewhere[0],
+        )  # fmt: skip
     if not kept:
         raise UserError("all of these pictures are results of an earlier run: give their originals")
     endings = [ending or (f".{format}" if format else _ending(source)) for source, _, _ in kept]

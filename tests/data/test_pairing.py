@@ -34,6 +34,9 @@ LAYOUTS = {
     "beside": ("%s.png", "%sx%d.png"),
     "beside, apart": ("%s_HR.png", "%s_LR_x%d.png"),
     "Real-ESRGAN": ("GT/%s.png", "LQ/%s.png"),
+    "RealSR": ("Test/%s_HR.png", "Test/%s_LR%d.png"),
+    "low and high": ("high/%s.png", "low/%s.png"),
+    "input and target": ("target/%s.png", "input/%s.png"),
     "scale first": ("x%d/HR/%s.png", "x%d/LR/%s.png"),
 }  # fmt: skip
 
@@ -83,7 +86,9 @@ def test_the_original_that_fits_is_taken(tmp_path):
     assert (lr.shape, hr.shape) == ((12, 18, 3), (48, 72, 3))
 
 
-@pytest.mark.parametrize("stem", ["%s", "fox%d", "img_x%d", "hotel_%s", "lotus", "original_%d"])
+@pytest.mark.parametrize(
+    "stem", ["%s", "fox%d", "low_%d", "input_%s", "img_x%d", "hotel_%s", "lotus", "original_%d"]
+)
 def test_pictures_without_small_copies_are_all_taken(tmp_path, stem):
     for i in range(4):
         name = stem.replace("%s", f"{i:04d}").replace("%d", str(i + 1))

@@ -26,7 +26,9 @@ def case(name, folder):
 
 
 def names(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    """Without hidden ones: a slow machine writes compiled programs to .cache."""
+    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def frames(path):
@@ -254,6 +256,17 @@ def test_own_results_are_not_eaten(upscale, tmp_path, args):
     # Nor by another scale and format.
     assert upscale(*args[:2], args[2], "--scale", "2", "--format", "webp")[0] == 0
     assert len(names(tmp_path)) == 9
+
+
+def test_results_beside_pictures_are_left_out_of_their_folder(upscale, tmp_path, warnings):
+    save(tmp_path / "in" / "a.png", picture())
+    save(tmp_path / "in" / "b_x4.png", picture())  # of no b
+    assert upscale("in/a.png")[0] == 0
+    assert upscale("in", "-o", "out")[0] == 0
+    assert names(tmp_path / "out") == ["a.png", "b_x4.png"]
+    assert "1 pictures that are by their names results of others" in "\n".join(warnings)
+    assert upscale("in/a_x4.png", "-o", "out")[0] == 0  # by its own name it is a picture
+    assert names(tmp_path / "out") == ["a.png", "a_x4.png", "b_x4.png"]
 
 
 def test_own_results_are_not_eaten_by_a_glob(upscale, tmp_path):

@@ -19,8 +19,11 @@ from jaxgen.data.picture_files import image_size, list_images, read_image
 from jaxgen.data.text.unicode import nfc
 from jaxgen.errors import UserError
 
-_LOW = re.compile(r"l[rq](?:[a-z]*?)(?:x(\d+))?(?:up|down)?")
+_LOW = re.compile(r"l[rq](?:[a-z]*?)(?:x?(\d+))?(?:up|down)?")
 _LOW_WORDS = ("lowres", "lowresolution")
+# Folders of these names alone; in a file's name they say what it shows ("low_tide").
+_FOLDERS = {"low": True, "input": True, "inputs": True, "high": False, "target": False,
+            "targets": False}  # fmt: skip
 _HIGH = re.compile(r"hr(?:x(\d+))?|gt(?:mod\d+)?|originals?|groundtruth|highres|orig")
 _SCALE = re.compile(r"x(\d+)[mdw]?")
 _SUFFIX = re.compile(r"(.+)x(\d+)[mdw]?", re.IGNORECASE)  # 0801x4
@@ -137,7 +140,10 @@ def _read(place: Path) -> _Reading:
     low: bool | None = None
     scale: int | None = None
     key: list[str] = []
-    for part in (*place.parent.parts, nfc(place.stem)):
+    for at, part in enumerate((*place.parent.parts, nfc(place.stem))):
+        if at < len(place.parent.parts) and part.lower() in _FOLDERS:
+            low = _FOLDERS[part.lower()]
+            continue
         words, kept = re.split(r"[_\-\s.]+", part), []
         roles = [_role(word) for word in words]
         told = any(role is not None for role in roles)
