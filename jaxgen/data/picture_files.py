@@ -33,7 +33,13 @@ from jaxgen.data.picture_open import (
     open_picture,
     unsupported,
 )
-from jaxgen.data.picture_tiff import pixels, read_tiff, tiff_about, tiff_size
+from jaxgen.data.picture_tiff import (
+    pixels,
+    read_tiff,
+    tiff_about,
+    tiff_pages,
+    tiff_size,
+)
 from jaxgen.errors import UserError
 from jaxgen.whole import replacing
 
@@ -95,23 +101,32 @@ def read_picture(source: Source, deep: bool = False) -> Picture:
     return _read(source, deep)[0]
 
 
-def _read(source: Source, deep: bool) -> tuple[Picture, bool]:
-    """`read_picture`, and whether the file holds several frames."""
+def _read(source: Source, deep: bool) -> tuple[Picture, str]:
+    """`read_picture`, and what else the file holds: "an animation", "of several pages" or ""."""
     dtype = np.uint16 if deep else np.uint8
     try:
         opened = open_picture(source)
     except UserError:
         if not is_tiff(head(source)):
             raise
-        return Picture(*read_tiff(source, dtype=dtype), tiff_about(source)), False
+        return Picture(*read_tiff(source, dtype=dtype), tiff_about(source)), _pages(source)
     with opened:
         made = picture_values.origin(opened)
+        several = _pages(source) if made.format == "TIFF" else ""
+        if made.format in ANIMATED and getattr(opened, "is_animated", False):
+            several = "an animation"
         if made.misread:
-            return Picture(*read_tiff(source, dtype=dtype), about(opened, opened)), False
+            return Picture(*read_tiff(source, dtype=dtype), about(opened, opened)), several
         image = _loaded(opened, source)
         picture = Picture(*pixels(image, source, made), about(opened, image))
-        several = made.format in ANIMATED and bool(getattr(opened, "is_animated", False))
     return (picture if deep else shallow(picture)), several
+
+
+def _pages(source: Source) -> str:
+    try:
+        return "of several pages" if len(tiff_pages(source)) > 1 else ""
+    except UserError:  # the first can be read, which is what counts
+        return ""
 
 
 def _loaded(opened: Image.Image, source: Source) -> Image.Image:
@@ -128,13 +143,14 @@ def _loaded(opened: Image.Image, source: Source) -> Image.Image:
 
 
 def read_image_with_alpha(path: Source) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """(rgb, alpha, gray) of `read_picture`, in 8 bits; of an animation the first frame, and a
-    warning. Raises UserError.
+    """(rgb, alpha, gray) of `read_picture`, in 8 bits; of an animation the first frame, of several
+    pages the first, and a warning. Raises UserError.
     """
     (rgb, alpha, gray, _), several = _read(path, deep=False)
     if several and (name := name_of(path)) not in _warned:
         _warned.add(name)
-        logging.warning("%s is an animation: its first frame is taken", name)
+        what = "frame" if several == "an animation" else "page"
+        logging.warning("%s is %s: its first %s is taken", name, several, what)
     return rgb, alpha, gray
 
 

@@ -153,14 +153,16 @@ def tiff_about(source: Source, page: int = 0) -> About:
         return NOTHING
 
 
-def tiff_pages(path: Any) -> tuple[int, ...]:
+def tiff_pages(source: Source) -> tuple[int, ...]:
     """The pages that are pictures: no reduced copies, no masks. Raises UserError."""
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             pages: Any = file.pages
             kinds = [int(page.tags.valueof(254, 0)) for page in pages]
     except Exception as error:  # see above
-        raise UserError(f"{path}: damaged, or no TIFF that can be read ({error})") from None
+        raise UserError(
+            f"{name_of(source)}: damaged, or no TIFF that can be read ({error})"
+        ) from None
     return tuple(index for index, kind in enumerate(kinds) if not kind & 0b101)

@@ -264,10 +264,12 @@ def test_heic_and_jpeg_xl_by_their_plug_ins(tmp_path):
     assert len(list_images(tmp_path)) == 2
 
 
-def test_one_frame_of_an_animation_is_taken_aloud(warnings):
+def test_one_of_several_frames_or_pages_is_taken_aloud(warnings):
     for _ in range(2):
         assert read_image(CASES / "anim.gif").shape == (24, 20, 3)
+        assert read_image(CASES / "multi.tif").shape == (24, 20, 3)
     assert sum("is an animation: its first frame is taken" in text for text in warnings) == 1
+    assert sum("is of several pages: its first page is taken" in text for text in warnings) == 1
 
 
 def test_limits_have_a_way_around(monkeypatch):
