@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from support.tiny_model import tiny_model
 from support.upscale_command import folder, model
 from support.upscale_command import upscale_command as upscale
 
@@ -154,6 +155,23 @@ def test_parts_of_other_work_are_not_used(tool, model, source, tmp_path, monkeyp
     monkeypatch.setattr(videos, "_join", join)
     outcome, _ = enlarged(model, source, target)
     assert outcome.size == (64, 96)
+
+
+def test_parts_of_another_model_of_the_same_name_are_not_used(
+    tool, model, source, tmp_path, monkeypatch
+):
+    target, join, write, began = tmp_path / "out.mp4", videos._join, tool.write_part, []
+    monkeypatch.setattr(videos, "_join", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        enlarged(model, source, target)
+    monkeypatch.setattr(videos, "_join", join)
+    monkeypatch.setattr(
+        tool, "write_part", lambda path, shown: (began.append(path), write(path, shown))
+    )
+    other = tiny_model(1)
+    assert other.upscale.name == model.upscale.name
+    assert enlarged(other, source, target)[0].error is None
+    assert began
 
 
 def _interrupt(*args):

@@ -28,6 +28,7 @@ from jaxgen.errors import UserError
 from jaxgen.verbs.upscale.files import AS_IS, How, Job, Outcome, upscale_files
 from jaxgen.verbs.upscale.pictures import enlarged, resized
 from jaxgen.verbs.upscale.use import Upscaler
+from jaxgen.weights.digests import sampled_fingerprint
 
 # A part ends after so many frames or seconds, whichever comes first: what a stop can cost.
 PART_FRAMES, PART_SECONDS = 250, 60.0
@@ -153,7 +154,9 @@ def _facts(upscale: Upscaler, source: Path, how: How, asked: str) -> dict[str, A
     found = source.stat()
     return {
         "source": str(source.resolve()), "bytes": found.st_size, "changed": found.st_mtime_ns,
-        "model": upscale.name, "scale": how.scale or upscale.scale, "asked": asked,
+        # Two models may have one name, and a run trains on.
+        "weights": sampled_fingerprint(upscale.variables),
+        "scale": how.scale or upscale.scale, "asked": asked,
     }  # fmt: skip
 
 
