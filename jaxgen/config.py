@@ -243,12 +243,12 @@ def _explained(file: str | Path) -> Iterator[None]:
     """Turns what a user's file raises, or its leaving the program, into one line with its line."""
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
     except SyntaxError as error:
         where = f"{error.filename or file}, line {error.lineno or 1}"
         raise UserError(f"{where}: no Python ({error.msg})") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # whatever a file raises; SystemExit is none of Exception's
         at = [f for f in traceback.extract_tb(error.__traceback__) if _is(f.filename, file)]
         where = f"{file}, line {at[-1].lineno}" if at else str(file)
         if isinstance(error, SystemExit):

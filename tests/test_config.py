@@ -230,6 +230,8 @@ def test_overrides_are_read_as_their_keys_types():
         ("def get_config(arg=''):\n    get_config()", "RecursionError"),
         ("import nonesuch", "line 1: ModuleNotFoundError: No module named"),
         ("\0", "line 1: no Python"),
+        ("x = 1\nraise GeneratorExit", "line 2: GeneratorExit: GeneratorExit"),
+        ("class E(BaseException): pass\nraise E('a\\nb')", "line 2: E: a b"),
     ],
 )
 def test_files_that_do_not_work_are_named_with_line_and_cause(text, message, tmp_path):
