@@ -128,7 +128,11 @@ def edit_pictures(ask: Ask) -> None:
 def _check_flags(ask: Ask) -> None:
     """Raises UserError for flags that do not go together."""
     if not ask.model:
-        raise UserError("say which model edits: --model RUN, such as a run of configs/ldm.py")
+        from jaxgen.weights.places import that_do
+
+        raise UserError(
+            f"say which model edits: --model RUN, such as a run of configs/ldm.py{that_do('edit')}"
+        )
     listed = ask.list_file is not None
     if listed and (ask.texts or ask.picture or ask.mask):
         raise UserError("--list says what to edit: leave out pictures and texts")

@@ -26,7 +26,7 @@ def models() -> None:
     table = Table("name", "family", "does", "parameters", "evaluation", "about")
     for row in list_models():
         does = [
-            " ".join([verb, *(f"({key} {value})" for key, value in facts.items())])
+            " ".join([verb, *(f"({key} {_fact(value)})" for key, value in facts.items())])
             for verb, facts in row["verbs"].items()
         ]
         metrics = row["metrics"]
@@ -39,6 +39,10 @@ def models() -> None:
     if not table.row_count:
         raise UserError("no model is bundled with this installation; install jaxgen again")
     console().print(table)
+
+
+def _fact(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def prepare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from jaxgen import config as configs
 from jaxgen.data.captioned.source import find_source
@@ -14,6 +15,7 @@ from jaxgen.weights.places import CONFIG
 
 _USES = {
     "generate": "jaxgen generate {example} --model {run} -n 8 -o drawn.png",
+    "edit": "jaxgen edit photo.png {texts} --model {run} -o edited.png",
     "upscale": "jaxgen upscale photo.jpg --model {run}",
     "encode": "jaxgen reconstruct photo.png --model {run} -o again.png",
     "complete": "jaxgen complete photo.png --keep 0.5 --model {run} -o completed.png",
@@ -42,7 +44,9 @@ def next_commands(run: Path, again: str, finished: bool) -> list[str]:
         verbs = verbs_in(run)
     except UserError:  # of a part, say, that was moved: the run itself is in order
         verbs = {}
-    given = {"run": quote(str(run)), "example": quote(_example(run))}
+    given = {
+        "run": quote(str(run)), "example": quote(_example(run)), "texts": _texts(verbs.get("edit"))
+    }  # fmt: skip
     lines = [f"use:       {_USES[verb].format(**given)}" for verb in _USES if verb in verbs]
     measured = [verb for verb in _EVALUATIONS if verb in verbs][:1]
     lines += [f"evaluate:  {_EVALUATIONS[verb].format(**given)}" for verb in measured]
@@ -50,6 +54,15 @@ def next_commands(run: Path, again: str, finished: bool) -> list[str]:
         steps = configs.from_json(run / CONFIG).train.steps
         again = f"{_STEPS.sub('', again)} --config.train.steps={2 * steps}"
     return [*lines, f"continue:  {again}"]
+
+
+def _texts(edit: Any) -> str:
+    """What `jaxgen edit` is told: a caption, where its method needs one, and what it becomes."""
+    if edit is None:
+        return ""
+    source, target = (text or "a text" for text in edit.example_texts)
+    captioned = next(iter(edit.methods.values())).captioned
+    return " ".join(map(quote, [source, target] if captioned else [target]))
 
 
 def _example(run: Path) -> str:

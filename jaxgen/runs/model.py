@@ -31,8 +31,8 @@ from jaxgen.weights.places import (
     WEIGHTS,
     is_composed,
     is_export,
-    list_models,
     resolve,
+    that_do,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Model:
         if name in VERBS:
             raise UserError(
                 f"{self.name} (family {self.family}) does not {name}; it can: "
-                f"{', '.join(sorted(self.verbs)) or 'nothing'}{_others(name)}"
+                f"{', '.join(sorted(self.verbs)) or 'nothing'}{that_do(name)}"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -158,12 +158,6 @@ class Model:
             "verbs": json.dumps({name: verb.facts() for name, verb in self.verbs.items()}),
             "metrics": json.dumps(self.metrics),
         }
-
-
-def _others(verb: str) -> str:
-    """Names the bundled models that do what one was asked for in vain."""
-    able = [row["name"] for row in list_models() if verb in (row["verbs"] or {})]
-    return f"; bundled models that do: {', '.join(able)}" if able else ""
 
 
 def load(

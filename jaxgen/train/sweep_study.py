@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, pip_install
 from jaxgen.log import log
 
 STUDY = "study.db"
@@ -59,7 +59,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ModuleNotFoundError:
-        raise UserError('a sweep needs Optuna: pip install -e ".[sweep]"') from None
+        raise UserError(f"a sweep needs Optuna: {pip_install('sweep')}") from None
     # A failed trial's warning is a traceback; the sweep says it in a line of its own.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -84,6 +84,12 @@ def list_models() -> list[dict[str, Any]]:
     return rows
 
 
+def that_do(verb: str) -> str:
+    """ "; bundled models that do: NAME, NAME", of a verb's name; "" where none does."""
+    able = [row["name"] for row in list_models() if verb in (row["verbs"] or {})]
+    return f"; bundled models that do: {', '.join(able)}" if able else ""
+
+
 def _headline(card: Path) -> str:
     """First paragraph of a model card after its title."""
     if not card.is_file():

@@ -10,12 +10,12 @@ from jaxgen.cli import make_command
 from jaxgen.runs import hints
 
 
-@pytest.mark.parametrize("name", ["srgan", "dfgan", "vqgan", "clip", "tirg"])
+@pytest.mark.parametrize("name", ["srgan", "dfgan", "vqgan", "clip", "tirg", "ldm"])
 def test_commands_to_use_evaluate_and_continue(tmp_path, name):
     run = tmp_path / "a run"
     run.mkdir()
     config = configs.load(REPOSITORY / "configs" / f"{name}.py:tiny")
-    if name in ("clip", "tirg"):  # which read texts by a tokenizer that a run has made
+    if name in ("clip", "tirg", "ldm"):  # which read texts by a tokenizer that a run has made
         from jaxgen.train import family
 
         config = family.resolve(config)
@@ -24,6 +24,7 @@ def test_commands_to_use_evaluate_and_continue(tmp_path, name):
     kinds = [line.split(":")[0] for line in lines]
     assert kinds[-2:] == ["evaluate", "continue"]
     assert kinds[0] == "use"
+    assert name != "ldm" or lines[1].startswith("use:       jaxgen edit photo.png ")
     steps = 2 * config.train.steps
     assert lines[-1].endswith(f"jaxgen train {name}:tiny --config.train.steps={steps}")
     for said in (" --config.train.steps=4", " --set train.steps=4"):

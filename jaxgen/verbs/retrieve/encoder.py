@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.retrieval import unit
+from jaxgen.weights.places import that_do
 
 _SUBTRACTED = 0.5  # of the words that are not wanted, beside what is
 
@@ -52,7 +53,10 @@ def encoder_of(model: Any, name: str) -> Encoder:
         return Composing(model.retrieve, name)
     if "embed" in model.verbs:
         return Joint(model.embed, name)
-    raise UserError(f"{name} makes no features of pictures: give a model of family tirg or clip")
+    raise UserError(
+        f"{name} makes no features of pictures: give a model of family tirg or clip"
+        f"{that_do('embed')}"
+    )
 
 
 class _OfModel:
