@@ -101,6 +101,7 @@ def search(
     """
     from jaxgen.verbs.files import check_writable
     from jaxgen.verbs.retrieve.index import Index
+    from jaxgen.weights.digests import skipped
 
     for file in (sheet, json_file):
         if file is not None:
@@ -113,6 +114,8 @@ def search(
     if draw and not (sheet and text and (image or like)):
         raise UserError("--draw is of --text with --image or --like: give them, and --sheet")
     opened = Index(place)
+    if not skipped():
+        opened.leave_out_broken()
     if opened.damaged:
         print(
             f"warning: {opened.damaged} entries of {place} are damaged and left out; jaxgen index "

@@ -166,6 +166,62 @@ def test_damage_is_mended_where_it_is(folder, tmp_path):
     assert build.update(folder, place, fake).rebuilt == 0
 
 
+def entry_line(**changes):
+    entry = {"path": "x.png", "row": 1, "size": 1, "mtime": 1, "sha": "f" * 64, "crc": 1}
+    return json.dumps({**entry, **changes})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1", "[]", "null", '"gone"', '{"gone": [1]}', "{}", 5000 * "[", 5000 * "9", "\udcff",
+        entry_line(path=5), entry_line(path=["a"]), entry_line(row=-1), entry_line(row=True),
+        entry_line(row=10**30), entry_line(size="1"), entry_line(sha=["f"]), entry_line(crc=None),
+        entry_line(more=1),
+    ],
+)  # fmt: skip
+def test_lines_that_a_person_touched_are_damaged_and_no_more(folder, tmp_path, line):
+    place = tmp_path / "index"
+    build.update(folder, place, Fake())
+    wanted = features(Index(place))
+    with open(place / "rows-0.jsonl", "ab") as file:
+        file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    index = Index(place)
+    assert index.damaged == 1
+    assert features(index) == wanted
+    assert len(search(index, np.full(8, 8**-0.5, np.float32))) == 7
+    build.update(folder, place, Fake())
+    assert (features(Index(place)), Index(place).damaged) == (wanted, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("width", "8"), ("width", 0), ("width", -8), ("width", 10**30), ("width", True), ("model", 1),
+     ("folder", None), ("fingerprint", [])],
+)  # fmt: skip
+def test_a_header_that_a_person_touched_is_one_line(folder, tmp_path, key, value):
+    place = tmp_path / "index"
+    build.update(folder, place, Fake())
+    header, _, rest = (place / "rows-0.jsonl").read_text().partition("\n")
+    header = json.dumps({**json.loads(header), key: value})
+    (place / "rows-0.jsonl").write_text(f"{header}\n{rest}")
+    with pytest.raises(UserError, match="no readable first line: remove"):
+        Index(place)
+
+
+def test_a_flipped_bit_of_features_is_seen(folder, tmp_path):
+    place = tmp_path / "index"
+    build.update(folder, place, Fake())
+    vectors = (place / "vectors-0.f16").read_bytes()
+    for bit in range(0, 8 * len(vectors), 37):
+        held = bytearray(vectors)
+        held[bit // 8] ^= 1 << bit % 8
+        (place / "vectors-0.f16").write_bytes(held)
+        index = Index(place)
+        index.leave_out_broken()
+        assert (index.damaged, len(index.entries)) == (1, 6)
+
+
 def test_what_is_no_index_or_another_s_is_one_line(folder, tmp_path):
     place, fake = tmp_path / "index", Fake()
     with pytest.raises(UserError, match="is no index: make one by jaxgen index"):
@@ -220,6 +276,9 @@ def test_search_is_exact_and_folds_equal_pictures(index):
         search(index, query, where="nowhere")
     with pytest.raises(UserError, match="-k must be 1 or more"):
         search(index, query, 0)
+    with pytest.raises(UserError, match="the least score must be a number"):
+        search(index, query, least=float("nan"))
+    assert len(search(index, query, 10**30)) == 7
     folder = index.header.folder
     assert sheet(folder_of(folder), found, [("q", np.zeros((5, 5, 3), np.uint8))]).width > 100
 

@@ -26,6 +26,7 @@ from jaxgen.errors import NO_JSON, UserError
 
 VERSION = 1
 _DEAD = 0.3  # share of rows that nothing names, from which the index is written anew
+_WIDEST = 2**20  # numbers in a feature
 _COPIED = 2**16  # rows that are copied at once
 
 
@@ -54,6 +55,9 @@ class Header(NamedTuple):
     fingerprint: str
     width: int
     folder: str
+
+
+_KINDS = {Header: (str, str, int, str), Entry: (int, int, int, str, int)}
 
 
 class Index:
@@ -102,14 +106,26 @@ class Index:
                 "give that model, or index into another folder"
             )
 
+    def leave_out_broken(self) -> None:
+        """Drops the entries whose features are damaged, and counts them as `damaged`."""
+        broken = self.broken_rows()
+        self.damaged += len(broken)
+        for path in broken:
+            del self.entries[path]
+
     def broken_rows(self) -> list[str]:
         """Paths whose features are not what was written."""
-        return [
-            path
-            for path, entry in self.entries.items()
-            if zlib.crc32((row := self.vectors[entry.row]).tobytes()) != entry.crc
-            or not np.isfinite(row).all()
-        ]
+        found = []
+        rows, start = self.vectors[:0], 0
+        for path, entry in self.entries.items():  # in the order of their rows
+            if not rows.size or entry.row - start >= len(rows):
+                start = entry.row
+                rows = np.array(self.vectors[start : start + _COPIED])
+                finite = np.isfinite(rows).all(axis=1)
+            at = entry.row - start
+            if zlib.crc32(rows[at]) != entry.crc or not finite[at]:
+                found.append(path)
+        return found
 
 
 def is_index(place: str | os.PathLike) -> bool:
@@ -259,7 +275,9 @@ def _read(file: Path) -> tuple[Header, dict[str, Entry], int]:
     try:
         first = json.loads(lines[0])
         version = first.pop("jaxgen index")
-        header = Header(**first)
+        header = _typed(Header(**first))
+        if version == VERSION and not 1 <= header.width <= _WIDEST:
+            raise ValueError
     except (*NO_JSON, TypeError, KeyError, AttributeError):
         raise UserError(
             f"{file} has no readable first line: remove {file.parent} and index again"
@@ -278,13 +296,21 @@ def _read(file: Path) -> tuple[Header, dict[str, Entry], int]:
                 entries.pop(held["gone"], None)
                 continue
             path = held.pop("path")
-            entry = Entry(**held)
-            if not all(isinstance(value, int) for value in (entry.row, entry.size, entry.mtime)):
+            entry = _typed(Entry(**held))
+            if not isinstance(path, str) or not 0 <= entry.row < 2**48:
                 raise TypeError
             entries[path] = entry
         except (*NO_JSON, TypeError, KeyError, AttributeError):
             damaged += 1
     return header, entries, damaged
+
+
+def _typed(held: Any) -> Any:
+    """What a line says, where each value is of its type. Raises TypeError."""
+    kinds = _KINDS[type(held)]
+    if any(type(value) is not kind for value, kind in zip(held, kinds, strict=True)):
+        raise TypeError  # also of a bool, which is an int
+    return held
 
 
 def _last_line_end(file: IO[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,10 +51,13 @@ def search(
       engine: None: exact.
 
     Raises:
-      UserError: nothing matches `where`, or k below 1.
+      UserError: nothing matches `where`, k below 1, or a least score that is no number.
     """
     if k < 1:
         raise UserError(f"-k must be 1 or more, not {k}")
+    if math.isnan(least):
+        raise UserError("the least score must be a number: cosines are from -1 to 1")
+    k = min(k, len(index.vectors) or 1)
     banned = set(left_out)
     rows_of: dict[str, int] = {}  # of each content, the first one
     paths: dict[int, list[str]] = {}
