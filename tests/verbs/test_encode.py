@@ -157,11 +157,21 @@ def test_a_file_of_codes(whole, tmp_path):
     (tmp_path / "b.npz").write_bytes(b"nothing")
     np.savez(tmp_path / "c.npz", codes=codes)
     np.savez(tmp_path / "d.npz", codes=codes, about=np.array(json.dumps({"model": 1})))
-    for name in "bcd":
+    about = {"model": "m", "fingerprint": "f" * 64}
+    for name, size in (("f", [float("inf"), 1]), ("g", [1]), ("h", {})):
+        text = json.dumps({**about, "size": size})
+        np.savez(tmp_path / f"{name}.npz", codes=codes, about=np.array(text))
+    np.savez(tmp_path / "i.npz", codes=codes, about=np.array(5000 * '{"a":'))
+    held = bytearray((tmp_path / "a.npz").read_bytes())
+    held[66:74] = b"\xff" * 8  # within the first array's packed bytes
+    (tmp_path / "j.npz").write_bytes(held)
+    for name in "bcdfghij":
         with pytest.raises(UserError, match=f"{name}.npz is no file of codes"):
             files.read_codes(tmp_path / f"{name}.npz")
     with pytest.raises(UserError, match="no such file"):
         files.read_codes(tmp_path / "e.npz")
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        files.read_codes(tmp_path)
 
 
 def test_the_commands(whole, jaxgen_command, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,13 @@ import numpy as np
 from jaxgen.data.captioned.depth import read_depth
 from jaxgen.data.captioned.segmentation import read_classes
 from jaxgen.data.picture_files import read_image_with_alpha, write_image
-from jaxgen.errors import UserError
+from jaxgen.errors import NO_JSON, UserError
 from jaxgen.verbs.encode.use import Coder
 from jaxgen.whole import replacing
 
 SUFFIX = ".npz"
+# What reading a damaged .npz raises besides.
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 class Codes(NamedTuple):
@@ -87,7 +90,9 @@ def read_codes(path: Path, coder: Coder | None = None) -> Codes:
         made_by = f"{about['model']} ({about['fingerprint'][:12]})"
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (*NO_JSON, LookupError, TypeError, EOFError, OverflowError, *_NO_ZIP):
         raise UserError(f"{path} is no file of codes: jaxgen encode writes such") from None
     if coder is not None and about["fingerprint"] != coder.fingerprint:
         raise UserError(
