@@ -18,7 +18,7 @@ import typer
 
 from jaxgen import shipped
 from jaxgen.backend import CHOICES, choose
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 from jaxgen.log import forget_interrupts, interrupt, interrupted
 from jaxgen.verbs import Option
 
@@ -64,13 +64,13 @@ def read_options(texts: list[str] | None, known: Mapping[str, Option]) -> dict[s
     for text in texts or []:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--option {text}: give NAME=VALUE")
+            raise UserError(f"--option {shown(text)}: give NAME=VALUE")
         default = known[name].default if name in known else ""
         try:
             found[name] = type(default)(value)
         except ValueError:
             kind = "an integer" if isinstance(default, int) else "a number"
-            raise UserError(f"--option {text}: {name} must be {kind}") from None
+            raise UserError(f"--option {name}={shown(value)}: {name} must be {kind}") from None
     return found
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from jaxgen.cli.common import DEFAULT_GENERATOR, interruptible, read_options
 from jaxgen.cli.drawing import read_given, step_by_step, writing_frames
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 
 MOST_WARNINGS = 5
+MOST_PICTURES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +154,12 @@ def _check_flags(ask: Ask) -> None:
     check_draws(ask.seed, ask.first, ask.count + way)
     if not ask.texts:
         raise UserError('say what to draw: jaxgen generate "a large red circle"')
+    pictures = ask.count * (ask.interpolate or len(ask.texts))
+    if pictures > MOST_PICTURES:
+        raise UserError(
+            f"{shown(pictures)} pictures are too many for one call: draw {MOST_PICTURES} at most, "
+            "and go on by --first"
+        )
     if way:
         for wanted, name in (
             (ask.show_masks, "--show-masks"), (ask.same_noise, "--same-noise"),

@@ -8,11 +8,13 @@ pictures out, on the host; its `bind(offered, nets, name)` is found by the verb'
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, near, shown
+
+# Numbers that are larger are none on a device, where they are float32 and int32.
+_LARGEST = {float: 3.4028234e38, int: 2**31 - 1}
 
 
 class Option(NamedTuple):
@@ -74,21 +76,33 @@ def settings(options: Mapping[str, Option], given: Mapping[str, Any], name: str)
     for key in given:
         if key not in options:
             known = f"it takes {', '.join(options)}" if options else "it takes none"
-            raise UserError(f"{name} has no option {key!r}; {known}")
+            raise UserError(f"{name} has no option {shown(key)}; {known}{near(key, options)}")
     for key, value in given.items():
         _check(key, value, options[key])
-    return {key: given.get(key, option.default) for key, option in options.items()}
+    return {key: _value(given.get(key, option.default), option) for key, option in options.items()}
+
+
+def _value(value: Any, option: Option) -> Any:
+    """Of its option's kind: a list of edits may say 0.8 for "0.8", and 20.0 for 20."""
+    return type(option.default)(value)
 
 
 def _check(key: str, value: Any, option: Option) -> None:
     if isinstance(option.default, str):
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise UserError(f"the {key} must be a text, not {shown(value)}")
         if option.choices and value not in option.choices:
-            raise UserError(f"the {key} must be one of {', '.join(option.choices)}, not {value!r}")
+            choices = ", ".join(option.choices)
+            raise UserError(f"the {key} must be one of {choices}, not {shown(value)}")
         return
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"the {key} must be a finite number, not {value}")
-    if isinstance(option.default, int) and value != int(value):
-        raise UserError(f"the {key} must be a whole number, not {value:g}")
+    # Not of NaN, which is below and above nothing.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not abs(value) <= _LARGEST[float]):
+        raise UserError(f"the {key} must be a finite number, not {shown(value)}")
+    said = shown(value) if isinstance(value, int) else f"{value:g}"
+    whole = isinstance(option.default, int)
+    if whole and value != int(value):
+        raise UserError(f"the {key} must be a whole number, not {said}")
     bounds = (
         (option.above, lambda bound: value > bound, "above"),
         (option.least, lambda bound: value >= bound, "at least"),
@@ -96,4 +110,6 @@ def _check(key: str, value: Any, option: Option) -> None:
     )
     wanted = [f"{word} {bound:g}" for bound, _, word in bounds if bound is not None]
     if not all(holds(bound) for bound, holds, _ in bounds if bound is not None):
-        raise UserError(f"the {key} must be {' and '.join(wanted)}, not {value:g}")
+        raise UserError(f"the {key} must be {' and '.join(wanted)}, not {said}")
+    if not abs(value) <= _LARGEST[int if whole else float]:
+        raise UserError(f"the {key} is too large: {said}")

@@ -132,6 +132,11 @@ MISTAKES = {
     "a method": ({"method": "p2q"}, "no method 'p2q'; ldm edits by p2p"),
     "an inversion": ({"inversion": "d"}, "the inversion must be one of direct"),
     "a part of a step": ({"method": "masactrl", "steps": 2.5}, "the steps must be a whole number"),
+    "a step that is no number": ({"steps": True}, "the steps must be a finite number, not True"),
+    "more than a device counts": ({"steps": 10**400}, "at most 1000, not 1000000"),
+    "guidance without an end": ({"guidance": 1e30}, "the guidance must be at least 0 and at most"),
+    "a text that is none": ({"negative": None}, "the negative must be a text, not None"),
+    "weights that overflow": ({"weight": "blue:1e38"}, "give no picture: take smaller guidance"),
     "a mask of nothing": ({"mask": np.ones((16, 16), bool)}, "a mask is of a picture"),
 }
 
@@ -257,6 +262,11 @@ def test_a_list_goes_on_where_it_stopped(folder, jaxgen_command, tmp_path, pictu
         ('{"source": "a"}', "say what it shall show: target"),
         ('{"source": "a", "target": 3}', "target is 3, of another type"),
         ('{"target": "a", "name": "../x"}', "is none of a file"),
+        ('{"target": "a", "name": "' + 300 * "x" + '"}', "is too long"),
+        ('{"target": "a", "name": "a\\u0000"}', "is none of a file"),
+        ('{"target": "a", "seed": true}', "seed is True, of another type"),
+        ('{"target": "a", "steps": ' + 5000 * "9" + "}", "no JSON"),
+        (5000 * '{"a":', "no JSON"),
         ('{"target": "a", "picture": "none.png"}', "none.png"),
         ("", "holds no edits"),
     ],

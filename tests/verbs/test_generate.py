@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 from support.fake_family import SIZE, daubs, daubs_family
 
+from jaxgen import devices
 from jaxgen.errors import UserError
 from jaxgen.runs import model as run
 from jaxgen.verbs import offered as verbs
@@ -107,12 +108,26 @@ def test_unknown_and_cut_words_are_named(model, caplog):
         ({"truncation": 1.5}, "truncation must be"),
         ({"truncation": float("nan")}, "truncation must be"),
         ({"batch": 0}, "batch must be"),
+        ({"batch": 10**400}, "batch must be from 1 to 65536, not 10000"),
+        ({"n": 10**400}, "not 0 and so on, 10000"),
+        ({"truncation": True}, "truncation must be"),
+        ({"truncation": 10**400}, "truncation must be"),
         ({"prompts": []}, "at least one text"),
     ],
 )
 def test_settings_out_of_range(model, changes, message):
     with pytest.raises(UserError, match=message):
         model.generate(**{"prompts": "a red circle", **changes})
+
+
+def test_what_surely_does_not_fit_is_told_before_it_is_made(model, monkeypatch):
+    model.generate("a red circle", 1)
+    monkeypatch.setattr(devices, "_available", lambda: 3e6)
+    assert len(model.generate("a red circle", 1, batch=1)) == 1
+    for size in (4096, 65536):
+        says = f"{size} pictures of {SIZE} x {SIZE} pixels need at least .*; give a smaller batch"
+        with pytest.raises(UserError, match=says):
+            model.generate("a red circle", 1, batch=size)
 
 
 # ------------------------------------------------------------------------------------ interpolation

@@ -69,7 +69,7 @@ class Sampler:
         if self.guided:
             found |= {
                 "guidance": Option(float(at.guidance), "above 1: what was asked for counts more",
-                                   least=0.0),
+                                   least=0.0, most=1000.0),
                 "negative": Option("", "what to lead away from, in words"),
                 "rescale": Option(0.0, "guidance back to the spread it found (published 0.7)",
                                   least=0.0, most=1.0),

@@ -45,15 +45,19 @@ class Sampler:
         at = self.config.model.sampling
         found = {
             "temperature": Option(
-                float(at.temperature), "below 1: more usual, less varied", above=0.0
+                float(at.temperature),
+                "below 1: more usual, less varied",
+                least=1e-4,
+                most=1000.0,
             )
         }
         if self.masked:
             found |= {
-                "steps": Option(int(at.steps), "in so many all codes are drawn", least=1),
+                "steps": Option(int(at.steps), "in so many all codes are drawn", least=1,
+                                most=1_000_000),
                 "choice_temperature": Option(
                     float(at.choice_temperature), "how freely the codes to keep are chosen",
-                    least=0.0,
+                    least=0.0, most=1000.0,
                 ),
             }  # fmt: skip
         else:
@@ -66,7 +70,10 @@ class Sampler:
             }  # fmt: skip
         if self.config.model.drop_condition:
             found["guidance"] = Option(
-                float(at.guidance), "above 1: what was asked for counts more", least=0.0
+                float(at.guidance),
+                "above 1: what was asked for counts more",
+                least=0.0,
+                most=1000.0,
             )
         return found
 

@@ -42,7 +42,7 @@ from jaxgen.weights.nets import open_nets
 
 STRENGTH = Option(
     1.0, "how much the prompt counts: 0 not at all, above 1 overstated: the result is "
-    "empty + strength * (prompted - empty)",
+    "empty + strength * (prompted - empty)", least=-100.0, most=100.0,
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ MODEL: Table = {
         "label_smoothing": Key(0.1, "maskgit", least=0, below=1),
     },
     "sampling": {  # the verbs' options where nobody sets them
-        "temperature": Key(1.0, "of the logits", above=0, most=1000),
+        "temperature": Key(1.0, "of the logits", least=1e-4, most=1000),
         "top_k": whole(0, "gpt: of so many codes; 0: all", 0),
         "top_p": share(1.0, "gpt: of codes with so much probability together"),
         "guidance": weight(1.0, "how much the condition counts, where it was dropped"),

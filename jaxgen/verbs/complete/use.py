@@ -13,6 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.verbs import settings
 from jaxgen.verbs.complete.contract import Complete
 from jaxgen.verbs.generate.draw import check_draws, default_batch
+from jaxgen.verbs.memory import check_batch
 from jaxgen.verbs.prompts import read_aloud
 from jaxgen.verbs.use import Use
 
@@ -67,9 +68,7 @@ class Completer(Use[Complete]):
         kept = np.zeros(grid, bool)
         kept[: int(keep * grid[0])] = True
         size = default_batch(round((height * width) ** 0.5)) if batch is None else batch
-        if size < 1:
-            raise UserError(f"the batch must be at least 1, not {size}")
-        size = min(size, n)
+        size = min(check_batch(size), n)
         pictures = np.repeat(image[None, :height, :width], size, axis=0)
         features = jax.tree.map(lambda a: np.repeat(np.asarray(a), size, axis=0), features)
         drawn = []

@@ -15,7 +15,7 @@ import numpy as np
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.found import Found
-from jaxgen.verbs.generate.stepwise import levels
+from jaxgen.verbs.generate.stepwise import finite, levels
 
 
 class Request(NamedTuple):
@@ -112,16 +112,20 @@ class Method:
 
     @functools.cached_property
     def program(self) -> Callable[[Nets, PyTree, PyTree], dict[str, Any]]:
-        """`run`, jitted, with uint8 pictures."""
+        """`run`, jitted, with uint8 pictures, and "finite" (b,) bool, whether edits are."""
 
         @jax.jit
         def program(nets, shared, each):
             made = self.run(nets, shared, each)
             kept = {"found": made.pop("found")} if "found" in made else {}
-            return kept | {
-                name: x.astype(jnp.float32) if name == "maps" else levels(x)
-                for name, x in made.items()
-            }
+            return (
+                kept
+                | {"finite": finite(made["edits"])}
+                | {
+                    name: x.astype(jnp.float32) if name == "maps" else levels(x)
+                    for name, x in made.items()
+                }
+            )
 
         return program
 

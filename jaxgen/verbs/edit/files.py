@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxgen.data.picture_files import read_image, write_image
 from jaxgen.data.text import unicode
-from jaxgen.errors import UserError, near
+from jaxgen.errors import UserError, near, shown
 from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.verbs.edit import note
 from jaxgen.verbs.edit.contract import Request
@@ -25,6 +26,8 @@ _KEYS: dict[str, Any] = {
     "name": str, "picture": str, "mask": str, "source": str, "target": str | list, "method": str,
     "seed": int, "number": int,
 }  # fmt: skip
+# Bytes: what stands behind it, "_attention.png" or a target's number, must have room, too.
+_LONGEST_NAME = 200
 
 
 class Job(NamedTuple):
@@ -78,8 +81,8 @@ def _job(line: Any, folder: Path, base: Request, index: int) -> Job:
     if not isinstance(line, dict):
         raise UserError('write an object, as {"source": "a cat", "target": "a dog"}')
     for key, kind in _KEYS.items():
-        if key in line and not isinstance(line[key], kind):
-            raise UserError(f"{key} is {line[key]!r}, of another type")
+        if key in line and (not isinstance(line[key], kind) or isinstance(line[key], bool)):
+            raise UserError(f"{key} is {shown(line[key])}, of another type")
     if "target" not in line:
         raise UserError(f"say what it shall show: target{near('target', tuple(line))}")
     target = line["target"]
@@ -100,8 +103,10 @@ def _job(line: Any, folder: Path, base: Request, index: int) -> Job:
         method=line.get("method", base.method), options=options,
     )  # fmt: skip
     name = line.get("name", f"{index:05d}_{name_of(request)}")
-    if not name or Path(name).name != name or name.startswith("."):
-        raise UserError(f"the name {name!r} is none of a file: leave out slashes")
+    if not name or Path(name).name != name or name.startswith(".") or not name.isprintable():
+        raise UserError(f"the name {shown(name)} is none of a file: leave out slashes")
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        raise UserError(f"the name {shown(name)} is too long: {_LONGEST_NAME} bytes at most")
     return Job(name, request, note.of_files(paths.get("picture"), paths.get("mask")))
 
 

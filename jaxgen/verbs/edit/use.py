@@ -16,6 +16,8 @@ from jaxgen.verbs.edit.contract import Edit, Method, Prepared, Request
 from jaxgen.verbs.edit.found import ENDING, Found, fingerprint
 from jaxgen.verbs.generate.begin import fit
 from jaxgen.verbs.generate.draw import Progress, check_draws, default_batch
+from jaxgen.verbs.generate.stepwise import checked
+from jaxgen.verbs.memory import check_batch, check_holds, largest_activation
 from jaxgen.verbs.use import Use
 from jaxgen.weights.digests import sampled_fingerprint
 
@@ -194,7 +196,7 @@ class Changer(Use[Edit]):
         """
         whole = [self.prepare(request) for request in requests]
         side = round(float(np.prod(self.verb.size)) ** 0.5)
-        most = batch or max(1, default_batch(side) // 2)
+        most = check_batch(max(1, default_batch(side) // 2) if batch is None else batch)
         done = 0
         for part in _alike(whole, most):
             yield from self._batch(part, most)
@@ -207,9 +209,15 @@ class Changer(Use[Edit]):
         filled = part + part[-1:] * (0 if len(part) == 1 else size - len(part))
         each = jax.tree.map(lambda *a: np.stack(a), *(one.each for _, one in filled))
         method = self.method(part[0][0].method)
+        shared, count = part[0][1].shared, len(filled)
+        check_holds(
+            largest_activation(method.program, self.variables, shared, each),
+            "an edit needs" if count == 1 else f"{count} edits at a time need",
+        )
         try:
-            found = method.program(self.variables, part[0][1].shared, each)
+            found = method.program(self.variables, shared, each)
             arrays = jax.tree.map(np.asarray, found)
+            checked(arrays["edits"], arrays.pop("finite"))
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
                 raise

@@ -8,6 +8,7 @@ another program, whose sums round differently: at most one level of 255.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -17,14 +18,16 @@ import numpy as np
 
 from jaxgen import devices
 from jaxgen.data.text.prompt import Prompt
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.generate.stepwise import Watch
+from jaxgen.verbs.memory import check_batch, check_holds, largest_activation
 
 # Pixels of a batch on a CPU, whose caches more would leave, and pictures of one at most.
 CPU_PIXELS, CPU_MOST = 128 * 128, 16
 ACCELERATOR_PIXELS, ACCELERATOR_MOST = 64 * 256 * 256, 256
+
 
 Progress = Callable[[int, int], None]
 
@@ -78,11 +81,12 @@ def text_number(prompt: Prompt) -> int:
 def check_draws(seed: int, first: int, count: int) -> None:
     """Raises UserError unless there are such pictures."""
     if not 0 <= seed < 2**32:
-        raise UserError(f"the seed must be from 0 to 4294967295, not {seed}")
+        raise UserError(f"the seed must be from 0 to 4294967295, not {shown(seed)}")
     if count < 1:
-        raise UserError(f"at least 1 picture can be drawn, not {count}")
+        raise UserError(f"at least 1 picture can be drawn, not {shown(count)}")
     if first < 0 or first + count > 2**32:
-        raise UserError(f"pictures of a seed are numbered from 0 to 4294967295, not {first}")
+        asked = shown(first) if count == 1 else f"{shown(first)} and so on, {shown(count)} of them"
+        raise UserError(f"pictures of a seed are numbered from 0 to 4294967295, not {asked}")
 
 
 def default_batch(size: int) -> int:
@@ -130,11 +134,10 @@ def draw(
     Raises:
       UserError: the batch is below 1, or does not fit in memory.
     """
-    batch = default_batch(verb.size) if batch is None else batch
-    if batch < 1:
-        raise UserError(f"the batch must be at least 1, not {batch}")
+    batch = check_batch(default_batch(verb.size) if batch is None else batch)
     used = devices.usable()
     size = batch * len(used)
+    _check_noise(verb, batch)
     done = 0
     for part in _parts(rows, size):
         filled = part + part[-1:] * (size - len(part))
@@ -143,6 +146,8 @@ def draw(
         try:
             noises = np.stack([z for _, z in filled])
             placed, z = devices.split((features, noises), used)
+            if not done:
+                _check_room(verb, nets, placed, z, given, batch)
             pictures, masks = _pictures(verb, nets, placed, z, given, _of(watch, len(part)))
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
@@ -156,6 +161,28 @@ def draw(
             yield pictures[i], tuple(mask[i] for mask in masks)
         if progress:
             progress(done, count)
+
+
+def _check_noise(verb: Generate, batch: int) -> None:
+    """Raises UserError where not even the noise and the pictures fit: before they are made."""
+    values = max(math.prod(verb.noise), 3 * verb.size**2)
+    check_holds(4.0 * batch * values, _size_of(verb, batch))
+
+
+def _check_room(
+    verb: Generate, nets: Nets, features: PyTree, z: Any, given: PyTree, batch: int
+) -> None:
+    """Raises UserError where the program's largest array does not fit: before it is compiled."""
+    if verb.stepwise is None:
+        largest = largest_activation(verb.draw_program, nets, features, z, given)
+    else:
+        largest = verb.stepwise.largest(nets, features, z, given)
+    check_holds(largest / len(devices.usable()), _size_of(verb, batch))
+
+
+def _size_of(verb: Generate, batch: int) -> str:
+    side = f"{verb.size} x {verb.size} pixels"
+    return f"a picture of {side} needs" if batch == 1 else f"{batch} pictures of {side} need"
 
 
 def _parts(

@@ -27,6 +27,7 @@ from jaxgen.verbs.generate.base import Drawing, TextToImage
 from jaxgen.verbs.generate.guide_rows import Inputs, Row
 from jaxgen.verbs.generate.guide_run import ALONE, Along, Programs, Run
 from jaxgen.verbs.generate.guided import JUDGE, STAGE, Guided, Wishes, own
+from jaxgen.verbs.memory import check_batch
 from jaxgen.weights.digests import fingerprint
 
 BATCH = 8  # pictures that come about together where nobody says how many
@@ -222,8 +223,7 @@ def _groups(rows: Sequence[Row], batch: int | None) -> Iterator[list[Row]]:
       UserError: a batch below 1.
     """
     batch = BATCH if batch is None else batch
-    if batch < 1:
-        raise UserError(f"the batch must be at least 1, not {batch}")
+    check_batch(batch)
     group: list[Row] = []
     for row in rows:
         alike = not group or (row.step, len(row.wishes.wishes)) == (

@@ -30,13 +30,14 @@ RANDOM, NOISE = "codes", "noise"  # starts that are no picture of the user's
 
 OPTIONS: Mapping[str, Option] = {
     "iterations": Option(300, "steps of the optimiser", least=1, most=1_000_000),
-    "rate": Option(0.1, "of Adam", above=0.0),
+    "rate": Option(0.1, "of Adam", above=0.0, most=1000.0),
     "cutouts": Option(32, "views of the picture that CLIP sees in each step", least=1, most=4096),
     "cutout_style": Option(
         "pooled", "pooled: the whole picture, mean and maximum of its regions; crops: random "
         "squares of it", choices=STYLES,
     ),
-    "cutout_power": Option(1.0, "of crops: above 1 smaller ones, below 1 larger ones", above=0.0),
+    "cutout_power": Option(1.0, "of crops: above 1 smaller ones, below 1 larger ones", above=0.0,
+                           most=1000.0),
     "augment": Option(",".join(KINDS), f"changes of the views, several by commas; or {NONE}"),
     "noise": Option(0.1, "deviation of the views' noise, at most", least=0.0, most=1.0),
     "chunk": Option(
@@ -47,7 +48,8 @@ OPTIONS: Mapping[str, Option] = {
         RANDOM, f"the start: {RANDOM} (one at random for each cell), {NOISE} (encoded), or a "
         "picture's file",
     ),
-    "init_weight": Option(0.0, "how much the vectors are held, by `anchor`", least=0.0),
+    "init_weight": Option(0.0, "how much the vectors are held, by `anchor`", least=0.0,
+                          most=1e6),
     "anchor": Option("start", "near the start, or near zero, ever less", choices=ANCHORS),
     "smoothing": Option(
         0.0, "decay of the running mean that is shown; 0: the last vectors", least=0.0, most=0.9999

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
+from jaxgen.verbs.memory import largest_activation
 
 
 class Watch(NamedTuple):
@@ -57,7 +59,11 @@ class Stepwise:
     def pictures(
         self, nets: Nets, features: PyTree, z: jax.Array, given: PyTree, watch: Watch | None = None
     ) -> np.ndarray:
-        """Draws a batch on the device: uint8 (b, h, w, 3)."""
+        """Draws a batch on the device: uint8 (b, h, w, 3).
+
+        Raises:
+          UserError: a picture is not finite.
+        """
         begin, advance, look, end = self._programs
         calls = int(self.calls(given))
         state = begin(nets, features, z, given)
@@ -73,7 +79,18 @@ class Stepwise:
             if watch is not None:
                 jax.block_until_ready(state)
                 watch.seen(done, calls, functools.partial(_array, look, nets, state))
-        return np.asarray(end(nets, state, given))
+        return checked(*end(nets, state, given))
+
+    def largest(self, nets: Nets, features: PyTree, z: jax.Array, given: PyTree) -> int:
+        """Bytes of the largest picture-like array of a batch's programs; nothing is computed."""
+        begin, advance, _, end = self._programs
+        state = jax.eval_shape(begin, nets, features, z, given)
+        bounds = np.int32(0), np.int32(1)
+        return max(
+            largest_activation(begin, nets, features, z, given),
+            largest_activation(advance, nets, features, z, given, state, *bounds),
+            largest_activation(end, nets, state, given),
+        )
 
     @functools.cached_property
     def _programs(self) -> tuple[Callable[..., Any], ...]:
@@ -81,7 +98,8 @@ class Stepwise:
             return levels(self.look(nets, state))
 
         def end(nets, state, given):
-            return levels(self.end(nets, state, given))
+            pictures = self.end(nets, state, given)
+            return levels(pictures), finite(pictures)
 
         return jax.jit(self.begin), jax.jit(self.advance), jax.jit(look), jax.jit(end)
 
@@ -89,6 +107,21 @@ class Stepwise:
 def levels(pictures: jax.Array) -> jax.Array:
     """float32 [-1, 1] -> uint8 [0, 255]."""
     return jnp.clip(jnp.round((pictures + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def finite(pictures: jax.Array) -> jax.Array:
+    """(b, ...) -> (b,) bool: as `levels`, what is none would be black."""
+    return jnp.isfinite(pictures).all(axis=tuple(range(1, pictures.ndim)))
+
+
+def checked(pictures: Any, whole: Any) -> np.ndarray:
+    """The pictures, where all of them are `finite`. Raises UserError."""
+    if not np.asarray(whole).all():
+        raise UserError(
+            "the numbers have grown beyond all bounds and give no picture: take smaller guidance, "
+            "weights of words or rates"
+        )
+    return np.asarray(pictures)
 
 
 def _array(look: Callable[..., Any], nets: Nets, state: PyTree) -> np.ndarray:

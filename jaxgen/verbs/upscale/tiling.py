@@ -25,7 +25,7 @@ from jaxgen import devices
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
-from jaxgen.verbs.memory import LIVE, largest_activation
+from jaxgen.verbs.memory import LIVE, check_batch, largest_activation
 from jaxgen.verbs.upscale.contract import Upscale
 from jaxgen.verbs.upscale.windows import Span, fitting_window, round_up, spans
 
@@ -150,8 +150,8 @@ def frames_at_once(
             pixels = min(pixels, (round_up(tile, verb.multiple) + 2 * _pad(verb)) ** 2)
         fit = int(devices.memory() / (bytes_per_pixel(verb, nets, given) * pixels))
         batch = 1 if cpu else min(MOST_FRAMES, max(1, fit))
-    most = devices.workers()
-    window, workers = _plan(verb, nets, given, full, tile, batch, most * batch)
+    most = devices.workers() * check_batch(batch)
+    window, workers = _plan(verb, nets, given, full, tile, batch, most)
     windows = math.prod(len(spans(n, w, _pad(verb))) for n, w in zip(full, window, strict=True))
     frames = math.ceil(batch * (workers if cpu else len(local)) / windows)
     largest = max(1, HOST_BUDGET // (3 * full[0] * full[1] * verb.scale**2))
@@ -197,8 +197,7 @@ def _upscale(verb, nets, images, given, tile, batch, progress, outs) -> list[np.
         raise UserError(f"the picture is empty: its shape is {images[0].shape}")
     if tile is not None and tile < 1:
         raise UserError(f"the tile must be at least 1 pixel, not {tile}")
-    if batch < 1:
-        raise UserError(f"the batch must be at least 1, not {batch}")
+    check_batch(batch)
     shape, dtype = (height * verb.scale, width * verb.scale, channels), images[0].dtype
     if outs is None:
         outs = [np.empty(shape, dtype) for _ in images]

@@ -136,7 +136,9 @@ class Editing:
         }  # fmt: skip
         if self.guided:
             found |= {
-                "guidance": Option(float(at.guidance), "above 1: the words count more", least=0.0),
+                "guidance": Option(
+                    float(at.guidance), "above 1: the words count more", least=0.0, most=1000.0
+                ),
                 "negative": Option("", "what to lead away from, in words"),
             }
         return found

@@ -23,12 +23,15 @@ from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 OPTIONS = {
     "eta": Option(0.7, "between the picture, 0, and the words, 1; beyond is more of them",
                   least=0.0, most=2.0),
-    "learn_steps": Option(100, "in which the words come near the picture", least=1),
-    "learn_rate": Option(1e-3, "of these", least=0.0),
-    "tune_steps": Option(300, "in which the net learns the picture", least=1),
-    "tune_rate": Option(1e-3, "of these; published 2e-6 of whole weights", least=0.0),
-    "rank": Option(4, "of the changes to the net's weights; 0: all of them change", least=0),
-    "times": Option(8, "of noise that each of these steps looks at", least=1),
+    "learn_steps": Option(100, "in which the words come near the picture", least=1,
+                          most=1_000_000),
+    "learn_rate": Option(1e-3, "of these", least=0.0, most=1000.0),
+    "tune_steps": Option(300, "in which the net learns the picture", least=1, most=1_000_000),
+    "tune_rate": Option(1e-3, "of these; published 2e-6 of whole weights", least=0.0,
+                        most=1000.0),
+    "rank": Option(4, "of the changes to the net's weights; 0: all of them change", least=0,
+                   most=4096),
+    "times": Option(8, "of noise that each of these steps looks at", least=1, most=4096),
 }  # fmt: skip
 
 

@@ -22,7 +22,9 @@ from jaxgen.tasks.common import to_float
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 
-IMAGE_GUIDANCE = Option(1.5, "above 1: the picture counts more; published 1 to 2.5", least=0.0)
+IMAGE_GUIDANCE = Option(
+    1.5, "above 1: the picture counts more; published 1 to 2.5", least=0.0, most=1000.0
+)
 
 
 def method(editing: Editing) -> Method:

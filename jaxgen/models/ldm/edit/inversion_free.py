@@ -24,7 +24,7 @@ from jaxgen.models.ldm.edit.pair import (
 from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Method, Outcome, Prepared, Request
 
-AVERAGE = Option(1, "draws of noise at each step", least=1)
+AVERAGE = Option(1, "draws of noise at each step", least=1, most=1000)
 TAIL = Option(0.0, "share of the steps, at the end, that are ordinary sampling", least=0.0,
               most=1.0)  # fmt: skip
 
@@ -106,8 +106,8 @@ def run_sdedit(editing: Editing, nets: Any, shared: Any, each: Any) -> Outcome:
 def dds(editing: Editing) -> Method:
     """See `jaxgen.verbs.edit.contract.Method`."""
     options = {
-        "steps": Option(200, "of gradient descent", least=1),
-        "rate": Option(0.1, "of gradient descent", least=0.0),
+        "steps": Option(200, "of gradient descent", least=1, most=1_000_000),
+        "rate": Option(0.1, "of gradient descent", least=0.0, most=1000.0),
     }
     says = "DDS: the picture moved by the difference of what two captions see"
     return editing.method(says, prepare_dds, run_dds, options, draws=False)

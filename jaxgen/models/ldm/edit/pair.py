@@ -68,7 +68,8 @@ def source_option(editing: Editing, default: float) -> dict[str, Option]:
     """Of the source's guidance, where the model is guided at all."""
     if not editing.guided:
         return {}
-    return {SOURCE_GUIDANCE: Option(default, "how much the source's caption counts", least=0.0)}
+    says = "how much the source's caption counts"
+    return {SOURCE_GUIDANCE: Option(default, says, least=0.0, most=1000.0)}
 
 
 STRENGTH = Option(

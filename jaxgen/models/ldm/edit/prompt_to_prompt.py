@@ -34,7 +34,7 @@ OPTIONS = {
     ),
     "self": Option("0.4", "in which share of the steps places look where the source's do"),
     "self_limit": Option(32, "side of the maps where they do, at most; published 16 and 32",
-                         least=0),
+                         least=0, most=2**16),
     "weight": Option("", "how much words count, also below 0: dog:2.0,red:-1"),
     "blend": Option("", "the picture may change where these words are: SOURCE:TARGET, or one word"),
     "blend_without": Option("", "but not where these are"),
