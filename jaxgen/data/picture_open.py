@@ -189,7 +189,9 @@ def _open_other(source: Source) -> Image.Image:
         try:
             return _open(source)
         except DAMAGED as error:
-            raise UserError(f"{name}: a {kind} file that is damaged ({error})") from None
+            raise UserError(
+                f"{name}: a {kind} file that its plug-in can't read ({error})"
+            ) from None
     if kind:
         raise UserError(f"{name}: {kind} is not supported; convert it to PNG, TIFF or JPEG")
     raise UserError(
