@@ -121,6 +121,16 @@ def test_what_is_not_told_apart_is_refused(tmp_path):
     refused(tmp_path, 4, "which of these are a pair")
 
 
+def test_results_beside_originals_are_refused(tmp_path):
+    for folder in ("HR", "SR"):
+        write_image(tmp_path / folder / "a.png", photo(0))
+    said = "SR/a.png has the name and size of .*HR alone"
+    refused(tmp_path, 4, said)
+    with pytest.raises(UserError, match=said):
+        originals(tmp_path)
+    assert len(originals(tmp_path / "HR")) == 1
+
+
 def test_results_beside_photos_are_refused(tmp_path):
     """photo_x4.png, as `jaxgen upscale` names it, is no original."""
     write_image(tmp_path / "photo.png", photo(0))

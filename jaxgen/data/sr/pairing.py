@@ -68,6 +68,7 @@ def find_pairs(root: Path, scale: int) -> Pairs:
     if root.is_file():
         return Pairs(files, {}, root)
     readings, groups, lows = _grouped(root, files)
+    _refuse_results([file for file in files if file not in lows], readings)
     if not lows or len(lows) == len(files):
         _refuse_copies(files)
         return Pairs(files, {}, root)
@@ -109,7 +110,8 @@ def originals(root: Path) -> list[Path]:
     files = list_images(root)
     if root.is_file():
         return files
-    lows = _grouped(root, files)[2]
+    readings, _, lows = _grouped(root, files)
+    _refuse_results([file for file in files if file not in lows], readings)
     if len(lows) == len(files):
         lows = set()
     rest = [file for file in files if file not in lows]
@@ -218,6 +220,28 @@ def _fits(high: tuple[int, int], low: tuple[int, int], scale: int, rest: int | N
     """Whether sizes are in the ratio of the scale, up to what is cut off to a multiple of it."""
     rest = scale - 1 if rest is None else rest
     return all(0 <= h - scale * n <= rest for h, n in zip(high, low, strict=True))
+
+
+def _refuse_results(files: list[Path], readings: _Readings) -> None:
+    """Raises UserError if beside a folder of originals (HR) another one holds what a model made.
+
+    It has pictures of the same names and sizes, and does not say that they are originals, too.
+    """
+    told = {_place(file): file for file in files if readings[file].low is False}
+    for file in files:
+        original = told.get(_place(file))
+        if readings[file].low is not None or original is None or file.parent == original.parent:
+            continue
+        if image_size(file) == image_size(original):
+            raise UserError(
+                f"{file} has the name and size of {original}, but its folder does not say that it "
+                f"is an original: give {original.parent} alone"
+            )
+
+
+def _place(file: Path) -> tuple[Path, str]:
+    """The folder that holds a file's own, and its name."""
+    return file.parent.parent, nfc(file.stem).lower()
 
 
 def _refuse_copies(files: list[Path]) -> None:
