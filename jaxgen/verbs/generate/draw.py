@@ -137,7 +137,12 @@ def draw(
     batch = check_batch(default_batch(verb.size) if batch is None else batch)
     used = devices.usable()
     size = batch * len(used)
-    _check_noise(verb, batch)
+
+    def room(largest: float) -> None:
+        check_holds(largest / len(used), _size_of(verb, batch))
+
+    # Not even the noise and the pictures may fit: this is known before they are made.
+    room(4.0 * size * max(math.prod(verb.noise), 3 * verb.size**2))
     done = 0
     for part in _parts(rows, size):
         filled = part + part[-1:] * (size - len(part))
@@ -146,9 +151,7 @@ def draw(
         try:
             noises = np.stack([z for _, z in filled])
             placed, z = devices.split((features, noises), used)
-            if not done:
-                _check_room(verb, nets, placed, z, given, batch)
-            pictures, masks = _pictures(verb, nets, placed, z, given, _of(watch, len(part)))
+            pictures, masks = _pictures(verb, nets, placed, z, given, _of(watch, len(part)), room)
         except jax.errors.JaxRuntimeError as error:
             if not devices.out_of_memory(error):
                 raise
@@ -161,23 +164,6 @@ def draw(
             yield pictures[i], tuple(mask[i] for mask in masks)
         if progress:
             progress(done, count)
-
-
-def _check_noise(verb: Generate, batch: int) -> None:
-    """Raises UserError where not even the noise and the pictures fit: before they are made."""
-    values = max(math.prod(verb.noise), 3 * verb.size**2)
-    check_holds(4.0 * batch * values, _size_of(verb, batch))
-
-
-def _check_room(
-    verb: Generate, nets: Nets, features: PyTree, z: Any, given: PyTree, batch: int
-) -> None:
-    """Raises UserError where the program's largest array does not fit: before it is compiled."""
-    if verb.stepwise is None:
-        largest = largest_activation(verb.draw_program, nets, features, z, given)
-    else:
-        largest = verb.stepwise.largest(nets, features, z, given)
-    check_holds(largest / len(devices.usable()), _size_of(verb, batch))
 
 
 def _size_of(verb: Generate, batch: int) -> str:
@@ -200,10 +186,17 @@ def _parts(
 
 
 def _pictures(
-    verb: Generate, nets: Nets, features: PyTree, z: Any, given: PyTree, watch: Watch | None
+    verb: Generate,
+    nets: Nets,
+    features: PyTree,
+    z: Any,
+    given: PyTree,
+    watch: Watch | None,
+    room: Callable[[float], None],
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     if verb.stepwise is not None:
-        return verb.stepwise.pictures(nets, features, z, given, watch), ()
+        return verb.stepwise.pictures(nets, features, z, given, watch, room), ()
+    room(largest_activation(verb.draw_program, nets, features, z, given))
     pictures, masks = verb.draw_program(nets, features, z, given)
     return np.asarray(pictures), tuple(np.asarray(mask) for mask in masks)
 

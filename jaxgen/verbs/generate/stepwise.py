@@ -57,9 +57,18 @@ class Stepwise:
         return self.end(nets, state, given)
 
     def pictures(
-        self, nets: Nets, features: PyTree, z: jax.Array, given: PyTree, watch: Watch | None = None
+        self,
+        nets: Nets,
+        features: PyTree,
+        z: jax.Array,
+        given: PyTree,
+        watch: Watch | None = None,
+        room: Callable[[int], None] = lambda largest: None,
     ) -> np.ndarray:
         """Draws a batch on the device: uint8 (b, h, w, 3).
+
+        Args: room: called with the bytes of the largest picture-like array, before the programs
+          that make it are compiled.
 
         Raises:
           UserError: a picture is not finite.
@@ -67,6 +76,10 @@ class Stepwise:
         begin, advance, look, end = self._programs
         calls = int(self.calls(given))
         state = begin(nets, features, z, given)
+        bound = np.int32(0), np.int32(calls)
+        # By what the programs are called with: they are traced once.
+        room(largest_activation(advance, nets, features, z, given, state, *bound))
+        room(largest_activation(end, nets, state, given))
         if watch is None:
             bounds = [calls]
         else:
@@ -80,17 +93,6 @@ class Stepwise:
                 jax.block_until_ready(state)
                 watch.seen(done, calls, functools.partial(_array, look, nets, state))
         return checked(*end(nets, state, given))
-
-    def largest(self, nets: Nets, features: PyTree, z: jax.Array, given: PyTree) -> int:
-        """Bytes of the largest picture-like array of a batch's programs; nothing is computed."""
-        begin, advance, _, end = self._programs
-        state = jax.eval_shape(begin, nets, features, z, given)
-        bounds = np.int32(0), np.int32(1)
-        return max(
-            largest_activation(begin, nets, features, z, given),
-            largest_activation(advance, nets, features, z, given, state, *bounds),
-            largest_activation(end, nets, state, given),
-        )
 
     @functools.cached_property
     def _programs(self) -> tuple[Callable[..., Any], ...]:
