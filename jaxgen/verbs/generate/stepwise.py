@@ -76,9 +76,9 @@ class Stepwise:
         begin, advance, look, end = self._programs
         calls = int(self.calls(given))
         state = begin(nets, features, z, given)
-        bound = np.int32(0), np.int32(calls)
+        ends = np.int32(0), np.int32(calls)
         # By what the programs are called with: they are traced once.
-        room(largest_activation(advance, nets, features, z, given, state, *bound))
+        room(largest_activation(advance, nets, features, z, given, state, *ends))
         room(largest_activation(end, nets, state, given))
         if watch is None:
             bounds = [calls]
