@@ -130,6 +130,14 @@ def test_what_surely_does_not_fit_is_told_before_it_is_made(model, monkeypatch):
             model.generate("a red circle", 1, batch=size)
 
 
+def test_large_pictures_are_looked_at_before_their_noise_is_drawn(model, monkeypatch):
+    monkeypatch.setattr(generate, "LARGE", 1)
+    monkeypatch.setattr(generate, "noise", None)
+    monkeypatch.setattr(devices, "_available", lambda: 3e5)
+    with pytest.raises(UserError, match=r"64 pictures of .* need .* of memory, and 0 MB are free"):
+        model.generate("a red circle", 1, batch=64)
+
+
 # ------------------------------------------------------------------------------------ interpolation
 
 

@@ -22,10 +22,11 @@ from jaxgen.errors import UserError, shown
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.generate.stepwise import Watch
-from jaxgen.verbs.memory import check_batch, check_holds, largest_activation
+from jaxgen.verbs.memory import LIVE, SMALLER, check_batch, check_holds, largest_activation
 
 # Pixels of a batch on a CPU, whose caches more would leave, and pictures of one at most.
 CPU_PIXELS, CPU_MOST = 128 * 128, 16
+LARGE = 2**28  # bytes of pictures at a time
 ACCELERATOR_PIXELS, ACCELERATOR_MOST = 64 * 256 * 256, 256
 
 
@@ -164,6 +165,25 @@ def draw(
             yield pictures[i], tuple(mask[i] for mask in masks)
         if progress:
             progress(done, count)
+
+
+def check_large(verb: Generate, nets: Nets, prompt: Prompt, given: PyTree, batch: int) -> None:
+    """Raises UserError where pictures are so large that the net does not hold them.
+
+    By shapes alone, since the noise of such pictures may take all memory already; smaller ones are
+    looked at when they are drawn, which traces nothing twice.
+    """
+    if 12 * batch * verb.size**2 < LARGE:
+        return
+    one = jax.eval_shape(lambda: verb.sample(jax.random.key(0), 1.0))
+    features = jax.eval_shape(verb.embed, nets, prompt.tokens[None], prompt.mask[None])
+    features, z = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((batch, *a.shape), a.dtype),
+        (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), features), one),
+    )
+    function = verb.draw if verb.stepwise is None else verb.stepwise.draw
+    needed = LIVE * largest_activation(function, nets, features, z, given)
+    devices.check_room(needed, _size_of(verb, batch), SMALLER)
 
 
 def _size_of(verb: Generate, batch: int) -> str:

@@ -60,6 +60,10 @@ class Drawer(TextToImage[Generate]):
         if watch is not None and verb.stepwise is None:
             raise UserError(f"{self.name} draws a picture at once: there are no steps to see")
 
+        if jobs:
+            many = draw.check_batch(draw.default_batch(verb.size) if batch is None else batch)
+            draw.check_large(verb, self.variables, jobs[0][0], given, many)
+
         def rows() -> Iterator[tuple[draw.Features, np.ndarray]]:
             last = None
             for prompt, number in jobs:
