@@ -3,9 +3,10 @@
     python -m benchmarks.photo gather FOLDER [--wallpapers FOLDER]
     python -m benchmarks.photo measure --data SR [--model srresnet_photo_x4] [--scale 4]
 
-gather: writes scikit-image's photos (all but those that recipes are chosen by), scikit-learn's two
-and, of an unpacked Debian package lomiri-wallpapers-16.04, the photos that its copyright file puts
-under CC-BY-4.0 or CC0-1.0, made three times smaller, which takes their own JPEG's traces away.
+gather: writes to FOLDER/train scikit-image's photos, scikit-learn's two where it is installed (it was
+not for the bundled models) and, of an unpacked Debian package lomiri-wallpapers-16.04, the photos
+that its copyright file puts under CC-BY-4.0 or CC0-1.0, made three times smaller, which takes their
+own JPEG's traces away; to FOLDER/validation the two of scikit-image's that recipes are chosen by.
 
 measure: Set5 and Set14 below SR, made smaller by MATLAB's bicubic filter and then left clean, saved
 as JPEG of quality 40 and 75, blurred a little, or made noisy; each against bicubic. Y-PSNR by the
@@ -35,18 +36,21 @@ SIDE = 1300  # of a gathered photo, the longer one, at most
 
 
 def gather(folder: Path, wallpapers: Path | None) -> None:
-    """Writes the training photos as PNG."""
+    """Writes the photos as PNG."""
     from jaxgen.data.sr import section, sources
 
-    folder.mkdir(parents=True, exist_ok=True)
-    photos = sources.open_source(section.defaults(), "train")
-    for i in range(len(photos)):
-        Image.fromarray(photos[i]["image"]).save(folder / f"skimage_{i:02d}.png")
+    train = folder / "train"
+    for split in ("train", "validation"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        photos = sources.open_source(section.defaults(), split)
+        for i in range(len(photos)):
+            picture = Image.fromarray(photos[i]["image"])
+            picture.save(folder / split / f"skimage_{i:02d}.png")
     try:
         from sklearn.datasets import load_sample_images
 
         for name, picture in zip(("china", "flower"), load_sample_images().images, strict=True):
-            Image.fromarray(picture).save(folder / f"sklearn_{name}.png")
+            Image.fromarray(picture).save(train / f"sklearn_{name}.png")
     except ImportError:
         print("without scikit-learn's two: not installed")
     for name in WALLPAPERS if wallpapers else ():
@@ -54,8 +58,8 @@ def gather(folder: Path, wallpapers: Path | None) -> None:
         picture = Image.open(path).convert("RGB")
         factor = max(3.0, max(picture.size) / SIDE)
         size = tuple(round(n / factor) for n in picture.size)
-        picture.resize(size, Image.Resampling.LANCZOS).save(folder / f"{name}.png")
-    print(f"{folder}  {len(list(folder.iterdir()))} photos")
+        picture.resize(size, Image.Resampling.LANCZOS).save(train / f"{name}.png")
+    print(f"{train}  {len(list(train.iterdir()))} photos")
 
 
 def saved(quality: int) -> Callable[[np.ndarray], np.ndarray]:
