@@ -3,10 +3,11 @@
     python -m benchmarks.photo gather FOLDER [--wallpapers FOLDER]
     python -m benchmarks.photo measure --data SR [--model srresnet_photo_x4] [--scale 4]
 
-gather: writes to FOLDER/train scikit-image's photos, scikit-learn's two where it is installed (it was
-not for the bundled models) and, of an unpacked Debian package lomiri-wallpapers-16.04, the photos
-that its copyright file puts under CC-BY-4.0 or CC0-1.0, made three times smaller, which takes their
-own JPEG's traces away; to FOLDER/validation the two of scikit-image's that recipes are chosen by.
+gather: writes to FOLDER/train scikit-image's photos, scikit-learn's two where it is installed (it
+was not for the bundled models) and, of an unpacked Debian package lomiri-wallpapers-16.04, the
+photos that its copyright file puts under CC-BY-4.0 or CC0-1.0, made three times smaller, which
+takes their own JPEG's traces away; to FOLDER/validation the two of scikit-image's that recipes are
+chosen by.
 
 measure: Set5 and Set14 below SR, made smaller by MATLAB's bicubic filter and then left clean, saved
 as JPEG of quality 40 and 75, blurred a little, or made noisy; each against bicubic. Y-PSNR by the
