@@ -166,6 +166,15 @@ def test_damage_is_mended_where_it_is(folder, tmp_path):
     assert build.update(folder, place, fake).rebuilt == 0
 
 
+def test_pictures_that_changed_are_not_taken_for_damage(folder, tmp_path):
+    place = tmp_path / "index"
+    build.update(folder, place, Fake())
+    first = min(folder.rglob("*.png"))
+    Image.fromarray(np.full((9, 9, 3), 77, np.uint8)).save(first)
+    build.update(folder, place, Fake())
+    assert Index(place).broken_rows() == []
+
+
 def entry_line(**changes):
     entry = {"path": "x.png", "row": 1, "size": 1, "mtime": 1, "sha": "f" * 64, "crc": 1}
     return json.dumps({**entry, **changes})
