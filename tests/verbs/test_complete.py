@@ -73,7 +73,7 @@ def test_pictures_of_other_sizes(model, caplog):
         ({"image": noise()[..., 0]}, "takes a picture of uint8"),
         ({"top_p": 3.0}, "top_p must be at least 0 and at most 1"),
         ({"truncation": 0.5}, "has no option 'truncation'"),
-        ({"batch": 0}, "the batch must be at least 1"),
+        ({"batch": 0}, "the batch must be from 1 to 65536, not 0"),
     ],
 )
 def test_mistakes(model, arguments, said):
