@@ -26,6 +26,7 @@ class Option(NamedTuple):
       least, most: bounds of a number, both allowed; None: none.
       above: bound of a number that is not allowed itself.
       choices: of a text; (): any.
+      open: in Python a text may be another object, such as a picture, which the model checks.
     """
 
     default: Any
@@ -34,6 +35,7 @@ class Option(NamedTuple):
     most: float | None = None
     above: float | None = None
     choices: tuple[str, ...] = ()
+    open: bool = False
 
 
 class Verb(Protocol):
@@ -84,11 +86,13 @@ def settings(options: Mapping[str, Option], given: Mapping[str, Any], name: str)
 
 def _value(value: Any, option: Option) -> Any:
     """Of its option's kind: a list of edits may say 0.8 for "0.8", and 20.0 for 20."""
-    return type(option.default)(value)
+    return value if option.open else type(option.default)(value)
 
 
 def _check(key: str, value: Any, option: Option) -> None:
     if isinstance(option.default, str):
+        if option.open:
+            return
         if not isinstance(value, str | int | float) or isinstance(value, bool):
             raise UserError(f"the {key} must be a text, not {shown(value)}")
         if option.choices and value not in option.choices:

@@ -46,7 +46,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "init": Option(
         RANDOM, f"the start: {RANDOM} (one at random for each cell), {NOISE} (encoded), or a "
-        "picture's file",
+        "picture's file", open=True,
     ),
     "init_weight": Option(0.0, "how much the vectors are held, by `anchor`", least=0.0,
                           most=1e6),
