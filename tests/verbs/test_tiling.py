@@ -355,7 +355,7 @@ def test_into_a_memory_map(tmp_path):
         (np.zeros((2, 4, 4, 3), np.uint8), {}, r"\(2, 4, 4, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), {}, "empty"),
         (np.zeros((4, 4, 3), np.uint8), {"tile": 0}, "at least 1"),
-        (np.zeros((4, 4, 3), np.uint8), {"batch": 0}, "at least 1"),
+        (np.zeros((4, 4, 3), np.uint8), {"batch": 0}, "from 1 to 65536, not 0"),
     ],
 )
 def test_bad_pictures_are_user_errors(image, options, message):
