@@ -26,9 +26,8 @@ from jaxgen.verbs.memory import LIVE, SMALLER, check_batch, check_holds, largest
 
 # Pixels of a batch on a CPU, whose caches more would leave, and pictures of one at most.
 CPU_PIXELS, CPU_MOST = 128 * 128, 16
-LARGE = 2**28  # bytes of pictures at a time
 ACCELERATOR_PIXELS, ACCELERATOR_MOST = 64 * 256 * 256, 256
-
+LARGE = 2**28  # bytes of pictures at a time, from which their noise may not fit either
 
 Progress = Callable[[int, int], None]
 
