@@ -117,7 +117,7 @@ class Index:
         """Paths whose features are not what was written."""
         found = []
         rows, start = self.vectors[:0], 0
-        for path, entry in sorted(self.entries.items(), key=lambda item: item[1].row):
+        for path, entry in self.entries.items():  # in the order of their rows
             if not rows.size or entry.row - start >= len(rows):
                 start = entry.row
                 rows = np.array(self.vectors[start : start + _COPIED])
