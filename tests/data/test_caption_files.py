@@ -380,6 +380,32 @@ def test_captions_outside_of_the_pictures(tmp_path, place, names):
     assert captions == {"a.png": ("a red bird",), "b.png": ("a blue one",)}
 
 
+def test_a_name_that_no_file_can_have_is_of_a_missing_picture(pictures):
+    lines = ['{"file": "a.png", "caption": "black"}', '{"file": "a\\u0000.png", "caption": "no"}']
+    (pictures / "captions.jsonl").write_text("\n".join(lines))
+    assert list(opened(pictures)) == ["a.png"]
+
+
+@pytest.mark.parametrize("start", ["../images/", "HERE/real/images/", "HERE/link/images/"])
+@pytest.mark.parametrize("images", ["real", "link"])
+@pytest.mark.parametrize("way", ["real", "link"])
+def test_links_lead_to_pictures(tmp_path, start, images, way):
+    """`link` leads to `real`, and one of the pictures' folders is a link, too."""
+    names = ("a.png", "deep/b.png", "linked/c.png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "real" / "images").mkdir(parents=True)
+    (tmp_path / "real" / "images" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name in names:
+        picture(tmp_path / "real" / "images" / name)
+    start = start.replace("HERE", str(tmp_path))
+    texts = tmp_path / "real" / "ann" / "c.csv"
+    texts.parent.mkdir()
+    texts.write_text("file,caption\n" + "".join(f"{start}{name},{name[-5]}\n" for name in names))
+    found = opened(tmp_path / images / "images", captions=str(tmp_path / way / "ann" / "c.csv"))
+    assert sorted(found) == sorted(names)
+
+
 @pytest.mark.parametrize(
     ("pictures_in", "file"),
     [

@@ -7,6 +7,7 @@ what it shows; a picture may come on several lines. See `docs/captions.md`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -151,7 +152,7 @@ class _Names:
     """The pictures' names as captions files write them: in NFC, by paths, without endings."""
 
     def __init__(self, pictures: Mapping[str, Path], root: Path):
-        self._root = nfc(str(root.resolve()))
+        self._root, self._pictures = f"{nfc(str(root.absolute()))}/", pictures
         self._names: dict[str, str] = {}
         self._stems: dict[str, str] = {}
         for name in pictures:
@@ -174,13 +175,18 @@ class _Names:
         )
 
     def _by(self, base: Path, file: str) -> str:
-        """Of a path that leads into the folder by way of elsewhere."""
-        path = nfc(os.path.normpath((base / file).absolute()))
+        """Of a path that leads to a picture by way of elsewhere, links included."""
+        path = (base / file).absolute()
+        key = nfc(os.path.normpath(path)).removeprefix(self._root)
         try:
-            key = Path(path).relative_to(self._root).as_posix()
-        except ValueError:
+            return self._names.get(key, "") or self._real.get(nfc(os.path.realpath(path)), "")
+        except ValueError:  # no file can have such a name
             return ""
-        return self._names.get(key, "")
+
+    @functools.cached_property
+    def _real(self) -> dict[str, str]:
+        """The pictures' names by where they lie in truth."""
+        return {nfc(os.path.realpath(path)): name for name, path in self._pictures.items()}
 
 
 def _match(
