@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,33 @@ def cores() -> int:
 def out_of_memory(error: Exception) -> bool:
     """Whether an error of JAX says that a device's memory did not suffice."""
     return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def largest_activation(function: Callable[..., Any], *shapes: Any) -> int:
+    """Bytes of the largest picture-like array (four axes or more) that a function computes.
+
+    Args: shapes: of its arguments, pytrees of `jax.ShapeDtypeStruct`, or the arguments themselves:
+      a jitted function is not traced again when it is called with them.
+    """
+    return largest_array(jax.make_jaxpr(function)(*shapes).jaxpr)
+
+
+def largest_array(jaxpr: Any) -> int:
+    """Bytes of the largest picture-like array of a traced program, over all devices."""
+    return max(_sizes(jaxpr), default=0)
+
+
+def _sizes(jaxpr: Any) -> Iterator[int]:
+    """Bytes of each picture-like intermediate, those of nested programs included."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            shape = getattr(variable.aval, "shape", ())
+            if len(shape) >= 4:
+                yield math.prod(shape) * variable.aval.dtype.itemsize
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _sizes(inner)
 
 
 def check_room(needed: float, what: str, hint: str, count: int = 1) -> None:

@@ -46,6 +46,11 @@ def tiny(**changes: Any):
     return configs.load(TINY, {key.replace("__", "."): value for key, value in changes.items()})
 
 
+def applied(net, variables, *arrays, **settings):
+    """`net.apply` in one program: its operations one by one take many times longer to compile."""
+    return jax.jit(lambda variables, *a: net.apply(variables, *a, **settings))(variables, *arrays)
+
+
 def run(config, workdir, devices: int = 1) -> loop.Result:
     """Trains on the first `devices` of the fake CPU devices."""
     return loop.train(config, workdir, devices=jax.devices()[:devices])

@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 
 # A module for each dataset that jaxgen makes itself, with `named(config, data_dir)` -> builder.
 _OWN = "jaxgen.data.builders"
@@ -45,7 +45,7 @@ def tfds_builder(name: str, data_dir: str = "") -> Any:
         return tfds.builder(name, data_dir=folder or None)
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
-            f"TFDS has no dataset {name!r}; see tensorflow.org/datasets/catalog for the names"
+            f"TFDS has no dataset {shown(name)}; see tensorflow.org/datasets/catalog for the names"
         ) from None
     except ImportError as error:
         raise UserError(
@@ -53,7 +53,7 @@ def tfds_builder(name: str, data_dir: str = "") -> Any:
             f"({_first_line(error)})"
         ) from None
     except ValueError as error:  # an unknown config of a known dataset
-        raise UserError(f"TFDS cannot make {name!r}: {_first_line(error)}") from None
+        raise UserError(f"TFDS cannot make {shown(name)}: {_first_line(error)}") from None
 
 
 def prepare_tfds(name: str, data_dir: str | os.PathLike = "") -> Path:

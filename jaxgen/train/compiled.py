@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxgen import devices
 from jaxgen.task import Due, Task
 from jaxgen.train import mesh as meshes
 from jaxgen.train.optimizer import Optimizer
@@ -48,7 +49,9 @@ def compile_step(
     debug: bool = False,
 ) -> CompiledStep:
     """Compiles the step of what is due for these shapes and shardings."""
-    step = make_step(task, optimizers, config, due)
+    # Jitted for itself, it is traced once, for the tally's shapes and for the program around it.
+    step = jax.jit(make_step(task, optimizers, config, due))
+    began = time.monotonic()
     shapes = jax.eval_shape(step, state, batch, frozen)[1]
     everywhere = meshes.replicated(mesh)
 
@@ -72,8 +75,14 @@ def compile_step(
             everywhere,
         ),
     )
-    began = time.monotonic()
-    lowered = jitted.lower(state, empty_tally(), batch, frozen)
+    program = jitted.trace(state, empty_tally(), batch, frozen)
+    devices.check_room(
+        devices.largest_array(program.jaxpr.jaxpr) / mesh.size,
+        f"one array of a step of {names} needs",
+        "set a smaller train.batch_size, crop or size, or a larger train.accumulate",
+        count=len(mesh.local_devices),
+    )
+    lowered = program.lower()
     traced = time.monotonic()
     compiled = lowered.compile()
     done = time.monotonic()

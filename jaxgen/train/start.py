@@ -164,6 +164,7 @@ def fresh_state(
       batch_shapes: of the global batch, key by key; anything with `shape` and `dtype`.
     """
 
+    @jax.jit  # traced once, for the shapes and for the program around it
     def init():
         zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in batch_shapes.items()}
         power = config.train.get("power_ema", False)  # configs of earlier versions lack it

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import jax
-
 from jaxgen import devices
 from jaxgen.errors import UserError, shown
 
@@ -25,15 +19,6 @@ def check_batch(batch: int) -> int:
     return batch
 
 
-def largest_activation(function: Callable[..., Any], *shapes: Any) -> int:
-    """Bytes of the largest picture-like array (four axes or more) that a function computes.
-
-    Args: shapes: of its arguments, pytrees of `jax.ShapeDtypeStruct`, or the arguments themselves:
-      a jitted function is not traced again when it is called with them.
-    """
-    return max(_sizes(jax.make_jaxpr(function)(*shapes).jaxpr), default=0)
-
-
 def check_holds(needed: float, what: str, hint: str = SMALLER) -> None:
     """Before minutes of compiling: refuses what surely does not fit on a device.
 
@@ -45,16 +30,3 @@ def check_holds(needed: float, what: str, hint: str = SMALLER) -> None:
       UserError: with what is needed and what there is.
     """
     devices.check_room(needed, f"{what} at least", hint)
-
-
-def _sizes(jaxpr: Any) -> Iterator[int]:
-    """Bytes of each picture-like intermediate, those of nested programs included."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            shape = getattr(variable.aval, "shape", ())
-            if len(shape) >= 4:
-                yield math.prod(shape) * variable.aval.dtype.itemsize
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _sizes(inner)

@@ -124,3 +124,19 @@ def test_prepare(jaxgen_command, tmp_path):
     assert code == 2
     assert "nonesuch_set" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", ".", "../photos", "photos/../..", "/etc/passwd", "photos/x", "a\nb", "x" * 300,
+     "\udcff", "emoji/0", "emoji/x", "emoji/99999", "captioned_shapes/32_four", "div2k/",
+     "captioned_shapes/0_one", "div2k/bicubic_x4/extra", "codes/x", "%s{}", "emoji/" + "9" * 5000,
+     "captioned_shapes/32_one_" + "9" * 5000, "captioned_shapes/32_one_999999999"],
+)  # fmt: skip
+def test_prepare_of_odd_names(jaxgen_command, tmp_path, name):
+    code, out, err = jaxgen_command("prepare", name, "--data-dir", "tfds")
+    assert code == 2, (out, err)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert len(err) < 1000
+    assert list(tmp_path.iterdir()) == []

@@ -35,24 +35,33 @@ def weighted(views):
     return jnp.sum(flat * jnp.linspace(-1, 1, flat.size))
 
 
+def seen_and_slope(views, x):
+    """What `views` makes of x, and its weighted sum's gradient, by one program."""
+
+    def loss(x):
+        seen = views(x)
+        return weighted(seen), seen
+
+    slope, seen = jax.jit(jax.grad(loss, has_aux=True))(x)
+    return seen, slope
+
+
 def test_crops(case):
     x, size = hwc(case["image"])[0], case["cut_size"]
     sides = box_sides(jnp.asarray(case["uniform"], "float32"), x.shape[:2], size, case["cut_pow"])
     np.testing.assert_array_equal(sides, case["sizes"])
     lefts, tops = case["offset_xy"].T
-
-    def views(x):
-        return clamp_with_gradient(resample_boxes(x, tops, lefts, sides, size))
-
-    np.testing.assert_allclose(views(x), hwc(case["original"]), atol=1e-5)
-    slope = jax.grad(lambda x: weighted(views(x)))(x)
+    seen, slope = seen_and_slope(
+        lambda x: clamp_with_gradient(resample_boxes(x, tops, lefts, sides, size)), x
+    )
+    np.testing.assert_allclose(seen, hwc(case["original"]), atol=1e-5)
     np.testing.assert_allclose(slope, hwc(case["original_grad"])[0], atol=1e-5)
 
 
 def test_pooled(case):
     x, size = hwc(case["image"])[0], case["cut_size"]
-    np.testing.assert_allclose(pooled(x, size), hwc(case["pooled"])[0], atol=1e-5)
-    slope = jax.grad(lambda x: weighted(pooled(x, size)[None]))(x)
+    seen, slope = seen_and_slope(lambda x: pooled(x, size)[None], x)
+    np.testing.assert_allclose(seen, hwc(case["pooled"]), atol=1e-5)
     np.testing.assert_allclose(slope, hwc(case["pooled_grad"])[0], atol=1e-5)
 
 
@@ -60,7 +69,9 @@ def test_sizes_are_distributed_as_published(golden):
     for name, want in json.loads(str(golden["size_distribution"])).items():
         sides, _, size, _, power = name.split()
         height, width = map(int, sides.split("x"))
-        drawn = draw_boxes(jax.random.key(0), 200_000, (height, width), int(size), float(power))
+        drawn = jax.jit(draw_boxes, static_argnums=(1, 2, 3, 4))(
+            jax.random.key(0), 200_000, (height, width), int(size), float(power)
+        )
         tops, lefts, squares = map(np.asarray, drawn)
         assert abs(squares.mean() - want["mean"]) < 1
         assert squares.min() == want["min"]
@@ -78,7 +89,7 @@ def test_sizes_are_distributed_as_published(golden):
 
 def draws(function, *args, n=4000):
     return np.asarray(
-        jax.vmap(lambda k: function(k, *args))(jax.random.split(jax.random.key(1), n))
+        jax.jit(jax.vmap(lambda k: function(k, *args)))(jax.random.split(jax.random.key(1), n))
     )
 
 
@@ -134,24 +145,24 @@ def test_erasing_is_distributed_as_published(golden):
 def test_warp_reads_where_it_says():
     x = jax.random.uniform(jax.random.key(0), (9, 9, 3))
     still = jnp.eye(3)
-    np.testing.assert_array_equal(augment.warp(x, still, still), x)
+    warp = jax.jit(augment.warp)
+    np.testing.assert_array_equal(warp(x, still, still), x)
     shift = still.at[0, 2].set(2.0)
-    np.testing.assert_allclose(augment.warp(x, shift, still)[:, :-2], x[:, 2:], atol=1e-6)
+    np.testing.assert_allclose(warp(x, shift, still)[:, :-2], x[:, 2:], atol=1e-6)
     # What the first has moved out of the frame is gone.
-    twice = augment.warp(x, shift, still.at[0, 2].set(-2.0))
+    twice = warp(x, shift, still.at[0, 2].set(-2.0))
     np.testing.assert_allclose(twice[:, 2:], x[:, 2:], atol=1e-6)
     np.testing.assert_array_equal(twice[:, :2], jnp.zeros((9, 2, 3)))
 
 
 def test_jitter_turns_the_colour_circle():
     x = np.random.default_rng(0).uniform(size=(4, 5, 3)).astype("float32")
-    got = augment._turn_hue(jnp.asarray(x), jnp.float32(0.07))
+    turn = jax.jit(augment._turn_hue)
+    got = turn(jnp.asarray(x), jnp.float32(0.07))
     for pixel, found in zip(x.reshape(-1, 3), np.asarray(got).reshape(-1, 3), strict=True):
         h, s, v = colorsys.rgb_to_hsv(*pixel)
         np.testing.assert_allclose(found, colorsys.hsv_to_rgb((h + 0.07) % 1, s, v), atol=1e-5)
-    grey = jax.grad(lambda x: augment._turn_hue(x, jnp.float32(0.07)).sum())(
-        jnp.full((1, 1, 3), 0.5)
-    )
+    grey = jax.grad(lambda x: turn(x, jnp.float32(0.07)).sum())(jnp.full((1, 1, 3), 0.5))
     assert np.isfinite(grey).all()
 
 

@@ -52,6 +52,7 @@ def test_ddim_inversion(net, file):
     assert_near(states, images(file["ddim_traj"]), 1.2e-5)
 
 
+@pytest.mark.slow  # a UNet's gradient, minutes of compiling; the next is of the same loop
 def test_null_text_optimisation(net, file):
     meta, path = json.loads(str(file["meta"])), make_path(SCHEDULE, "eps", 10)
     states = jnp.asarray(images(file["ddim_traj"]))
@@ -113,16 +114,15 @@ def test_edit_friendly_noise(fixtures_dir, net):
     # The original writes them from the picture on.
     assert_near(found.noises[::-1, 0], images(file["zs"]))
 
-    def back(context, scale, skip):
-        def run(net, x, noises):
-            return edit_friendly.redraw(
-                guided(net, context, free, scale), path.part(skip), x, noises
-            )
-
-        return net.run(run, found.states[10 - skip], found.noises[skip:])
-
-    assert_near(back(source, meta["w_src"], meta["skip"]), images(file["rec"]), 2e-5)
-    assert_near(back(target, meta["w_tgt"], meta["skip"]), images(file["edit"]), 2e-5)
+    skip = meta["skip"]
+    back = net.program(
+        lambda net, x, noises, context, scale: edit_friendly.redraw(
+            guided(net, context, free, scale), path.part(skip), x, noises
+        )
+    )
+    rest = found.states[10 - skip], found.noises[skip:]
+    assert_near(back(*rest, source, meta["w_src"]), images(file["rec"]), 2e-5)
+    assert_near(back(*rest, target, meta["w_tgt"]), images(file["edit"]), 2e-5)
 
 
 def test_a_flow_goes_up_and_comes_back():

@@ -64,7 +64,7 @@ def nets_and_guide(settings):
         encoder, Decoder(8, (1, 1), 1, latent=4, groups=4), make("vq", codes=32, width=4), 4
     )
     look = jax.random.normal(jax.random.key(1), (8 * 8 * 3, 16)) / 14
-    nets = {"g": net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), "clip": look}
+    nets = {"g": jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), "clip": look}
     table = jax.random.normal(jax.random.key(2), (32, 4))
     nets["g"]["params"]["quantize"]["embedding"] = table
     guide = VQGANCLIP(

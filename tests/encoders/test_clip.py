@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import applied
 from support.referees import pytorch
 
 from jaxgen.encoders.clip.model import CLIP
@@ -67,16 +68,16 @@ def test_hidden_states_of_any_layer_with_and_without_the_last_norm():
     """As Stable Diffusion 2 and XL take them: all but the last block."""
     net = TextTower(vocabulary=50, context=9, width=16, layers=3, heads=2)
     tokens = jnp.arange(14).reshape(2, 7)
-    tree = net.init(jax.random.key(0), tokens)
-    whole = net.apply(tree, tokens)
-    raw = net.apply(tree, tokens, depth=2, final_norm=False)
-    normed = net.apply(tree, tokens, depth=2)
+    tree = jax.jit(net.init)(jax.random.key(0), tokens)
+    whole = applied(net, tree, tokens)
+    raw = applied(net, tree, tokens, depth=2, final_norm=False)
+    normed = applied(net, tree, tokens, depth=2)
     assert whole.shape == raw.shape == (2, 7, 16)
     centred = raw - raw.mean(-1, keepdims=True)
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
     close(normed, np.asarray(expected))
     assert np.abs(whole - normed).max() > 1e-3
-    shorter = net.apply(tree, tokens[:, :4])  # what follows a token is not seen
+    shorter = applied(net, tree, tokens[:, :4])  # what follows a token is not seen
     close(shorter, np.asarray(whole[:, :4]), 1e-5)
 
 
@@ -85,8 +86,8 @@ def test_the_end_by_its_id_or_as_the_largest():
     image = VisionTransformer(4, image_size=8, patch=4, width=16, layers=1, heads=2)
     nets = [CLIP(image, text, embed=4, end=end) for end in (0, 29, 2)]
     tokens = jnp.asarray([[1, 5, 29, 0, 2, 0]])
-    tree = nets[0].init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), tokens)
-    by_largest, by_id, other = (net.apply(tree, tokens, method=CLIP.texts) for net in nets)
+    tree = jax.jit(nets[0].init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), tokens)
+    by_largest, by_id, other = (applied(net, tree, tokens, method=CLIP.texts) for net in nets)
     np.testing.assert_array_equal(by_largest, by_id)
     assert np.abs(by_largest - other).max() > 1e-4
 

@@ -81,7 +81,7 @@ def test_a_resnet_s_step_moves_its_statistics():
         "mask": jnp.ones((4, length), bool),
         "meaning": jnp.arange(4),
     }
-    params, mutable = losses.init(jax.random.key(0), batch)
+    params, mutable = jax.jit(losses.init)(jax.random.key(0), batch)
     value, (after, metrics) = jax.jit(losses.loss)(
         params, mutable, {}, batch, jax.random.key(1), jnp.int32(0)
     )

@@ -140,7 +140,7 @@ def test_the_judge_s_convolution_is_that_of_the_concatenation():
     x = jnp.asarray(rng.standard_normal((2, 4, 4, 3)), jnp.float32)
     sentences = tuple(jnp.asarray(rng.standard_normal((2, 5)), jnp.float32) for _ in range(2))
     module = Joined(6)
-    variables = module.init(jax.random.key(0), x, sentences)
+    variables = jax.jit(module.init)(jax.random.key(0), x, sentences)
     for ours, sentence in zip(module.apply(variables, x, sentences), sentences, strict=True):
         tiled = jnp.broadcast_to(sentence[:, None, None], (2, 4, 4, 5))
         whole = conv2d(jnp.concatenate([x, tiled], axis=-1), variables["params"]["kernel"])

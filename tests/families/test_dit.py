@@ -54,12 +54,12 @@ def small():
     net = SMALL.clone(context=6)
     x = jax.random.normal(jax.random.key(1), (2, 8, 4, 3))
     t, context = jnp.array([3.0, 700.0]), jax.random.normal(jax.random.key(2), (2, 5, 6))
-    return net, filled(net.init(jax.random.key(0), x, t, context)), x, t, context
+    return net, filled(jax.jit(net.init)(jax.random.key(0), x, t, context)), x, t, context
 
 
 def test_a_new_net_gives_zeros(small):
     net, _, x, t, context = small
-    y = net.apply(net.init(jax.random.key(0), x, t, context), x, t, context)
+    y = jax.jit(net.init_with_output)(jax.random.key(0), x, t, context)[0]
     assert y.shape == x.shape
     assert not y.any()
 
@@ -71,8 +71,8 @@ def test_a_control_reads_every_layer(small):
         found = probabilities(q, k, mask)
         return mixed(found, v), found
 
-    y, state = net.apply(variables, *inputs, control=control, mutable=[KEPT])
-    np.testing.assert_allclose(y, net.apply(variables, *inputs), atol=1e-5)
+    y, state = jax.jit(lambda: net.apply(variables, *inputs, control=control, mutable=[KEPT]))()
+    np.testing.assert_allclose(y, jax.jit(net.apply)(variables, *inputs), atol=1e-5)
     assert {name: a.shape for name, a in kept(state).items()} == {
         f"block_{i}/attn{n}": (2, 2, 8, 8 if n == 1 else 5) for i in (0, 1) for n in (1, 2)
     }
@@ -81,14 +81,16 @@ def test_a_control_reads_every_layer(small):
 def test_masks_and_remat(small):
     net, variables, x, t, context = small
     mask = jnp.array([[True] * 3 + [False] * 2] * 2)
-    plain = net.apply(variables, x, t, context[:, :3])
-    np.testing.assert_allclose(net.apply(variables, x, t, context, mask), plain, atol=1e-5)
+    apply = jax.jit(net.apply)
+    plain = apply(variables, x, t, context[:, :3])
+    np.testing.assert_allclose(apply(variables, x, t, context, mask), plain, atol=1e-5)
 
     def loss(variables, net):
         return jnp.square(net.apply(variables, x, t, context)).mean()
 
+    slope = jax.jit(jax.grad(loss), static_argnums=1)
     for a, b in zip(
-        *(jax.tree.leaves(jax.grad(loss)(variables, one)) for one in (net, net.clone(remat=True))),
+        *(jax.tree.leaves(slope(variables, one)) for one in (net, net.clone(remat=True))),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -97,12 +99,13 @@ def test_masks_and_remat(small):
 def test_labels_and_bfloat16(small):
     _, _, x, t, _ = small
     net = SMALL.clone(classes=3)
-    variables = filled(net.init(jax.random.key(0), x, t))
-    plain = net.apply(variables, x, t)
-    none = net.apply(variables, x, t, label=jnp.full(2, 3))
+    variables = filled(jax.jit(net.init)(jax.random.key(0), x, t))
+    apply = jax.jit(net.apply)
+    plain = apply(variables, x, t)
+    none = apply(variables, x, t, label=jnp.full(2, 3))
     np.testing.assert_array_equal(plain, none)
-    assert np.abs(net.apply(variables, x, t, label=jnp.array([0, 1])) - plain).max() > 1e-3
-    short = net.clone(dtype=jnp.bfloat16).apply(variables, x, t)
+    assert np.abs(apply(variables, x, t, label=jnp.array([0, 1])) - plain).max() > 1e-3
+    short = jax.jit(net.clone(dtype=jnp.bfloat16).apply)(variables, x, t)
     assert short.dtype == jnp.float32
     assert np.abs(short - plain).max() < 0.05 * np.abs(plain).max()
 

@@ -146,9 +146,10 @@ def test_every_loss_falls_on_one_batch(family, tmp_path):
     optimizers = make_optimizers(task, config)
     batch, shapes = one_batch(task, config)
     mesh = meshes.make_mesh({"data": 1}, jax.devices()[:1])
+    # Its `step` is 0; windows are the trainer's matter.
+    fresh = loop.fresh_state(task, optimizers, config, mesh, shapes)
     for phase in task.phases:
-        # A fresh state's `step` is 0; windows are the trainer's matter.
-        state = loop.fresh_state(task, optimizers, config, mesh, shapes)
+        state = fresh
         lazy = (phase.name,) if phase.lazy else ()  # all that the phase ever does
         step = jax.jit(make_step(task, optimizers, config, Due((phase.name,), lazy)))
         losses = []

@@ -53,7 +53,7 @@ def test_orders_of_four_by_four():
 
 def test_the_window_at_the_training_s_size_is_the_plain_scan():
     gpt = GPT(16, 16, 40, 2, 2, 16)
-    g = gpt.init(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))
+    g = jax.jit(gpt.init)(jax.random.key(1), jnp.zeros((1, 2), jnp.int32))
     g = jax.tree.map(lambda a: a + 0.2 * jax.random.normal(jax.random.key(a.size), a.shape), g)
     keys = jax.random.randint(jax.random.key(2), (3, 2), 0, 1 << 30).astype(jnp.uint32)
     numbers = decode.uniforms(keys, 36)
@@ -256,7 +256,9 @@ def test_kernels_alone_decay():
     """taming-transformers' groups: linear weights decay; biases, norms and embeddings don't."""
     settings = configs.load(f"{REPOSITORY}/configs/prior.py").optimizer.g
     settings.update(schedule="constant", warmup=0, lr=0.1, weight_decay=0.5)
-    variables = GPT(16, 16, 8, 1, 2, 16).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+    variables = jax.jit(GPT(16, 16, 8, 1, 2, 16).init)(
+        jax.random.key(0), jnp.zeros((1, 2), jnp.int32)
+    )
     params = jax.tree.map(lambda a: a + 1.0, variables["params"])
     rule = make_optimizer(settings, 10).rule
     updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)

@@ -120,7 +120,7 @@ def test_simvq_equals_the_package(golden, rotation):
 def test_three_updates_equal_haiku(golden):
     g = golden("retrieval/vq_haiku")
     module = quantize.make("ema", 12, 6)
-    state = module.init(jax.random.key(0), g["x0"])["codebook"]
+    state = jax.jit(module.init)(jax.random.key(0), g["x0"])["codebook"]
     state["embedding"] = g["embeddings0_dim_by_codes"].T
     for i in range(3):
         key = f"ema:step{i}"

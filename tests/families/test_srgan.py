@@ -64,7 +64,7 @@ def test_variants_have_the_published_networks(variant):
 def test_scales_and_output_range(form, scale):
     module = form(scale=scale, features=8, blocks=1, output="tanh")
     x = jax.random.uniform(jax.random.key(1), (2, 6, 7, 3), minval=-1.0)
-    y = module.apply(module.init(jax.random.key(0), x), x)
+    y = module.apply(jax.jit(module.init)(jax.random.key(0), x), x)
     assert y.shape == (2, 6 * scale, 7 * scale, 3)
     assert y.dtype == jnp.float32
     assert float(jnp.abs(y).max()) <= 1.0
@@ -83,7 +83,7 @@ def test_light_generator_starts_at_bicubic():
 
     module = SRResNet(features=8, blocks=1, norm=False, skip=True)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 9, 8, 3)).astype(np.float32)
-    y = module.apply(module.init(jax.random.key(0), x), x)
+    y = module.apply(jax.jit(module.init)(jax.random.key(0), x), x)
     np.testing.assert_allclose(y[0], imresize(x[0], scale=4, mode="float"), atol=1e-5)
 
 

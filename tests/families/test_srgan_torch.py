@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 
 def randomised(module, x):
     """Variables with every statistic and gain away from its initial value."""
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     noisy = [

@@ -216,7 +216,7 @@ def test_every_composition_learns_from_both(form):
     net = make_net(config)
     x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
     tokens, mask = np.array([[1, 2], [2, 1]], "int32"), np.ones((2, 2), bool)
-    variables = net.init(jax.random.key(0), x, x[:, None], tokens[:, None], mask[:, None])
+    variables = jax.jit(net.init)(jax.random.key(0), x, x[:, None], tokens[:, None], mask[:, None])
     one = net.apply(variables, x, tokens, mask, method=Composed.queries)
     assert one.shape == (2, 8)
     other = net.apply(variables, x, tokens[::-1], mask, method=Composed.queries)

@@ -32,7 +32,7 @@ def test_a_decoder_draws_of_vectors_and_maps_whatever_their_length(shape, keep):
     asked = Asked(source, *given)
     z = jax.random.normal(next(keys), (2, 3))
     net = Decoder(channels=(8, 4), groups=2, noise=3, keep=keep)
-    variables = net.init(next(keys), asked, z)
+    variables = jax.jit(net.init)(next(keys), asked, z)
     picture = net.apply(variables, asked, z)
     assert picture.shape == (2, 16, 16, 3)
     assert np.abs(picture).max() <= 1.0

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import applied
 from support.diffusion import assert_near, filled, golden, nhwc, state_dict
 
 from jaxgen import weights
@@ -121,12 +122,12 @@ def small():
     """(net, variables all random, x, t)."""
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     t = jnp.array([3.0, 700.0])
-    return SMALL, filled(SMALL.init(jax.random.key(0), x, t)), x, t
+    return SMALL, filled(jax.jit(SMALL.init)(jax.random.key(0), x, t)), x, t
 
 
 def test_a_new_net_gives_zeros(small):
     net, _, x, t = small
-    y = net.apply(net.init(jax.random.key(0), x, t), x, t)
+    y, _ = jax.jit(net.init_with_output)(jax.random.key(0), x, t)
     assert y.shape == x.shape
     assert not y.any()
 
@@ -135,7 +136,7 @@ def test_controls_replace(small):
     """k and v of the first picture for both (MasaCtrl), and its residuals (plug and play)."""
     net, variables, x, t = small
     t = jnp.array([3.0, 3.0])
-    plain = net.apply(variables, x, t)
+    plain = applied(net, variables, x, t)
 
     def first(layer, *arrays):
         if layer.kind == "residual":
@@ -145,7 +146,7 @@ def test_controls_replace(small):
         weights = probabilities(*(jnp.broadcast_to(a[:1], a.shape) for a in (q, k)), mask)
         return mixed(weights, jnp.broadcast_to(v[:1], v.shape))
 
-    both = net.apply(variables, x, t, control=first)
+    both = applied(net, variables, x, t, control=first)
     np.testing.assert_allclose(both[0], plain[0], atol=1e-5)
     assert np.abs(both[1] - plain[1]).max() > 1e-3
     # What is left of the second picture's own are the shortcuts.
@@ -159,8 +160,8 @@ def test_remat_changes_nothing(small):
     def loss(variables, net):
         return jnp.square(net.apply(variables, x, t)).mean()
 
-    plain = jax.grad(loss)(variables, net)
-    again = jax.grad(loss)(variables, net.clone(remat=True))
+    slope = jax.jit(jax.grad(loss), static_argnums=1)
+    plain, again = slope(variables, net), slope(variables, net.clone(remat=True))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -169,10 +170,10 @@ def test_masked_tokens_do_not_count():
     net = SMALL.clone(context=6)
     x, t = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), jnp.array([1.0, 2.0])
     context = jax.random.normal(jax.random.key(2), (2, 5, 6))
-    variables = filled(net.init(jax.random.key(0), x, t, context))
+    variables = filled(jax.jit(net.init)(jax.random.key(0), x, t, context))
     mask = jnp.array([[True] * 3 + [False] * 2] * 2)
-    short = net.apply(variables, x, t, context[:, :3])
-    np.testing.assert_allclose(net.apply(variables, x, t, context, mask), short, atol=1e-5)
+    short = applied(net, variables, x, t, context[:, :3])
+    np.testing.assert_allclose(applied(net, variables, x, t, context, mask), short, atol=1e-5)
 
 
 @pytest.mark.parametrize("changed", [{"classes": 3}, {"pooled": 5}], ids=str)
@@ -180,25 +181,25 @@ def test_labels(changed, small):
     _, _, x, t = small
     net = SMALL.clone(**changed)
     label = jnp.array([0, 2]) if net.classes else jnp.ones((2, 5))
-    variables = filled(net.init(jax.random.key(0), x, t, label=label))
+    variables = filled(jax.jit(net.init)(jax.random.key(0), x, t, label=label))
     none = jnp.full((2,), 3) if net.classes else jnp.zeros((2, 5))
-    plain = net.apply(variables, x, t)
-    np.testing.assert_array_equal(plain, net.apply(variables, x, t, label=none))
-    assert np.abs(net.apply(variables, x, t, label=label) - plain).max() > 1e-3
+    plain = applied(net, variables, x, t)
+    np.testing.assert_array_equal(plain, applied(net, variables, x, t, label=none))
+    assert np.abs(applied(net, variables, x, t, label=label) - plain).max() > 1e-3
 
 
 def test_patches_and_odd_sides():
     """Pixel space by patches of two; sides that do not halve evenly."""
     net = SMALL.clone(patch=2, channels=(8, 12, 12))
     x, t = jnp.zeros((1, 14, 10, 3)), jnp.zeros(1)  # 7 x 5 places, then 4 x 3, 2 x 2
-    assert net.init_with_output(jax.random.key(0), x, t)[0].shape == x.shape
+    assert jax.eval_shape(net.init_with_output, jax.random.key(0), x, t)[0].shape == x.shape
 
 
 def test_bfloat16(small):
     net, variables, x, t = small
-    y = net.clone(dtype=jnp.bfloat16).apply(variables, x, t)
+    y = applied(net.clone(dtype=jnp.bfloat16), variables, x, t)
     assert y.dtype == jnp.float32
-    exact = net.apply(variables, x, t)
+    exact = applied(net, variables, x, t)
     assert np.abs(y - exact).max() < 0.05 * np.abs(exact).max()
 
 

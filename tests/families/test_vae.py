@@ -147,7 +147,7 @@ def test_latents_are_measured_in_training(monkeypatch):
     monkeypatch.setattr(networks, "DECAY", 0.9)
     net = make_vae(configs.load(f"{CONFIG}:tiny", {"model.gan_start": -1}))
     x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3), minval=-1.0)
-    variables = net.init(jax.random.key(0), x)
+    variables = jax.jit(net.init)(jax.random.key(0), x)
     bias = variables["params"]["quant_conv"]["bias"].at[:2].set(3.0).at[2:].set(-30.0)
     variables["params"]["quant_conv"]["bias"] = bias
     rngs = {"quantize": jax.random.key(2)}

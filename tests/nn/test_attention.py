@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import devices
 from jaxgen.nn import attention as room
 from jaxgen.nn.attention import attention
 from jaxgen.nn.cpu import attention as on_cpu
-from jaxgen.verbs.memory import largest_activation
 
 
 @pytest.mark.parametrize("queries", [4, 5, 13])
@@ -31,7 +31,7 @@ def test_blocks_equal_the_whole_with_gradients(queries, monkeypatch):
 def test_many_places_need_a_block_s_memory():
     """60,000 places, of a picture of a megapixel: their scores at once would be 14 GB."""
     place = jax.ShapeDtypeStruct((1, 60_000, 1, 64), jnp.float32)
-    assert largest_activation(attention, place, place, place) < 300 << 20
+    assert devices.largest_activation(attention, place, place, place) < 300 << 20
 
 
 @pytest.mark.parametrize(("b", "n", "m", "heads"), [(2, 11, 7, 3), (1, 8, 9, 3)])

@@ -57,7 +57,7 @@ def test_both_gradients_are_those_of_the_plain_ones(name):
 def test_a_layer_in_a_loop_has_no_dilated_convolution(strides):
     layer = Conv(6, 3, strides)
     x = jnp.ones((2, 12, 12, 5))
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
 
     def slope(variables, x):
         return jax.grad(lambda v, x: jnp.square(layer.apply(v, x)).sum(), (0, 1))(variables, x)

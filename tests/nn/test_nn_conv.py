@@ -188,7 +188,7 @@ def test_several_inputs_equal_their_concatenation(size, channels, monkeypatch):
     for a, b in zip(got, in_float64(wanted, jnp.concatenate(xs, -1), kernel, g), strict=True):
         assert_close(a, b)
     layer = Conv(96, 3)
-    variables = layer.init(jax.random.key(0), xs)
+    variables = jax.jit(layer.init)(jax.random.key(0), xs)
     whole = layer.apply(variables, jnp.concatenate(xs, axis=-1))
     assert_close(layer.apply(variables, xs), whole)
 
@@ -262,7 +262,7 @@ def test_layer_pads_as_pytorch(kernel_size, strides):
     torch = pytorch()
     x = numbers(0, 2, 12, 11, 3)
     layer = Conv(6, kernel_size, strides=strides, bias_init=jax.nn.initializers.normal(1.0))
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     assert variables["params"]["kernel"].shape == (kernel_size, kernel_size, 3, 6)
     kernel, bias = (np.asarray(variables["params"][k]) for k in ("kernel", "bias"))
     wanted = torch.nn.functional.conv2d(
@@ -286,7 +286,7 @@ def test_padding_by_number_and_valid():
 def test_bfloat16_computes_in_bfloat16_with_float32_parameters():
     x = numbers(0, 1, 40, 40, 8)
     layer = Conv(4, 3, dtype=jnp.bfloat16)
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     assert variables["params"]["kernel"].dtype == jnp.float32
     y = layer.apply(variables, x)
     assert y.dtype == jnp.bfloat16

@@ -100,7 +100,7 @@ def test_separable_equals_torch_with_gradients(features, kernel_size, strides, u
         rule for source, target in names.items() for rule in weights.module_rules(source, target)
     ]
     tensors = {key: value.detach().numpy() for key, value in net.named_parameters()}
-    params = weights.convert(tensors, rules, layer.init(jax.random.key(0), x)["params"])
+    params = weights.convert(tensors, rules, jax.jit(layer.init)(jax.random.key(0), x)["params"])
 
     inputs = torch.from_numpy(np.asarray(x).transpose(0, 3, 1, 2).copy()).requires_grad_()
     output = net(inputs)

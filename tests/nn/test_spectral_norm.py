@@ -68,7 +68,7 @@ def test_state_moves_in_training_only(layer):
 def test_bfloat16_computes_in_it_and_keeps_float32_state():
     layer = SpectralConv(5, 3, dtype=jnp.bfloat16)
     x = jnp.ones((1, 6, 6, 4))
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     y, state = layer.apply(variables, x, train=True, mutable=["spectral"])
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))

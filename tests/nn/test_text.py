@@ -13,7 +13,7 @@ def test_words_that_nothing_told_apart_yet_are_not_made_the_same():
     encoder = TransformerEncoder(size=12, length=4, width=32, layers=1)
     tokens = jax.random.randint(jax.random.key(0), (64, 4), 1, 12)
     mask = jnp.ones(tokens.shape, bool)
-    variables = encoder.init(jax.random.key(1), tokens, mask)
+    variables = jax.jit(encoder.init)(jax.random.key(1), tokens, mask)
     goal = jax.random.normal(jax.random.key(2), (1, 32))
     optimizer = optax.adam(2e-3)
 

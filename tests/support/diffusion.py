@@ -40,8 +40,13 @@ def assert_near(ours: Any, theirs: np.ndarray, most: float = 1e-5) -> None:
 def filled(variables: Any) -> Any:
     """Without the zeros that layers begin with."""
     leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    new = [
-        leaf + 0.1 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, new)
+
+    @jax.jit
+    def moved(leaves):
+        keys = jax.random.split(jax.random.key(5), len(leaves))
+        return [
+            leaf + 0.1 * jax.random.normal(k, leaf.shape)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ]
+
+    return jax.tree.unflatten(tree, moved(leaves))

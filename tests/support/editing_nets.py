@@ -35,14 +35,18 @@ class Net:
     def __init__(self, fixtures: Path, name: str = "sd1_unet_tiny"):
         self.module, self.variables = unet(fixtures, name)
 
-    def run(self, work, *arrays):
-        """work(net, *arrays) in one program; net: (x, t, context) -> what it says."""
+    def program(self, work):
+        """*arrays -> work(net, *arrays), jitted; net: (x, t, context) -> what it says."""
 
         @jax.jit
         def program(variables, *arrays):
             return work(lambda x, t, context: self.module.apply(variables, x, t, context), *arrays)
 
-        return program(self.variables, *arrays)
+        return lambda *arrays: program(self.variables, *arrays)
+
+    def run(self, work, *arrays):
+        """work(net, *arrays) in one program."""
+        return self.program(work)(*arrays)
 
 
 def images(x):

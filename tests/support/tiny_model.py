@@ -27,7 +27,7 @@ def tiny_config(**model):
 def variables(config, seed=0):
     """Random variables of the generator; the last layer, zero at first, included."""
     shape = jnp.zeros((1, 8, 8, 3))
-    drawn = make_generator(config).init(jax.random.key(seed), shape)
+    drawn = jax.jit(make_generator(config).init)(jax.random.key(seed), shape)
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda a: np.asarray(a) + rng.normal(0, 0.02, a.shape).astype("f"), drawn)
 

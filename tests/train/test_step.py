@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen import config as configs
+from jaxgen import devices
 from jaxgen.errors import UserError
 from jaxgen.task import Due, Lazy, Phase, Task
 from jaxgen.train import mesh as meshes
@@ -130,6 +131,20 @@ def test_randomness_depends_on_step_and_phase():
     for _, tally in run_steps(*toy(phases), 2):
         seen += [float(tally.sums["p/number"]), float(tally.sums["q/number"])]
     assert len(set(seen)) == 4
+
+
+def test_a_step_that_does_not_fit_is_refused_before_it_is_compiled(monkeypatch):
+    def loss(params, mutable, frozen, batch, rng, step):
+        return (params["a"]["w"] * jnp.ones((4, 64, 64, 32))).mean(), ({}, {})
+
+    mesh = meshes.make_mesh({"data": -1})
+    task, optimizers, config, state = toy([Phase("g", ("a",), loss)])
+    state = jax.device_put(state, meshes.replicated(mesh))
+    batch = meshes.put_batch({"x": np.ones(8, np.float32)}, mesh)
+    monkeypatch.setattr(devices, "_available", lambda: 1 << 20)
+    says = "one array of a step of g needs 2 MB of memory, and 1 MB are free; set a smaller train"
+    with pytest.raises(UserError, match=says):
+        compile_step(task, optimizers, config, Due(("g",)), state, batch, {}, mesh)
 
 
 def test_state_is_donated_and_nothing_is_traced_again():

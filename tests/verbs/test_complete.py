@@ -8,6 +8,7 @@ from support.first_stage import tiny_first_stage, with_parts
 
 import jaxgen
 from jaxgen import config as configs
+from jaxgen import devices
 from jaxgen.errors import UserError
 
 
@@ -79,6 +80,14 @@ def test_pictures_of_other_sizes(model, caplog):
 def test_mistakes(model, arguments, said):
     with pytest.raises(UserError, match=said):
         model.complete(**{"image": noise(16, 16), **arguments})
+
+
+def test_what_surely_does_not_fit_is_told_before_it_is_compiled(model, monkeypatch):
+    model.complete(noise(16, 16))
+    monkeypatch.setattr(devices, "_available", lambda: 1e6)
+    says = "16 x 16 pixels, 4096 at a time, need at least .* of memory, and 1 MB are free; give a"
+    with pytest.raises(UserError, match=says):
+        model.complete(noise(16, 16), n=4096, batch=4096)
 
 
 def test_the_command(folder, jaxgen_command, tmp_path):

@@ -71,7 +71,7 @@ class Net(nn.Module):
 
 def make(layers=3, scale=2, down=1, radius=None):
     net = Net(layers, scale, down)
-    variables = net.init(jax.random.key(layers), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.jit(net.init)(jax.random.key(layers), jnp.zeros((1, 8, 8, 3)))
     # The strided layer reaches at most down - 1 pixels to either side.
     reach = layers + down - 1 if radius is None else radius
     return of_module(net.apply, scale, reach, multiple=down), {"g": variables}

@@ -25,7 +25,7 @@ class Net(nn.Module):  # as wide as SRResNet where memory is used
         return nn.tanh(nn.Conv(3, (1, 1))(nn.relu(x)))
 
 net = Net()
-variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 verb = Upscale(("g",), lambda nets, x, given: net.apply(nets["g"], x), 4, radius=40)
 # Smooth, with some noise: compressible as photos are.
 y, x = np.mgrid[:3000, :4000]

@@ -29,7 +29,7 @@ class Net(nn.Module):
 
 
 net = Net()
-NETS = {"g": net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))}
+NETS = {"g": jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))}
 VERB = of_module(net.apply, 2, 2)
 PICTURE = np.random.default_rng(0).integers(0, 256, (61, 50, 3), dtype=np.uint8)
 

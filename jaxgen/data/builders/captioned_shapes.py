@@ -32,11 +32,12 @@ from jaxgen.data.captioned.shapes import (
     make_scene,
     meaning,
 )
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 
 _NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "place": PLACES}
 _NUMBERS = {(1, 1): "one", (1, 2): "two", (1, 3): "three"}
-_NAME = re.compile(r"(\d+)_(?:(one|two|three)|(\d)to(\d))(?:_(\d+))?")
+_NAME = re.compile(r"(\d{1,9})_(?:(one|two|three)|(\d)to(\d))(?:_(\d{1,9}))?", re.ASCII)
+MOST_SIDE, MOST_SCENES = 2048, 10**8
 HELD = 1000  # scenes of the validation and held_out splits, at most
 
 
@@ -56,10 +57,10 @@ def config(size: int, objects: tuple[int, int] = (1, 1), count: int = 20_000) ->
     """
     objects = (int(objects[0]), int(objects[1]))
     make_scene("train", 0, objects)  # refuses impossible numbers
-    if size < 16:
-        raise UserError(f"captioned shapes need 16 pixels or more on a side, not {size}")
-    if count < 1:
-        raise UserError(f"captioned shapes need at least 1 scene, not {count}")
+    if not 16 <= size <= MOST_SIDE:
+        raise UserError(f"captioned shapes need 16 to {MOST_SIDE} pixels on a side, not {size}")
+    if not 1 <= count <= MOST_SCENES:
+        raise UserError(f"captioned shapes need 1 to {MOST_SCENES} scenes, not {count}")
     number = _NUMBERS.get(objects, f"{objects[0]}to{objects[1]}")
     name = f"{size}_{number}" + ("" if count == 20_000 else f"_{count}")
     least, most = objects
@@ -159,8 +160,9 @@ def named(name: str, data_dir: str | os.PathLike) -> CaptionedShapes:
     """
     found = _NAME.fullmatch(name or "32_one")
     if found is None:
+        said = shown(f"captioned_shapes/{name}")
         raise UserError(
-            f"captioned_shapes/{name}: give side and objects, as in captioned_shapes/64_three (one "
+            f"{said}: give side and objects, as in captioned_shapes/64_three (one "
             "to three of them), 64_2to3 or, for another number of scenes, 64_one_5000"
         )
     size, number, low, high, count = found.groups()

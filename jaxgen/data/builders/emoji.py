@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxgen.data.captioned import emoji
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 
+MOST_SIDE = 2048
 HOLDOUT = 0.1  # share of the bases in the validation split
 
 
@@ -34,8 +36,8 @@ class EmojiConfig(tfds.core.BuilderConfig):
 
 def config(size: int, font: str = emoji.FONT) -> EmojiConfig:
     """The config of any size and font. Raises UserError for an impossible size."""
-    if size < 8:
-        raise UserError(f"emoji need 8 pixels or more on a side, not {size}")
+    if not 8 <= size <= MOST_SIDE:
+        raise UserError(f"emoji need 8 to {MOST_SIDE} pixels on a side, not {size}")
     name = str(size) if font == emoji.FONT else f"{size}_{Path(font).stem}"
     return EmojiConfig(name=name, description=f"{size} px", size=size, font=font)
 
@@ -108,6 +110,7 @@ def named(name: str, data_dir: str | os.PathLike) -> Emoji:
     Raises:
       UserError: another name, or an impossible size.
     """
-    if name and not name.isdecimal():
-        raise UserError(f"emoji/{name}: give the side of the pictures in pixels, as in emoji/64")
+    if name and not re.fullmatch("[0-9]{1,9}", name):
+        said = shown(f"emoji/{name}")
+        raise UserError(f"{said}: give the side of the pictures in pixels, as in emoji/64")
     return builder(data_dir, int(name or 64))

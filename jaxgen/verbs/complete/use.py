@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.verbs import settings
 from jaxgen.verbs.complete.contract import Complete
 from jaxgen.verbs.generate.draw import check_draws, default_batch
-from jaxgen.verbs.memory import check_batch
+from jaxgen.verbs.memory import check_batch, check_holds
 from jaxgen.verbs.prompts import read_aloud
 from jaxgen.verbs.use import Use
 
@@ -74,10 +74,15 @@ class Completer(Use[Complete]):
         drawn = []
         for start in range(0, n, size):
             numbers = [(seed, first + min(start + i, n - 1)) for i in range(size)]
-            try:
-                part = verb.draw_program(
-                    nets, features, pictures, kept, np.array(numbers, np.uint32), given
+            seeds = np.array(numbers, np.uint32)
+            arguments = (nets, features, pictures, kept, seeds, given)
+            if start == 0:
+                check_holds(
+                    devices.largest_activation(verb.draw_program, *arguments),
+                    f"{height} x {width} pixels, {size} at a time, need",
                 )
+            try:
+                part = verb.draw_program(*arguments)
                 drawn += list(np.asarray(part))[: n - start]
             except jax.errors.JaxRuntimeError as error:
                 if not devices.out_of_memory(error):

@@ -17,7 +17,7 @@ from jaxgen.verbs.edit.found import ENDING, Found, fingerprint
 from jaxgen.verbs.generate.begin import fit
 from jaxgen.verbs.generate.draw import Progress, check_draws, default_batch
 from jaxgen.verbs.generate.stepwise import checked
-from jaxgen.verbs.memory import check_batch, check_holds, largest_activation
+from jaxgen.verbs.memory import check_batch, check_holds
 from jaxgen.verbs.use import Use
 from jaxgen.weights.digests import sampled_fingerprint
 
@@ -211,7 +211,7 @@ class Changer(Use[Edit]):
         method = self.method(part[0][0].method)
         shared, count = part[0][1].shared, len(filled)
         check_holds(
-            largest_activation(method.program, self.variables, shared, each),
+            devices.largest_activation(method.program, self.variables, shared, each),
             "an edit needs" if count == 1 else f"{count} edits at a time need",
         )
         try:

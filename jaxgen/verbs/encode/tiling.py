@@ -18,7 +18,7 @@ from jaxgen import devices
 from jaxgen.errors import UserError
 from jaxgen.task import Nets
 from jaxgen.verbs.encode.contract import Encode
-from jaxgen.verbs.memory import LIVE, largest_activation
+from jaxgen.verbs.memory import LIVE
 from jaxgen.verbs.upscale.windows import fitting_window, round_up, spans
 
 
@@ -121,4 +121,4 @@ def _window(verb, nets, function, source, into, reach, pad, tile) -> tuple[int, 
 
 def _largest(function: Callable[..., Any], nets: Any, shape: tuple[int, ...], dtype: Any) -> int:
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), nets)
-    return largest_activation(function, abstract, jax.ShapeDtypeStruct((1, *shape), dtype))
+    return devices.largest_activation(function, abstract, jax.ShapeDtypeStruct((1, *shape), dtype))

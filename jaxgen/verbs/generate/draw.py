@@ -22,7 +22,7 @@ from jaxgen.errors import UserError, shown
 from jaxgen.task import Nets, PyTree
 from jaxgen.verbs.generate.contract import Generate
 from jaxgen.verbs.generate.stepwise import Watch
-from jaxgen.verbs.memory import LIVE, SMALLER, check_batch, check_holds, largest_activation
+from jaxgen.verbs.memory import LIVE, SMALLER, check_batch, check_holds
 
 # Pixels of a batch on a CPU, whose caches more would leave, and pictures of one at most.
 CPU_PIXELS, CPU_MOST = 128 * 128, 16
@@ -181,7 +181,7 @@ def check_large(verb: Generate, nets: Nets, prompt: Prompt, given: PyTree, batch
         (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), features), one),
     )
     function = verb.draw if verb.stepwise is None else verb.stepwise.draw
-    needed = LIVE * largest_activation(function, nets, features, z, given)
+    needed = LIVE * devices.largest_activation(function, nets, features, z, given)
     devices.check_room(needed, _size_of(verb, batch), SMALLER)
 
 
@@ -215,7 +215,7 @@ def _pictures(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     if verb.stepwise is not None:
         return verb.stepwise.pictures(nets, features, z, given, watch, room), ()
-    room(largest_activation(verb.draw_program, nets, features, z, given))
+    room(devices.largest_activation(verb.draw_program, nets, features, z, given))
     pictures, masks = verb.draw_program(nets, features, z, given)
     return np.asarray(pictures), tuple(np.asarray(mask) for mask in masks)
 

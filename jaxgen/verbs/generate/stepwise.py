@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import devices
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
-from jaxgen.verbs.memory import largest_activation
 
 
 class Watch(NamedTuple):
@@ -78,8 +78,8 @@ class Stepwise:
         state = begin(nets, features, z, given)
         ends = np.int32(0), np.int32(calls)
         # By what the programs are called with: they are traced once.
-        room(largest_activation(advance, nets, features, z, given, state, *ends))
-        room(largest_activation(end, nets, state, given))
+        room(devices.largest_activation(advance, nets, features, z, given, state, *ends))
+        room(devices.largest_activation(end, nets, state, given))
         if watch is None:
             bounds = [calls]
         else:

@@ -25,7 +25,7 @@ from jaxgen import devices
 from jaxgen.data.resize import imresize
 from jaxgen.errors import UserError
 from jaxgen.task import Nets, PyTree
-from jaxgen.verbs.memory import LIVE, check_batch, largest_activation
+from jaxgen.verbs.memory import LIVE, check_batch
 from jaxgen.verbs.upscale.contract import Upscale
 from jaxgen.verbs.upscale.windows import Span, fitting_window, round_up, spans
 
@@ -332,7 +332,7 @@ def bytes_per_pixel(verb: Upscale, nets: Nets, given: PyTree = None) -> float:
         side = round_up(32, verb.multiple)
         x = verb.picture(side)
         some_nets, some_given = jax.tree.unflatten(treedef, shapes)
-        largest = largest_activation(verb.apply, some_nets, x, some_given)
+        largest = devices.largest_activation(verb.apply, some_nets, x, some_given)
         verb.activations[key] = largest / side**2
     output = 4 * 3 * verb.scale**2
     return LIVE * max(verb.activations[key], output)
