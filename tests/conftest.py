@@ -97,9 +97,9 @@ _LONG_CHECKS = (
     "test_sharded_equals_single",
     "test_bfloat16_run_stays_finite_with_float32_weights",
 )
-# Of these the last two ask the trainer more than the family: not slow for a GAN and for one net.
+# Of these the last two ask the trainer more than the family: not slow for one.
 _OF_THE_TRAINER = _LONG_CHECKS[1:]
-_KINDS = ("srgan", "ldm")
+_KINDS = ("srgan",)
 
 
 # Rooms of tests that train or convert whole networks, and single files of other rooms that take

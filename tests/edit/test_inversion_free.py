@@ -57,7 +57,7 @@ def test_flowedit(fixtures_dir, case):
     assert_near(found, images(file[case]))
 
 
-@pytest.mark.parametrize("grid", ["ddim_grid", "lcm_grid"])
+@pytest.mark.parametrize("grid", ["ddim_grid", pytest.param("lcm_grid", marks=pytest.mark.slow)])
 def test_ddcm(fixtures_dir, net, grid):
     """The picture that is in the path's mind after its last step; its noise does not reach that."""
     file = golden(fixtures_dir, "ddcm_infedit")
@@ -118,7 +118,10 @@ def test_dds(fixtures_dir, net):
     assert_near(net.run(run, x), images(file["z_traj"]), 2e-5)
 
 
-@pytest.mark.parametrize("case", ["ddim|0.3", "dpmpp2m|0.3", "euler|0.6"])
+@pytest.mark.parametrize(
+    "case",
+    ["ddim|0.3", *(pytest.param(c, marks=pytest.mark.slow) for c in ("dpmpp2m|0.3", "euler|0.6"))],
+)
 def test_sdedit(fixtures_dir, net, case):
     """The verb's img2img with a net of ours in one program."""
     file, (name, strength) = golden(fixtures_dir, "sdedit_img2img"), case.split("|")
@@ -147,6 +150,7 @@ def test_diffedit_finds_where_two_texts_differ():
     np.testing.assert_array_equal(found, inside)
 
 
+@pytest.mark.slow  # two gradients of a UNet, two minutes of compiling
 def test_imagic(fixtures_dir):
     file = golden(fixtures_dir, "imagic")
     meta = json.loads(str(file["meta"]))

@@ -114,7 +114,9 @@ def test_a_control_reads_every_map(fixtures_dir, name):
             block.split("_")[0],
         )
         assert layer.size[0] * layer.size[1] == file[f"p:{theirs}"].shape[1]
-        assert_near(maps[layer.name][0], file[f"p:{theirs}"])
+        # PyTorch's own float32 is 1.2e-5 from float64 there (1.8e-5 on another processor).
+        rough = name == "sd1_unet_tiny" and layer.name == "mid_attn_0/block_0/attn2"
+        assert_near(maps[layer.name][0], file[f"p:{theirs}"], 4e-5 if rough else 1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def test_controls_replace(small):
     assert np.abs(both[1] - plain[1]).max() > 1e-3
     # What is left of the second picture's own are the shortcuts.
     untouched = net.apply(variables, x, t, control=lambda layer, *arrays: None)
-    np.testing.assert_array_equal(untouched, plain)
+    np.testing.assert_allclose(untouched, plain, atol=2e-6)  # another program, another rounding
 
 
 def test_remat_changes_nothing(small):
