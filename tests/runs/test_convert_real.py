@@ -48,6 +48,7 @@ def test_leftthomas_goes_back_to_the_same_bits(leftthomas, data_dir, jaxgen_comm
     assert_same_bits(weights.read_tensors("back.pth"), original)
 
 
+@pytest.mark.slow
 def test_srvgg_gives_its_numbers(jaxgen_command, data_dir, tmp_path):
     path = data_dir / "weights/realesr-animevideov3-x4.srvgg.npz"
     assert jaxgen_command("convert", path, "--to", "srvgg")[0] == 0

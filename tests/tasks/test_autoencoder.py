@@ -56,7 +56,7 @@ def test_without_a_gan_there_is_no_discriminator():
     assert list(params) == ["g"]
 
 
-@pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.parametrize("adaptive", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_generator_s_gradient_is_that_of_the_formula(adaptive):
     """Which goes back through D once and through the decoder once; here it is written out."""
     config = tiny(model__loss__adaptive=adaptive, model__loss__perceptual=0.3)
@@ -204,7 +204,9 @@ def test_depth_maps_of_all_kinds(tmp_path):
                 "model__loss__perceptual": 0.0,
             },
         ),
-        ("depth", rgba_depth, "psnr_rgb", {"model__channels": 1}),
+        pytest.param(
+            "depth", rgba_depth, "psnr_rgb", {"model__channels": 1}, marks=pytest.mark.slow
+        ),
     ],
 )  # fmt: skip
 def test_conditioning_pictures_train(tmp_path, source, make, metric, changes):
