@@ -76,16 +76,18 @@ def compile_step(
         ),
     )
     program = jitted.trace(state, empty_tally(), batch, frozen)
-    devices.check_room(
-        devices.largest_array(program.jaxpr.jaxpr) / mesh.size,
-        f"one array of a step of {names} needs",
-        "set a smaller train.batch_size, crop or size, or a larger train.accumulate",
-        count=len(mesh.local_devices),
-    )
+
+    def room(needed: float, what: str) -> None:
+        hint = "set a smaller train.batch_size, crop or size, or a larger train.accumulate"
+        devices.check_room(needed, f"{what} {names} needs", hint, len(mesh.local_devices))
+
+    room(devices.largest_array(program.jaxpr.jaxpr) / mesh.size, "one array of a step of")
     lowered = program.lower()
     traced = time.monotonic()
     compiled = lowered.compile()
     done = time.monotonic()
+    if needs := compiled.memory_analysis():
+        room(needs.temp_size_in_bytes, "a step of")
     flops = _flops(compiled) * mesh.size
     summary = (
         f"step of {names}: traced in {traced - began:.1f} s, compiled in {done - traced:.1f} s, "

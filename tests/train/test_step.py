@@ -133,7 +133,7 @@ def test_randomness_depends_on_step_and_phase():
     assert len(set(seen)) == 4
 
 
-def test_a_step_that_does_not_fit_is_refused_before_it_is_compiled(monkeypatch):
+def test_a_step_that_does_not_fit_is_refused_before_it_runs(monkeypatch):
     def loss(params, mutable, frozen, batch, rng, step):
         return (params["a"]["w"] * jnp.ones((4, 64, 64, 32))).mean(), ({}, {})
 
@@ -142,9 +142,15 @@ def test_a_step_that_does_not_fit_is_refused_before_it_is_compiled(monkeypatch):
     state = jax.device_put(state, meshes.replicated(mesh))
     batch = meshes.put_batch({"x": np.ones(8, np.float32)}, mesh)
     monkeypatch.setattr(devices, "_available", lambda: 1 << 20)
+    given = (task, optimizers, config, Due(("g",)), state, batch, {}, mesh)
     says = "one array of a step of g needs 2 MB of memory, and 1 MB are free; set a smaller train"
     with pytest.raises(UserError, match=says):
-        compile_step(task, optimizers, config, Due(("g",)), state, batch, {}, mesh)
+        compile_step(*given)
+    # What only the compiled program tells is told before it runs.
+    monkeypatch.setattr(devices, "largest_array", lambda jaxpr: 0)
+    monkeypatch.setattr(devices, "_available", lambda: -1)
+    with pytest.raises(UserError, match=r"a step of g needs .* of memory, and 0 MB are free"):
+        compile_step(*given)
 
 
 def test_state_is_donated_and_nothing_is_traced_again():
