@@ -169,13 +169,23 @@ def check_room(needed: float, what: str, hint: str, count: int = 1) -> None:
         )
 
 
+def check_program(compiled: Any, what: str, hint: str, count: int = 1) -> None:
+    """Before it runs: refuses a compiled program whose temporary memory this host can't hold.
+
+    Args and Raises: as `check_room`. A backend that doesn't tell is not asked.
+    """
+    if needs := compiled.memory_analysis():
+        check_room(needs.temp_size_in_bytes, what, hint, count)
+
+
 def _size(count: float) -> str:
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
 
 
 def _available() -> float:
-    """Bytes of main memory that this process may still take: of the machine, its container (cgroup
-    2) and `ulimit -v`; where the system tells nothing, enough for the budget.
+    """Bytes of main memory that this process may still use: of the machine, its container (cgroup
+    2) and `ulimit -v`, and what it has freed and kept; where the system tells nothing, enough for
+    the budget.
     """
     found = []
     with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
@@ -195,7 +205,7 @@ def _available() -> float:
         if most != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             found.append(most - pages * resource.getpagesize())
-    return float(min(found, default=2.0 * CPU_BUDGET))
+    return float(min(found, default=2.0 * CPU_BUDGET)) + heap.kept()
 
 
 def mesh(devices: Sequence[Any]) -> Mesh:

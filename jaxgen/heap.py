@@ -44,6 +44,33 @@ def keep_freed_memory() -> bool:
     return _kept
 
 
+class _MallInfo2(ctypes.Structure):
+    """What mallinfo2(3) returns (glibc 2.33 and later), as glibc's malloc.h has it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def kept() -> int:
+    """Bytes that were freed and are this process's to use again; 0 where nothing is kept.
+
+    The system counts them as used. glibc before 2.33 cannot say how many they are: 0.
+    """
+    if not _kept:
+        return 0
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return 0
+    ask.restype = _MallInfo2
+    return int(ask().fordblks)
+
+
 def holes() -> float:
     """Resident bytes over those that live, at worst."""
     return HOLES if _kept else 1.0

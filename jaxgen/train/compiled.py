@@ -18,6 +18,8 @@ from jaxgen.train.optimizer import Optimizer
 from jaxgen.train.state import TrainState
 from jaxgen.train.step import Tally, make_step
 
+_SMALLER = "set a smaller train.batch_size, crop or size, or a larger train.accumulate"
+
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
@@ -76,18 +78,14 @@ def compile_step(
         ),
     )
     program = jitted.trace(state, empty_tally(), batch, frozen)
-
-    def room(needed: float, what: str) -> None:
-        hint = "set a smaller train.batch_size, crop or size, or a larger train.accumulate"
-        devices.check_room(needed, f"{what} {names} needs", hint, len(mesh.local_devices))
-
-    room(devices.largest_array(program.jaxpr.jaxpr) / mesh.size, "one array of a step of")
+    needs, here = f"a step of {names} needs", len(mesh.local_devices)
+    largest = devices.largest_array(program.jaxpr.jaxpr) / mesh.size
+    devices.check_room(largest, f"one array of {needs}", _SMALLER, here)
     lowered = program.lower()
     traced = time.monotonic()
     compiled = lowered.compile()
     done = time.monotonic()
-    if needs := compiled.memory_analysis():
-        room(needs.temp_size_in_bytes, "a step of")
+    devices.check_program(compiled, needs, _SMALLER, here)
     flops = _flops(compiled) * mesh.size
     summary = (
         f"step of {names}: traced in {traced - began:.1f} s, compiled in {done - traced:.1f} s, "

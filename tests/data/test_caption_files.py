@@ -1,24 +1,18 @@
 """Captions from files: a user's own folder, COCO's JSON."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 from helpers import captioned_settings as settings
 from helpers import said
-from PIL import Image
 from support.benchmark_data import held
+from support.caption_files import opened, picture
 
 from jaxgen.data.captioned import coco
 from jaxgen.data.captioned import folder as caption_files
 from jaxgen.data.captioned.pictures import fit, hold_out, shared_meanings
 from jaxgen.errors import UserError
-
-
-def picture(path, level=0, size=(10, 8)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((size[1], size[0], 3), level, np.uint8)).save(path)
 
 
 @pytest.fixture
@@ -27,15 +21,6 @@ def pictures(tmp_path):
     for level, name in enumerate(("a.png", "b.png", "c.png", "sub/d.png")):
         picture(tmp_path / name, 40 * level)
     return tmp_path
-
-
-def opened(folder, split="train", **changes):
-    """{name: (captions, meaning)} of a split."""
-    records = caption_files.open_records(settings(path=str(folder), **changes), split)
-    rows = [records[i] for i in range(len(records))]
-    found = {row["_name"]: (row["_captions"], row["meaning"]) for row in rows}
-    assert list(records.captions()) == [found[name][0] for name in sorted(found)]
-    return found
 
 
 # ---- the three forms -----------------------------------------------------------------------------
@@ -362,63 +347,7 @@ def test_coco_file_that_failed_elsewhere(data_dir):
     assert captions.keys() <= files.keys()
 
 
-@pytest.mark.parametrize("place", ["ann/captions.csv", "captions_all.csv", "images/captions.csv"])
-@pytest.mark.parametrize("names", ["relative to the pictures", "relative to the file", "absolute"])
-def test_captions_outside_of_the_pictures(tmp_path, place, names):
-    images, file = tmp_path / "images", tmp_path / place
-    file.parent.mkdir(parents=True, exist_ok=True)
-    start = {
-        "relative to the pictures": "",
-        "relative to the file": os.path.relpath(images, file.parent) + "/",
-        "absolute": f"{images}/",
-    }[names]
-    for name in ("a.png", "b.png"):
-        picture(images / name)
-    file.write_text(f"file,caption\n{start}a.png,a red bird\n{start}b.png,a blue one\n")
-    found = opened(images, captions=str(file))
-    captions = {name: said for name, (said, _) in found.items()}
-    assert captions == {"a.png": ("a red bird",), "b.png": ("a blue one",)}
-
-
 def test_a_name_that_no_file_can_have_is_of_a_missing_picture(pictures):
     lines = ['{"file": "a.png", "caption": "black"}', '{"file": "a\\u0000.png", "caption": "no"}']
     (pictures / "captions.jsonl").write_text("\n".join(lines))
     assert list(opened(pictures)) == ["a.png"]
-
-
-@pytest.mark.parametrize("start", ["../images/", "HERE/real/images/", "HERE/link/images/"])
-@pytest.mark.parametrize("images", ["real", "link"])
-@pytest.mark.parametrize("way", ["real", "link"])
-def test_links_lead_to_pictures(tmp_path, start, images, way):
-    """`link` leads to `real`, and one of the pictures' folders is a link, too."""
-    names = ("a.png", "deep/b.png", "linked/c.png")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "real" / "images").mkdir(parents=True)
-    (tmp_path / "real" / "images" / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    for name in names:
-        picture(tmp_path / "real" / "images" / name)
-    start = start.replace("HERE", str(tmp_path))
-    texts = tmp_path / "real" / "ann" / "c.csv"
-    texts.parent.mkdir()
-    texts.write_text("file,caption\n" + "".join(f"{start}{name},{name[-5]}\n" for name in names))
-    found = opened(tmp_path / images / "images", captions=str(tmp_path / way / "ann" / "c.csv"))
-    assert sorted(found) == sorted(names)
-
-
-@pytest.mark.parametrize(
-    ("pictures_in", "file"),
-    [
-        ("captions_outside/images", "captions_outside/ann/captions.jsonl"),
-        ("captions_outside/parent/images", "captions_outside/parent/captions_all.csv"),
-        ("captions_outside/images", "absolute_paths/captions.csv"),
-    ],
-)
-def test_captions_outside_that_failed_elsewhere(data_dir, tmp_path, pictures_in, file):
-    cases = data_dir / "cases" / "captions"
-    copy = held(data_dir, f"cases/captions/{file}")
-    text = copy.read_text()
-    if "/FOLDER/" in text:  # it stands for where the pictures are
-        copy = tmp_path / "captions.csv"
-        copy.write_text(text.replace("/FOLDER/", f"{cases / pictures_in}/"))
-    assert len(opened(cases / pictures_in, captions=str(copy))) == 12

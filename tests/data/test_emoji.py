@@ -229,6 +229,6 @@ def test_tfds_builder(font, tmp_path, monkeypatch, sources):
         np.testing.assert_array_equal(record["image"], other["image"])
         assert tuple(text.decode() for text in record["captions"]) == other["_captions"]
         assert record["meaning"] == other["meaning"]
-    with pytest.raises(UserError, match="8 to 2048 pixels"):
+    with pytest.raises(UserError, match="8 pixels or more"):
         builder.builder(tmp_path, 4)
     assert builder.builder(tmp_path, 64).builder_config.name == "64"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import applied
+from helpers import REPOSITORY, applied
 from support.diffusion import assert_near, filled, golden, nhwc, state_dict
 
 from jaxgen import weights
@@ -21,6 +21,7 @@ TINY = {
     "sd1_unet_g8_tiny": UNet(channels=(32, 32, 64, 64), context=24, groups=8),
     "sd2_unet_tiny": UNet(channels=(32, 64, 64, 64), context=48, head_width=16, linear=True),
 }
+ROUGH = "mid_block.attentions.0.transformer_blocks.0.attn2"
 SMALL = UNet(out=3, channels=(8, 12), blocks=1, attention=(1,), heads=2, groups=4, context=0)
 
 
@@ -114,9 +115,14 @@ def test_a_control_reads_every_map(fixtures_dir, name):
             block.split("_")[0],
         )
         assert layer.size[0] * layer.size[1] == file[f"p:{theirs}"].shape[1]
-        # PyTorch's own float32 is 1.2e-5 from float64 there (1.8e-5 on another processor).
-        rough = name == "sd1_unet_tiny" and layer.name == "mid_attn_0/block_0/attn2"
-        assert_near(maps[layer.name][0], file[f"p:{theirs}"], 4e-5 if rough else 1e-5)
+        if (name, theirs) == ("sd1_unet_tiny", ROUGH):
+            # No 1e-5 in float32: PyTorch's own is 1.2e-5 from its float64 here (the fixture), and
+            # 1.8e-5 on a processor without AVX-512. So against float64, to twice that.
+            exact = np.load(REPOSITORY / "tests" / "golden" / "sd1_unet_tiny_mid_attn2_float64.npy")
+            assert_near(maps[layer.name][0], exact, 3.6e-5)
+            assert_near(file[f"p:{theirs}"], exact, 1.2e-5)
+            continue
+        assert_near(maps[layer.name][0], file[f"p:{theirs}"])
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +158,10 @@ def test_controls_replace(small):
     np.testing.assert_allclose(both[0], plain[0], atol=1e-5)
     assert np.abs(both[1] - plain[1]).max() > 1e-3
     # What is left of the second picture's own are the shortcuts.
+    # Operation by operation, since another program rounds in another way.
     untouched = net.apply(variables, x, t, control=lambda layer, *arrays: None)
-    np.testing.assert_allclose(untouched, plain, atol=2e-6)  # another program, another rounding
+    alone = net.apply(variables, x, t)
+    np.testing.assert_array_equal(untouched, alone)
 
 
 def test_remat_changes_nothing(small):

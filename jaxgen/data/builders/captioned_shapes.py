@@ -28,6 +28,7 @@ from jaxgen.data.captioned.shapes import (
     SPLITS,
     Scene,
     captions,
+    check_numbers,
     draw,
     make_scene,
     meaning,
@@ -37,7 +38,6 @@ from jaxgen.errors import UserError, shown
 _NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "place": PLACES}
 _NUMBERS = {(1, 1): "one", (1, 2): "two", (1, 3): "three"}
 _NAME = re.compile(r"(\d{1,9})_(?:(one|two|three)|(\d)to(\d))(?:_(\d{1,9}))?", re.ASCII)
-MOST_SIDE, MOST_SCENES = 2048, 10**8
 HELD = 1000  # scenes of the validation and held_out splits, at most
 
 
@@ -57,10 +57,7 @@ def config(size: int, objects: tuple[int, int] = (1, 1), count: int = 20_000) ->
     """
     objects = (int(objects[0]), int(objects[1]))
     make_scene("train", 0, objects)  # refuses impossible numbers
-    if not 16 <= size <= MOST_SIDE:
-        raise UserError(f"captioned shapes need 16 to {MOST_SIDE} pixels on a side, not {size}")
-    if not 1 <= count <= MOST_SCENES:
-        raise UserError(f"captioned shapes need 1 to {MOST_SCENES} scenes, not {count}")
+    check_numbers(size, count)
     number = _NUMBERS.get(objects, f"{objects[0]}to{objects[1]}")
     name = f"{size}_{number}" + ("" if count == 20_000 else f"_{count}")
     least, most = objects

@@ -37,7 +37,7 @@ class EmojiConfig(tfds.core.BuilderConfig):
 def config(size: int, font: str = emoji.FONT) -> EmojiConfig:
     """The config of any size and font. Raises UserError for an impossible size."""
     if not 8 <= size <= MOST_SIDE:
-        raise UserError(f"emoji need 8 to {MOST_SIDE} pixels on a side, not {size}")
+        raise UserError(f"emoji need 8 pixels or more on a side, {MOST_SIDE} at most: {size}")
     name = str(size) if font == emoji.FONT else f"{size}_{Path(font).stem}"
     return EmojiConfig(name=name, description=f"{size} px", size=size, font=font)
 

@@ -43,6 +43,7 @@ __all__ = [
 
 EXAMPLE = "a large red circle"
 SPLITS = ("train", "validation", "held_out")
+MOST_SIDE, MOST_SCENES = 2048, 10**8
 VALIDATION_SCENES = 1000  # and as many held-out ones
 # Scenes are made of a few words: a tokenizer has seen enough after so many.
 TOKENIZED = 2000
@@ -225,6 +226,16 @@ def open_records(data: ConfigDict, split: str) -> Shapes:
     return Shapes(split, count, data.size, tuple(data.objects), data.cache_mb)
 
 
+def check_numbers(size: int, count: int) -> None:
+    """Raises UserError: a side or a number of scenes that there cannot be."""
+    if not 1 <= count <= MOST_SCENES:
+        raise UserError(f"captioned shapes need at least 1 scene, {MOST_SCENES} at most: {count}")
+    if not 16 <= size <= MOST_SIDE:
+        raise UserError(
+            f"captioned shapes need 16 pixels or more on a side, {MOST_SIDE} at most: {size}"
+        )
+
+
 class Shapes:
     """Random-access records {"image", "_captions", "meaning", "_scene"}.
 
@@ -249,10 +260,7 @@ class Shapes:
         objects: tuple[int, int] = (1, 1),
         cache_mb: int = 512,
     ):
-        if count < 1:
-            raise UserError(f"captioned shapes need at least 1 scene, not {count}")
-        if size < 16:
-            raise UserError(f"captioned shapes need 16 pixels or more on a side, not {size}")
+        check_numbers(size, count)
         self._split, self._count, self._size = split, count, size
         self._objects = (int(objects[0]), int(objects[1]))
         self._most_kept = cache_mb * 2**20 // (3 * size * size)

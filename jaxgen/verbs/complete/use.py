@@ -72,17 +72,18 @@ class Completer(Use[Complete]):
         pictures = np.repeat(image[None, :height, :width], size, axis=0)
         features = jax.tree.map(lambda a: np.repeat(np.asarray(a), size, axis=0), features)
         drawn = []
+        seeds = np.zeros((size, 2), np.uint32)
+        check_holds(
+            devices.largest_activation(
+                verb.draw_program, nets, features, pictures, kept, seeds, given
+            ),
+            f"{height} x {width} pixels, {size} at a time, need",
+        )
         for start in range(0, n, size):
             numbers = [(seed, first + min(start + i, n - 1)) for i in range(size)]
             seeds = np.array(numbers, np.uint32)
-            arguments = (nets, features, pictures, kept, seeds, given)
-            if start == 0:
-                check_holds(
-                    devices.largest_activation(verb.draw_program, *arguments),
-                    f"{height} x {width} pixels, {size} at a time, need",
-                )
             try:
-                part = verb.draw_program(*arguments)
+                part = verb.draw_program(nets, features, pictures, kept, seeds, given)
                 drawn += list(np.asarray(part))[: n - start]
             except jax.errors.JaxRuntimeError as error:
                 if not devices.out_of_memory(error):

@@ -136,9 +136,7 @@ class Run:
         if key not in self.programs:
             count = self._placed(jnp.int32(1))
             program = jax.jit(self.guide.advance).lower(self.nets, state, prompts, count).compile()
-            needs = program.memory_analysis()
-            if needs is not None:
-                devices.check_room(needs.temp_size_in_bytes, _TOO_LARGE + " needs", _SMALLER[2:])
+            devices.check_program(program, _TOO_LARGE + " needs", _SMALLER[2:])
             self.programs[key] = program
         return self.programs[key]
 
