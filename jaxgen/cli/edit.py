@@ -13,7 +13,9 @@ from jaxgen.cli.editing import Ask, again, edit_pictures
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".heic", ".avif")
 # What may stand beside --from-png; of `given` the picture alone.
-_BESIDE = ("from_png", "given", "out", "model", "mask", "overwrite", "show_attention")
+_BESIDE = (
+    "from_png", "given", "out", "model", "mask", "overwrite", "show_attention", "upscale",
+)  # fmt: skip
 
 
 def edit(
@@ -118,6 +120,14 @@ def edit(
             "strength=0.2,0.4,0.6; parted by semicolons, values may hold commas.",
         ),
     ] = None,
+    upscale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Write each result a second time, enlarged by this super-resolution model: "
+            "NAME_x4.png.",
+        ),
+    ] = None,
     from_png: Annotated[
         Path | None,
         typer.Option(
@@ -144,7 +154,7 @@ def edit(
         texts=texts, picture=picture, mask=mask, out=out, model=model, method=method or "",
         option=option, named={name: value for name, value in named.items() if value is not None},
         seed=seed, first=first, attention=show_attention, list_file=list_file, batch=batch,
-        overwrite=overwrite, save=save_inversion, sweep=sweep,
+        overwrite=overwrite, save=save_inversion, sweep=sweep, upscale=upscale,
     )  # fmt: skip
     if from_png is not None:
         check_alone(context, _BESIDE)

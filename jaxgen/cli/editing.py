@@ -19,7 +19,7 @@ class Ask:
     """What the flags say; with --from-png, what that picture notes in their place.
 
     option: as given; named: the options with flags of their own. save: where what is found of the
-    picture goes. sweep: as given. weights: of the noted model; "": any.
+    picture goes. sweep, upscale: as given. weights: of the noted model; "": any.
     """
 
     texts: list[str]
@@ -38,6 +38,7 @@ class Ask:
     overwrite: bool
     save: Path | None
     sweep: str | None
+    upscale: str | None
     weights: str = ""
 
 
@@ -75,10 +76,12 @@ def edit_pictures(ask: Ask) -> None:
     Raises:
       UserError: flags that do not go together or with the model, or a place that is taken.
     """
+    from jaxgen.runs.model import load
     from jaxgen.verbs.edit import files, note
     from jaxgen.verbs.edit.contract import Request
     from jaxgen.verbs.edit.found import check_file
     from jaxgen.verbs.files import check_writable
+    from jaxgen.verbs.upscale import beside
 
     _check_flags(ask)
     if ask.save is not None:
@@ -88,6 +91,7 @@ def edit_pictures(ask: Ask) -> None:
             raise UserError(f"{ask.save} exists; give --overwrite to replace it")
     picture, mask = read_given(ask.picture), read_given(ask.mask)
     use, about = _open(ask)
+    enlarge = None if ask.upscale is None else load(ask.upscale).upscale
     chosen = use.method(ask.method)
     options = {**read_options(ask.option, chosen.options), **ask.named}
     base = Request(
@@ -109,11 +113,14 @@ def edit_pictures(ask: Ask) -> None:
         folder, name, ending = _place(ask, job.name, len(targets))
         jobs = [job._replace(name=name)]
     check_writable(folder)
+    if enlarge is not None:
+        beside.check_fits(folder / f"{jobs[0].name}{ending}", use.verb.size, enlarge.scale)
     todo = [job for job in jobs if ask.overwrite or not _done(folder, job, ending)]
     began = time.monotonic()
     errors = _run(ask, use, todo, folder, ending, about)
-    if ask.list_file is None and todo:
-        for one in _written(folder, jobs[0], ending, ask.attention):
+    large = [] if enlarge is None else _enlarged(ask, enlarge, jobs, folder, ending)
+    if ask.list_file is None and (todo or large):
+        for one in (*_written(folder, jobs[0], ending, ask.attention), *large):
             print(one)
     said = f"{len(todo)} edits  {time.monotonic() - began:.1f} s"
     if errors:
@@ -143,8 +150,10 @@ def _check_flags(ask: Ask) -> None:
     for given, flag in ((ask.save, "--save-inversion"), (ask.sweep, "--sweep")):
         if given is not None and listed:
             raise UserError(f"{flag} is of one edit: leave --list out")
-    if ask.sweep is not None and (ask.attention or ask.save):
-        raise UserError("--sweep makes a strip alone: leave out --show-attention and files to keep")
+    if ask.sweep is not None and (ask.attention or ask.save or ask.upscale is not None):
+        raise UserError(
+            "--sweep makes a strip alone: leave out --show-attention, --upscale and files to keep"
+        )
 
 
 def _open(ask: Ask) -> tuple[Any, dict[str, Any]]:
@@ -226,6 +235,25 @@ def _run(
             bar.update()
             check()
     return errors
+
+
+def _enlarged(ask: Ask, enlarge: Any, jobs: list[Any], folder: Path, ending: str) -> list[Path]:
+    """Enlarges the results that were not yet; gives where they lie."""
+    from jaxgen.data.picture_drawn import read_note
+    from jaxgen.data.picture_files import read_image
+    from jaxgen.verbs.edit.files import names
+    from jaxgen.verbs.upscale import beside
+
+    made = []
+    with interruptible() as check:
+        for job in jobs:
+            for name in names(job.request.targets, job.name):
+                source = folder / f"{name}{ending}"
+                target = beside.place(source, enlarge.scale)
+                if ask.overwrite or not target.exists():
+                    beside.write(enlarge, read_image(source), target, read_note(source), check)
+                    made.append(target)
+    return made
 
 
 def _texts(texts: list[str], captioned: bool) -> tuple[str, tuple[str, ...]]:

@@ -81,6 +81,7 @@ def draw_pictures(ask: Ask) -> None:
     from jaxgen.runs.model import load
     from jaxgen.verbs import settings
     from jaxgen.verbs.generate import enlarged, files, note
+    from jaxgen.verbs.upscale import beside
     from jaxgen.weights.digests import sampled_fingerprint
 
     loaded = load(ask.model)
@@ -117,7 +118,7 @@ def draw_pictures(ask: Ask) -> None:
     total, left = (sum(len(strip.cells) for strip in some) for some in (strips, todo))
     alone = not folder and total == 1 and (ask.guided or enlarge is not None)
     if alone and enlarge is not None:
-        enlarged.check_fits(out, ask.side or (draw.size, draw.size), enlarge.scale)
+        beside.check_fits(out, ask.side or (draw.size, draw.size), enlarge.scale)
     began = time.monotonic()
     with interruptible() as check, contextlib.ExitStack() as stack:
         how, moved = _watched(ask, draw, how, todo, total, out, check, stack)
@@ -132,7 +133,7 @@ def draw_pictures(ask: Ask) -> None:
     if folder and todo:
         print(files.write_folder_sheet(strips, out, ask.show_masks))
     if alone and enlarge is not None:
-        print(enlarged.place(out, enlarge.scale))
+        print(beside.place(out, enlarge.scale))
     print(f"{out}  {left} pictures  {time.monotonic() - began:.1f} s")
     if left < total:
         print(f"{total - left} of {total} were there already (--overwrite replaces them)")

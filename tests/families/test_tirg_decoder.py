@@ -115,6 +115,17 @@ def test_the_commands(decoder, tmp_path, jaxgen_command):
     )
     assert code == 0, err
     assert Image.open(tmp_path / "edited.png").size == (16, 16)
+    edit = ("edit", "photos/a.png", "make red cube blue", "--model", decoder, "-o", "edited")
+    code, _, err = jaxgen_command(*edit)
+    assert code == 0, err
+    code, out, err = jaxgen_command(*edit, "--upscale", "srgan_x4")  # of what is there already
+    assert code == 0, err
+    (large,) = (tmp_path / "edited").glob("*_x4.png")
+    assert str(large.name) in out
+    assert Image.open(large).size == (64, 64)
+    strip = ("--sweep", "steps=1,2", "--upscale", "srgan_x4")
+    code, _, err = jaxgen_command("edit", "add object", "--model", decoder, *strip)
+    assert (code, err.count("\n")) == (2, 1)
     code, _, err = jaxgen_command("index", "photos", "-o", "index", "--model", tiny_retrieval())
     assert code == 0, err
     search = ("search", "index", "--image", "photos/a.png", "--draw", decoder)
