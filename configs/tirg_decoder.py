@@ -31,8 +31,9 @@ def get_config(arg=""):
     config.data = section.defaults()
     config.data.update(length=8, per_source=4)
     config.model = keys.defaults(MODEL)
-    config.model.decoder = {"channels": (96, 48, 24), "noise": 16, "keep": True}
-    config.model.posterior = {"channels": (32, 64, 64)}
+    config.model.decoder = {"channels": (96, 64), "keep": True}
+    config.model.prior = {"width": 384, "blocks": 4}
+    config.model.ema = 0.995
     config.parts = {"retrieval": ""}
     config.optimizer = {
         "decoder": configs.optimizer(
@@ -53,9 +54,10 @@ def _default(config):
 
 def _tiny(config):
     tirg.tiny(config)
-    config.model.decoder.update(channels=(8,), groups=2, noise=2)
-    config.model.posterior.channels = (4, 4)
-    config.model.update(ema=0.9, kl_steps=2)
+    config.model.decoder.update(channels=(8,), groups=2)
+    config.model.prior.update(width=8, blocks=1)
+    config.model.update(ema=0.9)
+    config.model.sampling.steps = 2
     config.optimizer.decoder.warmup = 0
     config.eval.update(pictures=2, queries=8)
 

@@ -1,7 +1,9 @@
 """The decoder of composed features: its parts, its joint training, its verb and its commands."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import REPOSITORY, run
 from PIL import Image
@@ -10,7 +12,8 @@ from support.first_stage import tiny_first_stage, tiny_retrieval, with_parts
 import jaxgen
 from jaxgen import config as configs
 from jaxgen.errors import UserError
-from jaxgen.models.tirg_decoder.networks import Asked, Decoder, shuffled
+from jaxgen.models.tirg_decoder.networks import Asked, Decoder, Prior, normed, shuffled
+from jaxgen.models.tirg_decoder.prior import drawn_change, flow_loss, given
 from jaxgen.verbs.edit.contract import Request
 
 TINY = f"{REPOSITORY}/configs/tirg_decoder.py:tiny"
@@ -23,23 +26,62 @@ def decoder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("shape", [(2, 5), (2, 4, 4, 3)], ids=["vector", "map"])
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_decoder_draws_of_vectors_and_maps_whatever_their_length(shape, keep):
-    keys = iter(jax.random.split(jax.random.key(0), 6))
+def _asked(keys, e=5):
     source = jax.random.uniform(next(keys), (2, 16, 16, 3), minval=-1)
-    given = (jax.random.normal(next(keys), size) for size in ((2, 4, 4, 6), (2, 5), shape))
-    asked = Asked(source, *given)
-    z = jax.random.normal(next(keys), (2, 3))
-    net = Decoder(channels=(8, 4), groups=2, noise=3, keep=keep)
-    variables = jax.jit(net.init)(next(keys), asked, z)
-    picture = net.apply(variables, asked, z)
+    maps = jax.random.normal(next(keys), (2, 4, 4, 6))
+    return Asked(source, maps, *(normed(jax.random.normal(next(keys), (2, e))) for _ in range(2)))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_decoder_sees_the_source_unless_it_is_alone(keep):
+    keys = iter(jax.random.split(jax.random.key(0), 6))
+    asked = _asked(keys)
+    change = jax.random.normal(next(keys), (2, 5))
+    net = Decoder(channels=(8, 4), groups=2, keep=keep)
+    variables = jax.jit(net.init)(next(keys), asked, change)
+    draw = jax.jit(net.apply)
+    picture = draw(variables, asked, change)
     assert picture.shape == (2, 16, 16, 3)
     assert np.abs(picture).max() <= 1.0
-    longer = net.apply(variables, asked._replace(composed=10.0 * asked.composed), z)
-    np.testing.assert_allclose(longer, picture, atol=1e-5)
-    other = net.apply(variables, asked._replace(source=-source), z)
+    other = draw(variables, asked._replace(source=-asked.source), change)
     assert (np.abs(other - picture).max() > 1e-3) == keep, "alone, the source stays unseen"
+    assert np.abs(draw(variables, asked, -change) - picture).max() > 1e-3
+
+
+def test_the_prior_s_flow_goes_to_the_features_that_it_learned():
+    """Of two changes that the same words may mean, each noise draws one; never their mean."""
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    n = 64
+    vector, composed = (normed(jax.random.normal(next(keys), (1, 4))) for _ in range(2))
+    row = jnp.repeat(vector, n, axis=0), jnp.repeat(composed, n, axis=0)
+    asked = Asked(jnp.zeros((n, 1, 1, 3)), jnp.zeros((n, 1, 1, 1)), *row)
+    change = jnp.outer(jnp.tile(jnp.array([1.0, -1.0]), n // 2), jnp.array([1.0, -1.0, 0.5, 0.0]))
+    net = Prior(width=32, blocks=1)
+    params = net.init(next(keys), change, jnp.zeros(n), *row)["params"]
+    optimizer = optax.adam(1e-2)
+
+    @jax.jit
+    def learn(params, state, rng):
+        found = jax.grad(lambda p: flow_loss(net, p, rng, asked, change, 2, 0.1))(params)
+        steps, state = optimizer.update(found, state)
+        return optax.apply_updates(params, steps), state
+
+    state = optimizer.init(params)
+    for rng in jax.random.split(next(keys), 300):
+        params, state = learn(params, state, rng)
+    noise = jax.random.normal(next(keys), change.shape)
+    settings = given({"steps": 16, "guidance": 1.0})
+    drawn = np.asarray(drawn_change(net, {"params": params}, asked, noise, settings))
+    signs = np.sign(drawn[:, 0])
+    assert 0.2 < (signs > 0).mean() < 0.8, "both are drawn"
+    apart = np.abs(drawn * signs[:, None] - np.array([1.0, -1.0, 0.5, 0.0])).mean(axis=1)
+    assert (apart < 0.2).mean() > 0.9, apart
+
+
+def test_features_count_by_their_direction():
+    x = jax.random.normal(jax.random.key(0), (3, 7))
+    np.testing.assert_allclose(normed(10.0 * x), normed(x), atol=1e-5)
+    np.testing.assert_allclose(jnp.square(normed(x)).mean(axis=1), 1.0, atol=1e-5)
 
 
 def test_levels_that_do_not_reach_the_pictures_are_refused():
@@ -75,13 +117,13 @@ def test_a_jointly_trained_one_draws_and_searches(tmp_path):
     config.optimizer.decoder.warmup = 0
     with config.unlocked():
         config.model.decoder = tiny.model.decoder
-    config.model.posterior.channels = (4, 4)
-    config.model.update(embed=8, kl_steps=0)
+        config.model.prior = tiny.model.prior
+    config.model.update(embed=8)
     config.model.text.update(vector=4, hidden=8)
     config.model.image.channels = (4, 8)
     run(config, tmp_path)
     model = jaxgen.load(tmp_path)
-    assert set(model.nets) == {"decoder", "g"}
+    assert set(model.nets) == {"decoder", "prior", "g"}
     assert set(model.verbs) == {"edit", "retrieve"}
 
 

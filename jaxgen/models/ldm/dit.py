@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.models.ldm.blocks import ZEROS, Attention, TimeEmbedding, attended
+from jaxgen.models.ldm.blocks import ZEROS, Attention, attended
 from jaxgen.nn.control import Control, Layer
+from jaxgen.nn.time_embedding import TimeEmbedding
 
 SINES = 256  # width of the time's sinusoid
 _XAVIER = nn.initializers.xavier_uniform()

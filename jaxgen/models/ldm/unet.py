@@ -17,12 +17,12 @@ from jaxgen.models.ldm.blocks import (
     ZEROS,
     SpatialTransformer,
     TimedResnetBlock,
-    TimeEmbedding,
     attended,
 )
 from jaxgen.nn.control import Control, Layer
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import pixel_shuffle, pixel_unshuffle, upsample_nearest
+from jaxgen.nn.time_embedding import TimeEmbedding
 from jaxgen.nn.unet_blocks import Norm
 
 

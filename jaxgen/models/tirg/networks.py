@@ -57,31 +57,31 @@ class Composed(nn.Module):
 
         Returns: (queries (b * k, e), targets (b * k, e), scale ()), not normalised.
         """
-        return self.with_composed(source, target, tokens, mask, train)[0]
+        return self.with_source(source, target, tokens, mask, train)[0]
 
     def composed(
         self, x: jax.Array, tokens: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What a picture can be drawn of: (last map, vector, what it becomes with its text).
+        """What a picture can be drawn of: (last map (n, h, w, c), feature, feature with its text).
 
-        The third is a map (n, h, w, c) of compositions that work on maps, before the vector is
-        made of it, and a vector (n, e) of others.
+        Features are (n, e), not normalised.
 
         Args: x: (b, h, w, 3). tokens, mask: (n, t), n / b texts for each picture, one after
           another.
         """
         maps = jnp.repeat(self.image.map(x, False), len(tokens) // len(x), axis=0)
-        return maps, *self._compose(maps, tokens, mask, False)
+        vector, found = self._compose(maps, tokens, mask, False)
+        return maps, vector, self._vector(found)
 
-    def with_composed(
+    def with_source(
         self,
         source: jax.Array,
         target: jax.Array,
         tokens: jax.Array,
         mask: jax.Array,
         train: bool = False,
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
-        """(as `__call__`, as `composed`), in one pass."""
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        """(as `__call__`, (the sources' last maps, their features)), a row for each text."""
         b, k = tokens.shape[:2]
         pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
         maps = self.image.map(pictures, train)
@@ -90,7 +90,7 @@ class Composed(nn.Module):
             asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train
         )
         targets = self.image.head(maps[b:]).astype(jnp.float32)
-        return (self._vector(found), targets, self.scale[0]), (asked, vector, found)
+        return (self._vector(found), targets, self.scale[0]), (asked, vector)
 
     def _compose(self, maps, tokens, mask, train) -> tuple[jax.Array, jax.Array]:
         """(the pictures' vectors, what they become)."""

@@ -12,9 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.models.tirg.task import retrieve_verb
-from jaxgen.models.tirg_decoder.losses import make_decoder
+from jaxgen.models.tirg_decoder.losses import make_decoder, make_prior
+from jaxgen.models.tirg_decoder.prior import SCHEDULE, drawn_change, given
 from jaxgen.models.tirg_decoder.retrieval import Retrieval
 from jaxgen.task import Nets
+from jaxgen.verbs import Option
 from jaxgen.verbs.edit.contract import Edit, Method, Outcome, Prepared, Request
 from jaxgen.verbs.features import unit_range
 from jaxgen.verbs.prompts import read_aloud
@@ -23,14 +25,20 @@ from jaxgen.verbs.retrieve.contract import Retrieve
 
 def edit_verb(config: ConfigDict) -> Edit:
     """The composed feature of a picture and each text, drawn; one method, "compose"."""
-    retrieval, decoder = Retrieval(config), make_decoder(config)
+    retrieval, decoder, prior = Retrieval(config), make_decoder(config), make_prior(config)
+    sampling = config.model.sampling
+    options = {
+        "steps": Option(int(sampling.steps), "from noise to the feature that is drawn", least=1,
+                        most=SCHEDULE.steps),
+        "guidance": Option(float(sampling.guidance), "above 1: picture and words count more",
+                           least=0.0, most=1000.0),
+    }  # fmt: skip
 
-    def prepare(request: Request, options: Mapping[str, Any]) -> Prepared:
-        del options
+    def prepare(request: Request, settings: Mapping[str, Any]) -> Prepared:
         read = [read_aloud(retrieval.words.encode, text) for text in request.targets]
         assert request.picture is not None
         return Prepared(
-            None,
+            given(settings),
             {
                 "picture": request.picture,
                 "tokens": np.stack([one.tokens for one in read]),
@@ -40,24 +48,25 @@ def edit_verb(config: ConfigDict) -> Edit:
         )
 
     def run(nets: Nets, shared: Any, each: Any) -> Outcome:
-        del shared
         b, k = each["tokens"].shape[:2]
         tokens, mask = (each[name].reshape(b * k, -1) for name in ("tokens", "mask"))
 
-        def noise(numbers: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
-            return jax.random.normal(key, (k, decoder.noise))
-
-        z = jax.vmap(noise)(each["noise"]).reshape(b * k, -1)
         x = unit_range(each["picture"])
         asked = retrieval.asked(nets, x, tokens, mask)
-        found: Any = decoder.apply(nets["decoder"], asked, z)
+
+        def noise(numbers: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
+            return jax.random.normal(key, (k, asked.vector.shape[-1]))
+
+        z = jax.vmap(noise)(each["noise"]).reshape(b * k, -1)
+        change = drawn_change(prior, nets["prior"], asked, z, shared)
+        found: Any = decoder.apply(nets["decoder"], asked, change)
         drawn = found.reshape(b, k, *x.shape[1:])
         return {"edits": jnp.clip(drawn, -1.0, 1.0)}
 
     method = Method(
         says="the composed feature of picture and words, drawn",
-        options={},
+        options=options,
         prepare=prepare,
         run=run,
         captioned=False,
@@ -65,7 +74,7 @@ def edit_verb(config: ConfigDict) -> Edit:
         masks=False,
     )
     return Edit(
-        nets=("decoder", retrieval.name),
+        nets=("decoder", "prior", retrieval.name),
         size=(retrieval.size, retrieval.size),
         methods={"compose": method},
         example_texts=("", "make red cube blue"),

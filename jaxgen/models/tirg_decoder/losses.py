@@ -1,4 +1,4 @@
-"""What a decoder learns by: its pictures beside the targets, and that noise stays noise."""
+"""What a decoder learns by: its pictures beside the targets, and the flow of their features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.tirg.networks import Composed
 from jaxgen.models.tirg.task import RetrievalLosses
-from jaxgen.models.tirg_decoder.networks import Asked, Decoder, Posterior
+from jaxgen.models.tirg_decoder.networks import Asked, Decoder, Prior, normed
+from jaxgen.models.tirg_decoder.prior import flow_loss
 from jaxgen.models.tirg_decoder.retrieval import PART, Retrieval
 from jaxgen.tasks.common import make_module, to_float
 
@@ -18,47 +19,41 @@ _SAME = 0.1  # a smaller difference of target and source is no change
 
 
 class DecoderLosses:
-    """Squared error of what is drawn, and the divergence of the noise, times `model.kl`.
+    """Squared error of what is drawn of the targets' own features, and of the prior's flow to them.
 
-    Where the target differs from the source, errors count `model.changed` times. (With L1 nothing
-    is learned: as long as it is not sure where the change is, the median of a place is the source.)
-
-    What a text leaves open ("add object") cannot be drawn of the composed feature: its mean would
-    be. So a second net says, of source and target, which noise draws this one; the divergence from
-    N(0, I) lets it say only what the text does not (a conditional VAE, Sohn et al., NeurIPS 2015).
-    Its weight falls to `model.kl` over the first `model.kl_steps` steps, so that words are learned
-    before the noise.
+    Of its target's feature a picture is certain, so that the decoder learns edges and not means;
+    what a text leaves open ("add object") is for the prior to draw (as in unCLIP, Ramesh et al.
+    2022). Noise of up to `model.feature_noise` on the features, uniform in its deviation, prepares
+    the decoder for what the prior gets wrong. Where the target differs from the source, errors
+    count `model.changed` times.
     """
 
     def __init__(self, config: ConfigDict):
         model = config.model
         self.retrieval = Retrieval(config)
         self.decoder = make_decoder(config)
-        self.posterior = make_module(
-            Posterior, "posterior", config, noise=self.decoder.noise,
-            channels=tuple(model.posterior.channels),
-        )  # fmt: skip
-        self.changed = model.changed
-        self.kl, self.kl_first, self.kl_steps = model.kl, model.kl_first, model.kl_steps
+        self.prior = make_prior(config)
+        self.changed, self.noise = model.changed, model.feature_noise
+        self.draws, self.drop = model.draws, model.drop_condition
         self.compared = None if self.retrieval.frozen else RetrievalLosses(config)
         self.share = model.get("retrieval", 0.0)
 
     @property
     def trained(self) -> tuple[str, ...]:
         """The nets that the phase updates."""
-        return ("decoder", "posterior", *(() if self.retrieval.frozen else ("g",)))
+        return ("decoder", "prior", *(() if self.retrieval.frozen else ("g",)))
 
     def init(self, rng: jax.Array, batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """(params, mutable) of the trained nets."""
-        retrieval, decoder, posterior = jax.random.split(rng, 3)
+        retrieval, decoder, prior = jax.random.split(rng, 3)
         source, target = to_float(batch["source"]), to_float(batch["target"])
         tokens, mask = batch["tokens"], batch["mask"]
         nets = self.retrieval.net.init(retrieval, source, target, tokens, mask)
         asked = self.retrieval.asked({self.retrieval.name: nets}, source, tokens[:, 0], mask[:, 0])
-        z = jnp.zeros((len(source), self.decoder.noise), jnp.float32)
+        noise, time = jnp.zeros_like(asked.vector), jnp.zeros(len(source))
         params = {
-            "decoder": self.decoder.init(decoder, asked, z)["params"],
-            "posterior": self.posterior.init(posterior, source, target[:, 0])["params"],
+            "decoder": self.decoder.init(decoder, asked, noise)["params"],
+            "prior": self.prior.init(prior, noise, time, asked.vector, asked.composed)["params"],
         }
         if self.retrieval.frozen:
             return params, {}
@@ -67,59 +62,51 @@ class DecoderLosses:
 
     def loss(self, params, mutable, frozen, batch, rng, step):
         """See `jaxgen.task.LossFn`."""
-        noise, drop, draw = jax.random.split(rng, 3)
-        source, target = to_float(batch["source"]), to_float(batch["target"])
-        b, k = batch["tokens"].shape[:2]
-        found, value, metrics, changed = self._composed(
-            params, mutable, frozen, batch, (source, target), (drop, draw)
+        del step
+        size_rng, noise_rng, flow_rng, drop, draw = jax.random.split(rng, 5)
+        asked, target, change, value, metrics, mutable = self._composed(
+            params, mutable, frozen, batch, (drop, draw)
         )
-        asked = Asked(jnp.repeat(source, k, axis=0), *found)
-        target = target.reshape(b * k, *target.shape[2:])
-        moments = self.posterior.apply({"params": params["posterior"]}, asked.source, target)
-        mean, logvar = jnp.split(moments, 2, axis=-1)
-        logvar = jnp.clip(logvar, -10.0, 4.0)
-        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(noise, mean.shape)
-        nats = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar).sum(axis=1).mean()
-        picture: Any = self.decoder.apply({"params": params["decoder"]}, asked, z)
+        deviation = self.noise * jax.random.uniform(size_rng, (len(change), 1))
+        noisy = change + deviation * jax.random.normal(noise_rng, change.shape)
+        picture: Any = self.decoder.apply({"params": params["decoder"]}, asked, noisy)
         moved = jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME
         squares = jnp.square(picture - target)
         apart = (jnp.where(moved, self.changed, 1.0) * squares).mean()
-        weight = self._weight(step) / target[0].size
-        total = apart + weight * nats + self.share * value
-        return total, (changed, {"mse": squares.mean(), "nats": nats, **metrics})
+        flow = flow_loss(
+            self.prior, params["prior"], flow_rng, asked, jax.lax.stop_gradient(change),
+            self.draws, self.drop,
+        )  # fmt: skip
+        total = apart + flow + self.share * value
+        return total, (mutable, {"mse": squares.mean(), "flow": flow, **metrics})
 
-    def _composed(self, params, mutable, frozen, batch, pictures, rngs):
-        """((maps, composed), the retrieval's loss, metrics, changed state)."""
-        source, target = pictures
+    def _composed(self, params, mutable, frozen, batch, rngs):
+        """(Asked, targets (n, s, s, 3), what their features differ by from the sources', the
+        retrieval's loss, metrics, changed state)."""
+        source, target = to_float(batch["source"]), to_float(batch["target"])
         tokens, mask = batch["tokens"], batch["mask"]
-        net = self.retrieval.net
+        given = (source, target, tokens, mask)
+        told: Any
+        seen: Any
+        value: Any = 0.0
+        metrics: dict[str, Any] = {}
         if self.compared is None:
-            flat = (x.reshape(-1, x.shape[-1]) for x in (tokens, mask))
-            found = net.apply(frozen[PART]["g"], source, *flat, method=Composed.composed)
-            return jax.lax.stop_gradient(found), 0.0, {}, mutable
-        state = mutable.get("g", {})
-        (told, found), changed = net.apply(
-            {"params": params["g"], **state},
-            source,
-            target,
-            tokens,
-            mask,
-            train=True,
-            method=Composed.with_composed,
-            rngs={"dropout": rngs[0]},
-            mutable=list(state),
-        )
-        queries, targets, scale = told
-        value, metrics = self.compared.compared(queries, targets, scale, rngs[1])
-        metrics = {**metrics, "retrieval": value}
-        return found, value, metrics, {**mutable, "g": changed} if changed else mutable
-
-    def _weight(self, step: jax.Array) -> jax.Array:
-        """Of a nat beside the sum of a picture's squared errors."""
-        if not self.kl_steps:
-            return jnp.float32(self.kl)
-        left = jnp.clip(1.0 - step / self.kl_steps, 0.0, 1.0)
-        return self.kl + (self.kl_first - self.kl) * left
+            found = self.retrieval.net.apply(frozen[PART]["g"], *given, method=Composed.with_source)
+            told, seen = jax.lax.stop_gradient(found)
+        else:
+            state = mutable.get("g", {})
+            (told, seen), changed = self.retrieval.net.apply(
+                {"params": params["g"], **state}, *given, train=True,
+                method=Composed.with_source, rngs={"dropout": rngs[0]}, mutable=list(state),
+            )  # fmt: skip
+            value, metrics = self.compared.compared(told[0], told[1], told[2], rngs[1])
+            metrics = {**metrics, "retrieval": value}
+            mutable = {**mutable, "g": changed} if changed else mutable
+        (queries, targets, _), (maps, vector) = told, seen
+        source = jnp.repeat(source, tokens.shape[1], axis=0)
+        asked = Asked(source, maps, normed(vector), normed(queries))
+        target = target.reshape(-1, *target.shape[2:])
+        return asked, target, normed(targets) - asked.vector, value, metrics, mutable
 
 
 def make_decoder(config: ConfigDict) -> Decoder:
@@ -129,3 +116,9 @@ def make_decoder(config: ConfigDict) -> Decoder:
         settings["channels"] = tuple(settings["channels"])
     decoder: Decoder = make_module(Decoder, "decoder", config, **settings)
     return decoder
+
+
+def make_prior(config: ConfigDict) -> Prior:
+    """Net "prior" of `config.model.prior`."""
+    prior: Prior = make_module(Prior, "prior", config, **config.model.prior.to_dict())
+    return prior

@@ -11,17 +11,19 @@ import jax.numpy as jnp
 from jaxgen.errors import UserError
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import pixel_shuffle, pixel_unshuffle, upsample_nearest
+from jaxgen.nn.time_embedding import TimeEmbedding
 from jaxgen.nn.unet_blocks import Norm, ResnetBlock
 
-_PLACED = 16  # channels that a vector, or noise, has at each place
+_PLACED = 16  # channels that a feature has at each place
+_SINES = 64  # width of the time's sinusoid
 
 
 class Asked(NamedTuple):
-    """What is drawn: a row for each text.
+    """What is asked for: a row for each text.
 
     source: pictures (n, s, s, 3) float32 in [-1, 1]. map: the retrieval model's last map of them,
-    (n, h, w, c). vector: its feature of them, (n, e). composed: with the text, a map (n, h, w, c)
-    or a vector (n, e).
+    (n, h, w, c). vector: its feature of them, and composed: that with the text, (n, e) each, of
+    mean square 1.
     """
 
     source: jax.Array
@@ -30,53 +32,76 @@ class Asked(NamedTuple):
     composed: jax.Array
 
 
-class Decoder(nn.Module):
-    """Net "decoder": `Asked` and noise -> pictures.
+class Prior(nn.Module):
+    """Net "prior": says of a noisy feature how to go to one that the words may mean.
 
-    A composition that works on maps gives a map, which keeps the layout; of a vector, and of its
-    difference from the source's, a dense layer makes what each place gets, and another what all
-    get, beside the source's map. As in TIM-GAN (Zhang et al., ACM MM 2021) a mask says where the
-    picture changes; elsewhere the source shows.
+    A flow over features, as unCLIP's prior (Ramesh et al. 2022) draws pictures' features for a
+    text's: what is noisy is the difference of the wanted picture's feature from the source's, which
+    is what the words change.
+
+    Attributes:
+      width: of the hidden layers.
+      blocks: residual blocks of two layers.
+    """
+
+    width: int = 384
+    blocks: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, t: jax.Array, vector: jax.Array, composed: jax.Array
+    ) -> jax.Array:
+        """(n, e) -> (n, e) float32: x a difference with noise, t (n,) its time from 0 to 1000;
+        vector and composed as of `Asked`, composed of zeros: nobody asks."""
+        given = jnp.concatenate([vector, composed], axis=-1)
+        pooled = given.shape[-1]
+        time = TimeEmbedding(_SINES, self.width, pooled=pooled, name="time_embed")(t, given)
+        time = nn.silu(time).astype(self.dtype)
+        y = nn.Dense(self.width, dtype=self.dtype, name="in")(x.astype(self.dtype))
+        for i in range(self.blocks):
+            z = nn.LayerNorm(dtype=self.dtype, name=f"block_{i}_norm")(y)
+            z = nn.Dense(self.width, dtype=self.dtype, name=f"block_{i}_1")(nn.silu(z))
+            z += nn.Dense(self.width, dtype=self.dtype, name=f"block_{i}_time")(time)
+            y = y + nn.Dense(self.width, dtype=self.dtype, name=f"block_{i}_2")(nn.silu(z))
+        y = nn.LayerNorm(dtype=self.dtype, name="norm_out")(y)
+        return nn.Dense(x.shape[-1], dtype=self.dtype, name="out")(y).astype(jnp.float32)
+
+
+class Decoder(nn.Module):
+    """Net "decoder": a source and the feature of the wanted picture -> the picture.
+
+    Of the feature's difference from the source's, which is what the words change, a dense layer
+    makes what each place gets beside the source's map. As in TIM-GAN (Zhang et al., ACM MM 2021) a
+    mask says where the picture changes; elsewhere the source shows.
 
     Attributes:
       channels: of the levels, from the map's side up, each of twice the side; the rest of the way
         to the pictures' side is one pixel shuffle.
       blocks: residual blocks of a level.
       groups: of the normalisation.
-      noise: numbers of the noise, which says what the words leave open.
       keep: whether the source is looked at, and shows outside the mask; without it the picture is
-        drawn of the composed feature alone.
+        drawn of the wanted feature alone.
     """
 
-    channels: tuple[int, ...] = (96, 48, 24)
+    channels: tuple[int, ...] = (96, 64)
     blocks: int = 1
     groups: int = 8
-    noise: int = 16
     keep: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, asked: Asked, z: jax.Array) -> jax.Array:
-        """Pictures (n, s, s, 3) float32 in [-1, 1]; z: (n, noise)."""
+    def __call__(self, asked: Asked, change: jax.Array) -> jax.Array:
+        """Pictures (n, s, s, 3) float32 in [-1, 1]; change: what the wanted feature differs by
+        from `asked.vector`, (n, e)."""
         n, h, w, _ = asked.map.shape
         factor = shuffled(asked.source.shape[1], h, len(self.channels))
-
-        def placed(x: jax.Array, name: str) -> jax.Array:
-            x = nn.Dense(h * w * _PLACED, dtype=self.dtype, name=name)(x.astype(self.dtype))
-            return x.reshape(n, h, w, _PLACED)
-
-        composed = _normed(asked.composed)
-        is_map = composed.ndim == 4
-        if self.keep and not is_map:
-            # Both stand for pictures in one space: what the words change is their difference.
-            composed = jnp.concatenate([composed, composed - _normed(asked.vector)], axis=-1)
-        parts = [placed(z, "noise"), composed if is_map else placed(composed, "places")]
+        said = change if self.keep else asked.vector + change
+        x = nn.Dense(h * w * _PLACED, dtype=self.dtype, name="places")(said.astype(self.dtype))
+        parts = [x.reshape(n, h, w, _PLACED)]
         if self.keep:
-            parts.append(asked.map)
+            parts.append(asked.map.astype(self.dtype))
         x = Conv(self.channels[0], 3, dtype=self.dtype, name="conv_in")(parts)
-        if not is_map:
-            everywhere = nn.Dense(self.channels[0], dtype=self.dtype, name="everywhere")
-            x = x + everywhere(composed.astype(self.dtype))[:, None, None]
         for level, channels in enumerate(self.channels):
             if level:
                 x = upsample_nearest(x, 2)
@@ -96,32 +121,11 @@ class Decoder(nn.Module):
         return asked.source + nn.sigmoid(x[..., 3:]) * (drawn - asked.source)
 
 
-class Posterior(nn.Module):
-    """Net "posterior", of training alone: the noise that would have drawn a target.
-
-    Attributes:
-      noise: see `Decoder`.
-      channels: of the convolutions, each of which halves the side.
-    """
-
-    noise: int = 16
-    channels: tuple[int, ...] = (32, 64, 64)
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, source: jax.Array, target: jax.Array) -> jax.Array:
-        """Pictures (n, s, s, 3) -> mean and log of the variance, (n, 2 * noise) float32."""
-        x = jnp.concatenate([source, target - source], axis=-1)
-        for i, channels in enumerate(self.channels):
-            x = nn.swish(Conv(channels, 3, 2, dtype=self.dtype, name=f"conv_{i}")(x))
-        x = x.reshape(len(x), -1)
-        return nn.Dense(2 * self.noise, dtype=self.dtype, name="out")(x).astype(jnp.float32)
-
-
-def _normed(x: jax.Array) -> jax.Array:
-    """Of mean square 1 in each row: retrieval learns directions, and lengths as they come."""
+def normed(x: jax.Array) -> jax.Array:
+    """Features (n, e) of mean square 1, float32: retrieval learns directions, and lengths as they
+    come."""
     x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=tuple(range(1, x.ndim)), keepdims=True) + 1e-6)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6)
 
 
 def shuffled(size: int, side: int, levels: int) -> int:

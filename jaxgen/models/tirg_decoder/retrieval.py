@@ -13,7 +13,7 @@ from jaxgen.data.triplets.words import Words
 from jaxgen.errors import UserError
 from jaxgen.models.tirg import over_clip
 from jaxgen.models.tirg.networks import Composed, make_net
-from jaxgen.models.tirg_decoder.networks import Asked
+from jaxgen.models.tirg_decoder.networks import Asked, normed
 from jaxgen.task import Nets
 
 PART = "retrieval"
@@ -40,7 +40,9 @@ class Retrieval:
     def asked(self, nets: Nets, x: jax.Array, tokens: jax.Array, mask: jax.Array) -> Asked:
         """Of pictures (b, s, s, 3) float32 in [-1, 1] with texts (n, t), n / b for each picture."""
         found: Any = self.net.apply(nets[self.name], x, tokens, mask, method=Composed.composed)
-        return Asked(jnp.repeat(x, len(tokens) // len(x), axis=0), *found)
+        maps, vector, composed = found
+        source = jnp.repeat(x, len(tokens) // len(x), axis=0)
+        return Asked(source, maps, normed(vector), normed(composed))
 
 
 def check_part(config: ConfigDict | None) -> None:

@@ -15,7 +15,7 @@ from jaxgen.models.tirg import over_clip
 from jaxgen.models.tirg.task import keys as retrieval_keys
 from jaxgen.models.tirg_decoder.draw import edit_verb, own_retrieve_verb
 from jaxgen.models.tirg_decoder.losses import DecoderLosses
-from jaxgen.models.tirg_decoder.networks import Decoder, Posterior
+from jaxgen.models.tirg_decoder.networks import Decoder, Prior
 from jaxgen.models.tirg_decoder.retrieval import PART, check_part
 from jaxgen.task import Evaluation, Phase, Task
 from jaxgen.tasks.common import module_keys
@@ -32,7 +32,7 @@ def keys(config: ConfigDict) -> Table:
     model = {
         **MODEL,
         "decoder": module_keys(Decoder),
-        "posterior": module_keys(Posterior, given=("noise",)),
+        "prior": module_keys(Prior),
     }
     if "image" in config.model:
         model = {**retrieval_keys(config)["model"], **JOINT, **model}

@@ -8,11 +8,17 @@ MODEL: Table = {
     "changed": Key(
         4.0, "weight of errors where the target differs from the source", least=1, most=1e6
     ),
-    "kl": Key(
-        30.0, "weight of a nat of noise beside a picture's summed squares", least=0, most=1e6
+    "feature_noise": Key(
+        0.2, "most noise on the targets' features that the decoder learns of", least=0, most=100
     ),
-    "kl_first": Key(300.0, "that weight at the first step", least=0, most=1e6),
-    "kl_steps": whole(1600, "steps over which it falls; 0: none", 0),
+    "draws": whole(2, "times and noises at which a step looks at each feature, for the prior"),
+    "drop_condition": Key(
+        0.1, "share of these that the words are kept from, for guidance", least=0, below=1
+    ),
+    "sampling": {  # the verb's options where nobody sets them
+        "steps": whole(32, "of the prior, from noise to a feature", most=1000),
+        "guidance": Key(1.5, "above 1: picture and words count more", least=0, most=1000),
+    },
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
 }
 JOINT: Table = {

@@ -1,0 +1,74 @@
+"""Which feature a picture and words may mean: drawn by the flow that net "prior" learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion import sampling
+from jaxgen.diffusion.guidance import guided
+from jaxgen.diffusion.plans import make_plan
+from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.targets import noised, per_sample, to_target
+from jaxgen.diffusion.times import draw_times
+from jaxgen.models.tirg_decoder.networks import Asked, Prior
+from jaxgen.task import PyTree
+
+SCHEDULE = Schedule("flow")
+TARGET = "flow"
+# Of the times of training, logit-normal: most of what words decide is decided at much noise.
+_MEAN, _STD = 0.3, 1.2
+
+
+def flow_loss(
+    prior: Prior,
+    params: PyTree,
+    rng: jax.Array,
+    asked: Asked,
+    change: jax.Array,
+    draws: int,
+    drop: float,
+) -> jax.Array:
+    """Mean squared error of the flow at random times of the wanted features' differences.
+
+    Args: change: (n, e). draws: times and noises of each, as this net costs little. drop: share of
+      them that the composed feature is kept from, for guidance.
+    """
+    time_rng, noise_rng, drop_rng = jax.random.split(rng, 3)
+    x, vector, composed = (
+        jnp.repeat(a, draws, axis=0) for a in (change, asked.vector, asked.composed)
+    )
+    t = draw_times(time_rng, len(x), SCHEDULE, "logit-normal", mean=_MEAN, std=_STD)
+    noise = jax.random.normal(noise_rng, x.shape)
+    alpha, sigma = (per_sample(level, x) for level in SCHEDULE.levels(t))
+    kept = jax.random.bernoulli(drop_rng, 1 - drop, (len(x), 1))
+    said: Any = prior.apply(
+        {"params": params}, noised(x, noise, alpha, sigma), t, vector, composed * kept
+    )
+    return jnp.square(said - to_target(TARGET, x, noise, alpha, sigma)).mean()
+
+
+def given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The verb's options "steps" and "guidance" as a program takes them."""
+    return {
+        "plan": make_plan(SCHEDULE, TARGET, "euler", settings["steps"]),
+        "guidance": np.float32(settings["guidance"]),
+    }
+
+
+def drawn_change(
+    prior: Prior, variables: PyTree, asked: Asked, noise: jax.Array, given: Mapping[str, Any]
+) -> jax.Array:
+    """What the wanted features differ by from the sources', (n, e), of noise (n, e)."""
+
+    def predict(x: jax.Array, t: jax.Array, condition: Any) -> jax.Array:
+        said: Any = prior.apply(variables, x, t, *condition)
+        return said
+
+    nobody = (asked.vector, jnp.zeros_like(asked.composed))
+    denoise = guided(predict, (asked.vector, asked.composed), nobody, given["guidance"])
+    return sampling.sample(denoise, given["plan"], noise)
