@@ -155,6 +155,12 @@ def test_shaded_pictures_differ_from_time_to_time_and_show_their_colours():
     np.testing.assert_array_equal(mixed.picture(3), one)
 
 
+def test_the_split_that_is_trained_on_can_be_larger_than_the_test_s():
+    trained, test = (css.open_split(data(scenes=4, train_scenes=9), name) for name in css.SPLITS)
+    assert (len(trained), len(test)) == (9, 4)
+    assert test.captions == css.open_split(data(scenes=4), "test").captions
+
+
 def test_examples_hold_different_changes_of_one_picture():
     settings = data(scenes=10, changes=4, per_source=3)
     triplets = css.open_split(settings, "train")

@@ -1,7 +1,8 @@
 """CSS (Vo et al., CVPR 2019): scenes of coloured objects and words that change them.
 
 With `data.path` "" the scenes are made here, from split and number alone: `data.scenes` scenes of a
-split and `data.changes` changes of each, 16,000 queries among 17,000 pictures with the defaults.
+split and `data.changes` changes of each, 16,000 queries among 17,000 pictures with the defaults
+(`data.train_scenes` makes the split that is trained on another size).
 With a path the published file is read, and its pictures where `data.render` is "files".
 """
 
@@ -41,7 +42,8 @@ def open_split(data: ConfigDict, split: str) -> CSS:
       UserError: the published file is not there, or has no such split.
     """
     if not data.path:
-        made = make_split(split, data.scenes, data.changes, tuple(data.objects))
+        many = data.get("train_scenes", 0) if split == SPLITS[0] else 0
+        made = make_split(split, many or data.scenes, data.changes, tuple(data.objects))
         return CSS(made, split, data.render, data.size)
     folder = Path(data.path).expanduser()
     file = folder if folder.is_file() else folder / npy.FILE

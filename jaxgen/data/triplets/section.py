@@ -21,6 +21,10 @@ KEYS: Table = {
         choices=("2d", "shaded", "2d_to_shaded", "files"),
     ),
     "scenes": whole(1000, "css: drawn scenes of a split that are changed", most=10**6),
+    "train_scenes": whole(
+        0, "css: of the split that is trained on, as many instead; 0: data.scenes", 0, most=10**6,
+        needed=False,
+    ),
     "changes": whole(16, "css: of each of them", most=1000),
     "objects": span((2, 5), "css: the least and most objects in such a scene", least=0, most=8),
     "gallery": Key(

@@ -44,7 +44,7 @@ class Prior(nn.Module):
       blocks: residual blocks of two layers.
     """
 
-    width: int = 384
+    width: int = 256
     blocks: int = 4
     dtype: Any = jnp.float32
 

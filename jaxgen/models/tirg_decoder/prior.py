@@ -15,7 +15,7 @@ from jaxgen.diffusion.plans import make_plan
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.targets import noised, per_sample, to_target
 from jaxgen.diffusion.times import draw_times
-from jaxgen.models.tirg_decoder.networks import Asked, Prior
+from jaxgen.models.tirg_decoder.networks import Asked, Prior, normed
 from jaxgen.task import PyTree
 
 SCHEDULE = Schedule("flow")
@@ -63,7 +63,10 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
 def drawn_change(
     prior: Prior, variables: PyTree, asked: Asked, noise: jax.Array, given: Mapping[str, Any]
 ) -> jax.Array:
-    """What the wanted features differ by from the sources', (n, e), of noise (n, e)."""
+    """What the wanted features differ by from the sources', (n, e), of noise (n, e).
+
+    The feature is brought back to its length, which guidance exceeds.
+    """
 
     def predict(x: jax.Array, t: jax.Array, condition: Any) -> jax.Array:
         said: Any = prior.apply(variables, x, t, *condition)
@@ -71,4 +74,5 @@ def drawn_change(
 
     nobody = (asked.vector, jnp.zeros_like(asked.composed))
     denoise = guided(predict, (asked.vector, asked.composed), nobody, given["guidance"])
-    return sampling.sample(denoise, given["plan"], noise)
+    change = sampling.sample(denoise, given["plan"], noise)
+    return normed(asked.vector + change) - asked.vector

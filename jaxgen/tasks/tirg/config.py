@@ -48,5 +48,7 @@ def small(model: ConfigDict) -> None:
 
 def tiny(config: ConfigDict) -> None:
     """Data and training of what the tests run; the widths are the family's."""
-    config.data.update(size=16, scenes=6, changes=4, objects=(1, 2), per_source=2, length=6)
+    config.data.update(
+        size=16, scenes=6, train_scenes=0, changes=4, objects=(1, 2), per_source=2, length=6
+    )
     configs.train_briefly(config, steps=4)
