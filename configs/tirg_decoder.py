@@ -42,7 +42,9 @@ def get_config(arg=""):
             schedule="cosine", final=0.01, warmup=50,
         )
     }  # fmt: skip
-    config.train.update(steps=2000, batch_size=8, log_every=100, eval_every=0, checkpoint_every=500)
+    config.train.update(
+        steps=3000, batch_size=32, log_every=100, eval_every=0, checkpoint_every=500
+    )
     config.train.init_from = {"g": ""}
     config.eval = keys.defaults(EVAL)
     VARIANTS[variant](config)

@@ -70,12 +70,18 @@ def test_the_prior_s_flow_goes_to_the_features_that_it_learned():
     state = optimizer.init(params)
     for rng in jax.random.split(next(keys), 300):
         params, state = learn(params, state, rng)
-    noise = jax.random.normal(next(keys), change.shape)
-    settings = given({"steps": 16, "guidance": 1.0})
+    noise = jax.random.normal(next(keys), (1, *change.shape))
+    settings = given({"steps": 16, "guidance": 1.0, "candidates": 1})
     drawn = np.asarray(drawn_change(net, {"params": params}, asked, noise, settings))
     apart = np.abs(drawn[:, None] - np.asarray(two)[None]).mean(axis=2)
     assert 0.2 < (apart[:, 0] < apart[:, 1]).mean() < 0.8, "both are drawn"
     assert (apart.min(axis=1) < 0.2).mean() > 0.9, apart
+    # Of several the one that retrieval would find counts.
+    nearer = int(np.argmax(np.asarray(vector + two) @ np.asarray(composed[0])))
+    noise = jax.random.normal(next(keys), (8, *change.shape))
+    drawn = np.asarray(drawn_change(net, {"params": params}, asked, noise, settings))
+    apart = np.abs(drawn[:, None] - np.asarray(two)[None]).mean(axis=2)
+    assert (apart.argmin(axis=1) == nearer).mean() > 0.9
 
 
 def test_features_count_by_their_direction():

@@ -32,6 +32,8 @@ def edit_verb(config: ConfigDict) -> Edit:
                         most=SCHEDULE.steps),
         "guidance": Option(float(sampling.guidance), "above 1: picture and words count more",
                            least=0.0, most=1000.0),
+        "candidates": Option(int(sampling.candidates), "features, of which the one nearest to the "
+                             "composed one is drawn", least=1, most=1024),
     }  # fmt: skip
 
     def prepare(request: Request, settings: Mapping[str, Any]) -> Prepared:
@@ -50,15 +52,17 @@ def edit_verb(config: ConfigDict) -> Edit:
     def run(nets: Nets, shared: Any, each: Any) -> Outcome:
         b, k = each["tokens"].shape[:2]
         tokens, mask = (each[name].reshape(b * k, -1) for name in ("tokens", "mask"))
-
         x = unit_range(each["picture"])
         asked = retrieval.asked(nets, x, tokens, mask)
 
-        def noise(numbers: jax.Array) -> jax.Array:
+        def noise(numbers: jax.Array, candidate: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.key(numbers[0]), numbers[1])
-            return jax.random.normal(key, (k, asked.vector.shape[-1]))
+            shape = (k, asked.vector.shape[-1])
+            return jax.random.normal(jax.random.fold_in(key, candidate), shape)
 
-        z = jax.vmap(noise)(each["noise"]).reshape(b * k, -1)
+        of_pictures = jax.vmap(noise, in_axes=(0, None))
+        z = jax.vmap(of_pictures, in_axes=(None, 0))(each["noise"], shared["candidates"])
+        z = z.reshape(len(z), b * k, -1)
         change = drawn_change(prior, nets["prior"], asked, z, shared)
         found: Any = decoder.apply(nets["decoder"], asked, change)
         drawn = found.reshape(b, k, *x.shape[1:])

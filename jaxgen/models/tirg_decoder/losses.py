@@ -63,26 +63,35 @@ class DecoderLosses:
     def loss(self, params, mutable, frozen, batch, rng, step):
         """See `jaxgen.task.LossFn`."""
         del step
-        size_rng, noise_rng, flow_rng, drop, draw = jax.random.split(rng, 5)
-        asked, target, change, value, metrics, mutable = self._composed(
-            params, mutable, frozen, batch, (drop, draw)
+        draw_rng, flow_rng, drop, compare = jax.random.split(rng, 4)
+        asked, change, value, metrics, mutable = self._composed(
+            params, mutable, frozen, batch, (drop, compare)
         )
-        deviation = self.noise * jax.random.uniform(size_rng, (len(change), 1))
-        noisy = change + deviation * jax.random.normal(noise_rng, change.shape)
-        picture: Any = self.decoder.apply({"params": params["decoder"]}, asked, noisy)
-        moved = jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME
-        squares = jnp.square(picture - target)
-        apart = (jnp.where(moved, self.changed, 1.0) * squares).mean()
         flow = flow_loss(
             self.prior, params["prior"], flow_rng, asked, jax.lax.stop_gradient(change),
             self.draws, self.drop,
         )  # fmt: skip
+        # Of each source's texts the first alone is drawn: the prior needs many more examples.
+        texts = batch["tokens"].shape[1]
+        asked, change = jax.tree.map(lambda x: x[::texts], (asked, change))
+        target = to_float(batch["target"][:, 0])
+        squares, apart = self._drawn(params["decoder"], draw_rng, asked, target, change)
         total = apart + flow + self.share * value
         return total, (mutable, {"mse": squares.mean(), "flow": flow, **metrics})
 
+    def _drawn(self, params, rng, asked, target, change):
+        """(squared errors of what is drawn, their weighted mean)."""
+        size_rng, noise_rng = jax.random.split(rng)
+        deviation = self.noise * jax.random.uniform(size_rng, (len(change), 1))
+        noisy = change + deviation * jax.random.normal(noise_rng, change.shape)
+        picture: Any = self.decoder.apply({"params": params}, asked, noisy)
+        moved = jnp.abs(target - asked.source).max(axis=-1, keepdims=True) > _SAME
+        squares = jnp.square(picture - target)
+        return squares, (jnp.where(moved, self.changed, 1.0) * squares).mean()
+
     def _composed(self, params, mutable, frozen, batch, rngs):
-        """(Asked, targets (n, s, s, 3), what their features differ by from the sources', the
-        retrieval's loss, metrics, changed state)."""
+        """(Asked, what the targets' features differ by from the sources', the retrieval's loss,
+        metrics, changed state)."""
         source, target = to_float(batch["source"]), to_float(batch["target"])
         tokens, mask = batch["tokens"], batch["mask"]
         given = (source, target, tokens, mask)
@@ -105,8 +114,7 @@ class DecoderLosses:
         (queries, targets, _), (maps, vector) = told, seen
         source = jnp.repeat(source, tokens.shape[1], axis=0)
         asked = Asked(source, maps, normed(vector), normed(queries))
-        target = target.reshape(-1, *target.shape[2:])
-        return asked, target, normed(targets) - asked.vector, value, metrics, mutable
+        return asked, normed(targets) - asked.vector, value, metrics, mutable
 
 
 def make_decoder(config: ConfigDict) -> Decoder:

@@ -53,26 +53,34 @@ def flow_loss(
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The verb's options "steps" and "guidance" as a program takes them."""
+    """The verb's options "steps", "guidance" and "candidates" as a program takes them."""
     return {
         "plan": make_plan(SCHEDULE, TARGET, "euler", settings["steps"]),
         "guidance": np.float32(settings["guidance"]),
+        "candidates": np.arange(settings["candidates"], dtype=np.uint32),
     }
 
 
 def drawn_change(
     prior: Prior, variables: PyTree, asked: Asked, noise: jax.Array, given: Mapping[str, Any]
 ) -> jax.Array:
-    """What the wanted features differ by from the sources', (n, e), of noise (n, e).
+    """What the wanted features differ by from the sources', (n, e).
 
-    The feature is brought back to its length, which guidance exceeds.
+    Of the candidates that the flow makes of noise (c, n, e) the one counts that retrieval finds
+    nearest to the composed feature (unCLIP's section 2.2, there of two). Features are brought back
+    to their length, which guidance exceeds.
     """
+    count = len(noise)
+    vector, composed = (jnp.tile(a, (count, 1)) for a in (asked.vector, asked.composed))
 
     def predict(x: jax.Array, t: jax.Array, condition: Any) -> jax.Array:
         said: Any = prior.apply(variables, x, t, *condition)
         return said
 
-    nobody = (asked.vector, jnp.zeros_like(asked.composed))
-    denoise = guided(predict, (asked.vector, asked.composed), nobody, given["guidance"])
-    change = sampling.sample(denoise, given["plan"], noise)
-    return normed(asked.vector + change) - asked.vector
+    nobody = (vector, jnp.zeros_like(composed))
+    denoise = guided(predict, (vector, composed), nobody, given["guidance"])
+    change = sampling.sample(denoise, given["plan"], noise.reshape(vector.shape))
+    found = normed(vector + change).reshape(noise.shape)
+    nearness = jnp.einsum("cne,ne->cn", found, asked.composed)
+    best = jnp.take_along_axis(found, nearness.argmax(axis=0)[None, :, None], axis=0)[0]
+    return best - asked.vector

@@ -11,13 +11,16 @@ MODEL: Table = {
     "feature_noise": Key(
         0.2, "most noise on the targets' features that the decoder learns of", least=0, most=100
     ),
-    "draws": whole(8, "times and noises at which a step looks at each feature, for the prior"),
+    "draws": whole(2, "times and noises at which a step looks at each feature, for the prior"),
     "drop_condition": Key(
         0.1, "share of these that the words are kept from, for guidance", least=0, below=1
     ),
     "sampling": {  # the verb's options where nobody sets them
         "steps": whole(32, "of the prior, from noise to a feature", most=1000),
         "guidance": Key(2.5, "above 1: picture and words count more", least=0, most=1000),
+        "candidates": whole(
+            8, "features drawn, of which the nearest to the composed one counts", most=1024
+        ),
     },
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
 }
