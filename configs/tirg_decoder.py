@@ -33,12 +33,12 @@ def get_config(arg=""):
     config.data.update(length=8, per_source=4, train_scenes=10_000)
     config.model = keys.defaults(MODEL)
     config.model.decoder = {"channels": (96, 64), "keep": True}
-    config.model.prior = {"width": 256, "blocks": 4}
+    config.model.prior = {"width": 256, "blocks": 3}
     config.model.ema = 0.995
     config.parts = {"retrieval": ""}
     config.optimizer = {
         "decoder": configs.optimizer(
-            1.5e-3, name="adamw", b2=0.99, weight_decay=1e-2, decays="kernels", clip_norm=1.0,
+            2e-3, name="adamw", b2=0.99, weight_decay=1e-2, decays="kernels", clip_norm=1.0,
             schedule="cosine", final=0.01, warmup=50,
         )
     }  # fmt: skip

@@ -29,12 +29,12 @@ def decoder(tmp_path_factory):
 def _asked(keys, e=5):
     source = jax.random.uniform(next(keys), (2, 16, 16, 3), minval=-1)
     maps = jax.random.normal(next(keys), (2, 4, 4, 6))
-    return Asked(source, maps, *(normed(jax.random.normal(next(keys), (2, e))) for _ in range(2)))
+    return Asked(source, maps, *(normed(jax.random.normal(next(keys), (2, e))) for _ in range(3)))
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_decoder_sees_the_source_unless_it_is_alone(keep):
-    keys = iter(jax.random.split(jax.random.key(0), 6))
+    keys = iter(jax.random.split(jax.random.key(0), 7))
     asked = _asked(keys)
     change = jax.random.normal(next(keys), (2, 5))
     net = Decoder(channels=(8, 4), groups=2, keep=keep)
@@ -50,15 +50,16 @@ def test_a_decoder_sees_the_source_unless_it_is_alone(keep):
 
 def test_the_prior_s_flow_goes_to_the_features_that_it_learned():
     """Of two changes that the same words may mean, each noise draws one; never their mean."""
-    keys = iter(jax.random.split(jax.random.key(0), 8))
+    keys = iter(jax.random.split(jax.random.key(0), 9))
     n = 64
-    vector, composed = (normed(jax.random.normal(next(keys), (1, 4))) for _ in range(2))
-    row = jnp.repeat(vector, n, axis=0), jnp.repeat(composed, n, axis=0)
-    asked = Asked(jnp.zeros((n, 1, 1, 3)), jnp.zeros((n, 1, 1, 1)), *row)
+    features = [normed(jax.random.normal(next(keys), (1, 4))) for _ in range(3)]
+    vector, composed = features[0], features[2]
+    rows = (jnp.repeat(feature, n, axis=0) for feature in features)
+    asked = Asked(jnp.zeros((n, 1, 1, 3)), jnp.zeros((n, 1, 1, 1)), *rows)
     two = normed(jnp.array([[1.0, -1.0, 0.5, 0.2], [-0.5, 1.0, 0.8, 0.0]])) - vector
     change = jnp.tile(two, (n // 2, 1))
     net = Prior(width=32, blocks=1)
-    params = net.init(next(keys), change, jnp.zeros(n), *row)["params"]
+    params = net.init(next(keys), change, jnp.zeros(n), asked.said)["params"]
     optimizer = optax.adam(1e-2)
 
     @jax.jit

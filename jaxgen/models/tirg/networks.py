@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,19 @@ from jaxgen.models.tirg.compose import View
 from jaxgen.tasks.common import make_module, module_of
 
 START_SCALE = 4.0  # of the learned length of features
+
+
+class Parts(NamedTuple):
+    """A query and what it is made of, a row for each text; features are not normalised.
+
+    map: (n, h, w, c), the picture's last. vector, text, composed: features (n, e) of the picture,
+    of the words and of both.
+    """
+
+    map: jax.Array
+    vector: jax.Array
+    text: jax.Array
+    composed: jax.Array
 
 
 class Composed(nn.Module):
@@ -38,7 +53,7 @@ class Composed(nn.Module):
         self, x: jax.Array, tokens: jax.Array, mask: jax.Array, train: bool = False
     ) -> jax.Array:
         """Pictures (b, h, w, 3) with texts (b, t) -> (b, e) float32, not normalised."""
-        return self._vector(self._compose(self.image.map(x, train), tokens, mask, train)[1])
+        return self._compose(self.image.map(x, train), tokens, mask, train).composed
 
     def __call__(
         self,
@@ -59,19 +74,13 @@ class Composed(nn.Module):
         """
         return self.with_source(source, target, tokens, mask, train)[0]
 
-    def composed(
-        self, x: jax.Array, tokens: jax.Array, mask: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What a picture can be drawn of: (last map (n, h, w, c), feature, feature with its text).
+    def composed(self, x: jax.Array, tokens: jax.Array, mask: jax.Array) -> Parts:
+        """What a picture can be drawn of; n / b texts for each picture, one after another.
 
-        Features are (n, e), not normalised.
-
-        Args: x: (b, h, w, 3). tokens, mask: (n, t), n / b texts for each picture, one after
-          another.
+        Args: x: (b, h, w, 3). tokens, mask: (n, t).
         """
         maps = jnp.repeat(self.image.map(x, False), len(tokens) // len(x), axis=0)
-        vector, found = self._compose(maps, tokens, mask, False)
-        return maps, vector, self._vector(found)
+        return self._compose(maps, tokens, mask, False)
 
     def with_source(
         self,
@@ -80,27 +89,21 @@ class Composed(nn.Module):
         tokens: jax.Array,
         mask: jax.Array,
         train: bool = False,
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        """(as `__call__`, (the sources' last maps, their features)), a row for each text."""
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Parts]:
+        """(as `__call__`, the sources with each text)."""
         b, k = tokens.shape[:2]
         pictures = jnp.concatenate([source, target.reshape(b * k, *target.shape[2:])])
         maps = self.image.map(pictures, train)
         asked = jnp.repeat(maps[:b], k, axis=0)
-        vector, found = self._compose(
-            asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train
-        )
+        parts = self._compose(asked, tokens.reshape(b * k, -1), mask.reshape(b * k, -1), train)
         targets = self.image.head(maps[b:]).astype(jnp.float32)
-        return (self._vector(found), targets, self.scale[0]), (asked, vector)
+        return (parts.composed, targets, self.scale[0]), parts
 
-    def _compose(self, maps, tokens, mask, train) -> tuple[jax.Array, jax.Array]:
-        """(the pictures' vectors, what they become)."""
-        view = View(self.image.head(maps), maps)
-        found: jax.Array = self.composer(view, self.text(tokens, mask, train), train)
-        return view.vector, found
-
-    def _vector(self, composed: jax.Array) -> jax.Array:
-        found: jax.Array = self.image.head(composed) if composed.ndim == 4 else composed
-        return found.astype(jnp.float32)
+    def _compose(self, maps, tokens, mask, train) -> Parts:
+        view, text = View(self.image.head(maps), maps), self.text(tokens, mask, train)
+        found: jax.Array = self.composer(view, text, train)
+        found = self.image.head(found) if found.ndim == 4 else found
+        return Parts(maps, view.vector, text, found.astype(jnp.float32))
 
 
 def make_net(config: ConfigDict) -> Composed:

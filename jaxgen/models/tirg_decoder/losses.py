@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.tirg.networks import Composed
 from jaxgen.models.tirg.task import RetrievalLosses
-from jaxgen.models.tirg_decoder.networks import Asked, Decoder, Prior, normed
+from jaxgen.models.tirg_decoder.networks import Decoder, Prior, normed
 from jaxgen.models.tirg_decoder.prior import flow_loss
-from jaxgen.models.tirg_decoder.retrieval import PART, Retrieval
+from jaxgen.models.tirg_decoder.retrieval import PART, Retrieval, as_asked
 from jaxgen.tasks.common import make_module, to_float
 
 _SAME = 0.1  # a smaller difference of target and source is no change
@@ -53,7 +53,7 @@ class DecoderLosses:
         noise, time = jnp.zeros_like(asked.vector), jnp.zeros(len(source))
         params = {
             "decoder": self.decoder.init(decoder, asked, noise)["params"],
-            "prior": self.prior.init(prior, noise, time, asked.vector, asked.composed)["params"],
+            "prior": self.prior.init(prior, noise, time, asked.said)["params"],
         }
         if self.retrieval.frozen:
             return params, {}
@@ -111,10 +111,8 @@ class DecoderLosses:
             value, metrics = self.compared.compared(told[0], told[1], told[2], rngs[1])
             metrics = {**metrics, "retrieval": value}
             mutable = {**mutable, "g": changed} if changed else mutable
-        (queries, targets, _), (maps, vector) = told, seen
-        source = jnp.repeat(source, tokens.shape[1], axis=0)
-        asked = Asked(source, maps, normed(vector), normed(queries))
-        return asked, normed(targets) - asked.vector, value, metrics, mutable
+        asked = as_asked(jnp.repeat(source, tokens.shape[1], axis=0), seen)
+        return asked, normed(told[1]) - asked.vector, value, metrics, mutable
 
 
 def make_decoder(config: ConfigDict) -> Decoder:

@@ -22,22 +22,34 @@ class Asked(NamedTuple):
     """What is asked for: a row for each text.
 
     source: pictures (n, s, s, 3) float32 in [-1, 1]. map: the retrieval model's last map of them,
-    (n, h, w, c). vector: its feature of them, and composed: that with the text, (n, e) each, of
-    mean square 1.
+    (n, h, w, c). vector, text, composed: its features of them, of the text and of both, (n, e)
+    each, of mean square 1.
     """
 
     source: jax.Array
     map: jax.Array
     vector: jax.Array
+    text: jax.Array
     composed: jax.Array
+
+    @property
+    def said(self) -> jax.Array:
+        """What the prior is told: (n, 3 e)."""
+        return jnp.concatenate([self.vector, self.text, self.composed], axis=-1)
+
+    @property
+    def unsaid(self) -> jax.Array:
+        """The same of a picture alone, of which nothing is asked."""
+        nothing = jnp.zeros_like(self.text)
+        return jnp.concatenate([self.vector, nothing, nothing], axis=-1)
 
 
 class Prior(nn.Module):
     """Net "prior": says of a noisy feature how to go to one that the words may mean.
 
-    A flow over features, as unCLIP's prior (Ramesh et al. 2022) draws pictures' features for a
-    text's: what is noisy is the difference of the wanted picture's feature from the source's, which
-    is what the words change.
+    A flow over features, as unCLIP's prior (Ramesh et al. 2022) draws those of pictures; like that
+    it sees the text's own feature beside the common one. What is noisy is the difference of the
+    wanted picture's feature from the source's, which is what the words change.
 
     Attributes:
       width: of the hidden layers.
@@ -45,18 +57,15 @@ class Prior(nn.Module):
     """
 
     width: int = 256
-    blocks: int = 4
+    blocks: int = 3
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, t: jax.Array, vector: jax.Array, composed: jax.Array
-    ) -> jax.Array:
-        """(n, e) -> (n, e) float32: x a difference with noise, t (n,) its time from 0 to 1000;
-        vector and composed as of `Asked`, composed of zeros: nobody asks."""
-        given = jnp.concatenate([vector, composed], axis=-1)
-        pooled = given.shape[-1]
-        time = TimeEmbedding(_SINES, self.width, pooled=pooled, name="time_embed")(t, given)
+    def __call__(self, x: jax.Array, t: jax.Array, said: jax.Array) -> jax.Array:
+        """(n, e) -> (n, e) float32: x a difference with noise, t (n,) its time from 0 to 1000,
+        said as of `Asked`."""
+        pooled = said.shape[-1]
+        time = TimeEmbedding(_SINES, self.width, pooled=pooled, name="time_embed")(t, said)
         time = nn.silu(time).astype(self.dtype)
         y = nn.Dense(self.width, dtype=self.dtype, name="in")(x.astype(self.dtype))
         for i in range(self.blocks):

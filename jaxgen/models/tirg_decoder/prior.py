@@ -36,20 +36,16 @@ def flow_loss(
     """Mean squared error of the flow at random times of the wanted features' differences.
 
     Args: change: (n, e). draws: times and noises of each, as this net costs little. drop: share of
-      them that the composed feature is kept from, for guidance.
+      them that the words are kept from, for guidance.
     """
     time_rng, noise_rng, drop_rng = jax.random.split(rng, 3)
-    x, vector, composed = (
-        jnp.repeat(a, draws, axis=0) for a in (change, asked.vector, asked.composed)
-    )
+    x, said, unsaid = (jnp.repeat(a, draws, axis=0) for a in (change, asked.said, asked.unsaid))
     t = draw_times(time_rng, len(x), SCHEDULE, "logit-normal", mean=_MEAN, std=_STD)
     noise = jax.random.normal(noise_rng, x.shape)
     alpha, sigma = (per_sample(level, x) for level in SCHEDULE.levels(t))
-    kept = jax.random.bernoulli(drop_rng, 1 - drop, (len(x), 1))
-    said: Any = prior.apply(
-        {"params": params}, noised(x, noise, alpha, sigma), t, vector, composed * kept
-    )
-    return jnp.square(said - to_target(TARGET, x, noise, alpha, sigma)).mean()
+    said = jnp.where(jax.random.bernoulli(drop_rng, drop, (len(x), 1)), unsaid, said)
+    found: Any = prior.apply({"params": params}, noised(x, noise, alpha, sigma), t, said)
+    return jnp.square(found - to_target(TARGET, x, noise, alpha, sigma)).mean()
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,14 +67,15 @@ def drawn_change(
     to their length, which guidance exceeds.
     """
     count = len(noise)
-    vector, composed = (jnp.tile(a, (count, 1)) for a in (asked.vector, asked.composed))
+    vector, said, unsaid = (
+        jnp.tile(a, (count, 1)) for a in (asked.vector, asked.said, asked.unsaid)
+    )
 
-    def predict(x: jax.Array, t: jax.Array, condition: Any) -> jax.Array:
-        said: Any = prior.apply(variables, x, t, *condition)
-        return said
+    def predict(x: jax.Array, t: jax.Array, said: Any) -> jax.Array:
+        found: Any = prior.apply(variables, x, t, said)
+        return found
 
-    nobody = (vector, jnp.zeros_like(composed))
-    denoise = guided(predict, (vector, composed), nobody, given["guidance"])
+    denoise = guided(predict, said, unsaid, given["guidance"])
     change = sampling.sample(denoise, given["plan"], noise.reshape(vector.shape))
     found = normed(vector + change).reshape(noise.shape)
     nearness = jnp.einsum("cne,ne->cn", found, asked.composed)

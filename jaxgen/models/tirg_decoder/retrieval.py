@@ -12,7 +12,7 @@ from jaxgen.data.triplets.examples import make_words
 from jaxgen.data.triplets.words import Words
 from jaxgen.errors import UserError
 from jaxgen.models.tirg import over_clip
-from jaxgen.models.tirg.networks import Composed, make_net
+from jaxgen.models.tirg.networks import Composed, Parts, make_net
 from jaxgen.models.tirg_decoder.networks import Asked, normed
 from jaxgen.task import Nets
 
@@ -40,9 +40,13 @@ class Retrieval:
     def asked(self, nets: Nets, x: jax.Array, tokens: jax.Array, mask: jax.Array) -> Asked:
         """Of pictures (b, s, s, 3) float32 in [-1, 1] with texts (n, t), n / b for each picture."""
         found: Any = self.net.apply(nets[self.name], x, tokens, mask, method=Composed.composed)
-        maps, vector, composed = found
-        source = jnp.repeat(x, len(tokens) // len(x), axis=0)
-        return Asked(source, maps, normed(vector), normed(composed))
+        return as_asked(jnp.repeat(x, len(tokens) // len(x), axis=0), found)
+
+
+def as_asked(source: jax.Array, parts: Parts) -> Asked:
+    """A query of the retrieval model as it is drawn; source: (n, s, s, 3), a row for each text."""
+    features = (normed(feature) for feature in (parts.vector, parts.text, parts.composed))
+    return Asked(source, parts.map, *features)
 
 
 def check_part(config: ConfigDict | None) -> None:

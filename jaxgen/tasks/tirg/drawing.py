@@ -9,7 +9,7 @@ MODEL: Table = {
         4.0, "weight of errors where the target differs from the source", least=1, most=1e6
     ),
     "feature_noise": Key(
-        0.2, "most noise on the targets' features that the decoder learns of", least=0, most=100
+        0.7, "most noise on the targets' features that the decoder learns of", least=0, most=100
     ),
     "draws": whole(2, "times and noises at which a step looks at each feature, for the prior"),
     "drop_condition": Key(
