@@ -14,6 +14,7 @@ from jaxgen.errors import UserError
 # Of a text-to-image model's many metrics those that say most; other models show their first.
 TELLING = ("whole", "held_out_whole", "diversity")
 MADE = ("embeddings", "codes", "latents")  # what models make of data
+CSS = "css"
 FEATURES = "For `embeddings`, `codes` and `latents`"
 
 
@@ -50,7 +51,8 @@ def prepare(
         str,
         typer.Argument(
             help="A dataset of TFDS, e.g. div2k/bicubic_x4; photos, emoji/SIDE or "
-            "captioned_shapes/SIDE_one (two, three), which are made here; or `embeddings`: text "
+            "captioned_shapes/SIDE_one (two, three), which are made here; or `css`: scenes and "
+            "changes of composed retrieval, in the published layout; or `embeddings`: text "
             "features for data.embeddings; or `codes` of pictures, for model.codes of a prior; or "
             "`latents`, for model.latents of a diffusion model."
         ),
@@ -116,6 +118,11 @@ def prepare(
         )
         make(config, dict(pair(text) for text in set_ or []), model, out, shard)
         return
+    if name == CSS:
+        if config or model or join or shard is not None or data_dir is not None or out is None:
+            raise UserError("give: jaxgen prepare css -o FOLDER [--set data.scenes=100]")
+        _prepare_css(dict(pair(text) for text in set_ or []), out.expanduser())
+        return
     if join or shard is not None:
         raise UserError(
             f"only {', '.join(MADE)} can be made by shares: prepare {name} once, before all that "
@@ -124,11 +131,36 @@ def prepare(
     if config or model or out or set_:
         raise UserError(
             "--config, --set, --model and --out are for `jaxgen prepare embeddings`, `codes` and "
-            "`latents`"
+            "`latents`, --set and --out for `css`, too"
         )
     from jaxgen.data.tfds import prepare_tfds
 
     print(f"prepared: {prepare_tfds(name, data_dir or '')}")
+
+
+def _prepare_css(overrides: dict[str, Any], out: Path) -> None:
+    """Both splits of drawn scenes: the .npy file and images/*.png."""
+    from ml_collections import ConfigDict
+
+    from jaxgen import config as configs
+    from jaxgen.data.triplets import css, section
+    from jaxgen.weights.files import whole_folder
+
+    config = ConfigDict({"data": section.defaults()})
+    for key, value in overrides.items():
+        configs.set_key(config, key, value)
+    data = config.data
+    section.check(data)
+    if data.source != CSS or data.path:
+        raise UserError("prepare css draws scenes: leave out data.source and data.path")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty: choose another folder")
+    splits = {name: css.open_split(data, name) for name in css.SPLITS}
+    with interruptible() as check, whole_folder(out) as partial:
+        css.write_published(partial, splits, check)
+    many = ", ".join(f"{len(split.captions):,} of the split {s}" for s, split in splits.items())
+    print(f"{out}  pictures: {many}")
+    print(f"train on them: --config.data.path={out} --config.data.render=files")
 
 
 def _prepare_embeddings(

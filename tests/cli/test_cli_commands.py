@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.tiny_model import model, own_cache, picture, read, save, tiny_model, write_run
 
+from jaxgen.data.triplets import css, section
 from jaxgen.weights import places
 
 __all__ = ["model", "own_cache"]
@@ -140,3 +141,25 @@ def test_prepare_of_odd_names(jaxgen_command, tmp_path, name):
     assert err.count("\n") == 1
     assert len(err) < 1000
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scenes_of_composed_retrieval_are_prepared_and_read_again(tmp_path, jaxgen_command):
+    few = ("--set", "data.scenes=3", "--set", "data.changes=2")
+    code, out, err = jaxgen_command("prepare", "css", "-o", "scenes", *few)
+    assert code == 0, err
+    assert "9 of the split test" in out
+    assert len(list((tmp_path / "scenes" / "images").glob("css_t*.png"))) == 18
+    data = section.defaults()
+    data.update(path=str(tmp_path / "scenes"), render="files")
+    drawn = section.defaults()
+    drawn.update(scenes=3, changes=2)
+    again, first = (css.open_split(one, "test") for one in (data, drawn))
+    assert again.queries == first.queries
+    assert (again.picture(4) == first.picture(4)).all()
+    for wrong in (
+        ("-o", "scenes"), ("-o", "new", "--set", "data.scenes=none"), (), ("-o", "new", "--join"),
+        ("-o", "new", "--set", "data.path=scenes"), ("-o", "new", "--set", "data.scene=3"),
+    ):  # fmt: skip
+        code, _, err = jaxgen_command("prepare", "css", *wrong)
+        assert (code, err.count("\n")) == (2, 1), wrong
+    assert not (tmp_path / "new").exists()

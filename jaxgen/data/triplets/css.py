@@ -9,7 +9,7 @@ With a path the published file is read, and its pictures where `data.render` is 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +193,12 @@ def _kind(text: str) -> str:
     return {"add": "add", "remove": "remove", "make": "change"}.get(first, "")
 
 
-def write_published(folder: str | Path, splits: dict[str, CSS]) -> None:
+def write_published(
+    folder: str | Path, splits: dict[str, CSS], check: Callable[[], None] | None = None
+) -> None:
     """Writes scenes and pictures as the published set has them: the .npy file and images/*.png.
+
+    Args: check: called before each picture; what it raises ends the work.
 
     Raises:
       UserError: the folder can't be written.
@@ -208,6 +212,8 @@ def write_published(folder: str | Path, splits: dict[str, CSS]) -> None:
     held = {}
     for name, split in splits.items():
         for number in range(len(split.captions)):
+            if check is not None:
+                check()
             Image.fromarray(split.picture(number)).save(images / f"{split.names[number]}.png")
         labels = [int(caption) for caption in split.captions]
         held[name] = {"objects_img": split.objects, "labels": labels, "mods": split.mods}
