@@ -3,7 +3,7 @@
     python -m jaxgen.main --config=configs/tirg_decoder.py --config.parts.retrieval=runs/tirg
 
 trains a small one on CSS's scenes at 64 px, after the retrieval model it is made of: `python -m
-jaxgen.main --config=configs/tirg.py`; more steps draw better. Then
+jaxgen.main --config=configs/tirg.py`. Then
 
     jaxgen edit q.png "make bottom-right gray object purple" --model runs/tirg_decoder
     jaxgen search INDEX --image q.png --text "make red cube blue" --draw runs/tirg_decoder
@@ -43,7 +43,7 @@ def get_config(arg=""):
         )
     }  # fmt: skip
     config.train.update(
-        steps=3000, batch_size=32, log_every=100, eval_every=0, checkpoint_every=500
+        steps=6000, batch_size=32, log_every=100, eval_every=0, checkpoint_every=500
     )
     config.train.init_from = {"g": ""}
     config.eval = keys.defaults(EVAL)
@@ -69,7 +69,6 @@ def _joint(config):
     config.model.update(keys.defaults(tirg.MODEL))
     config.model.update(keys.defaults(JOINT))
     tirg.small(config.model)
-    config.train.steps = 3000
 
 
 def _alone(config):
@@ -79,7 +78,7 @@ def _alone(config):
 VARIANTS = {"": _default, "tiny": _tiny, "joint": _joint, "alone": _alone}
 # What a run of each takes; `jaxgen configs` shows it.
 COSTS = {
-    "": "about 10 minutes on 2 CPU cores",
+    "": "45 minutes of one CPU core",
     "tiny": "seconds",
     "joint": "2 CPU cores; not run to its end",
     "alone": "2 CPU cores; not run to its end",

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from jaxgen.models.tirg.task import retrieve_verb
 from jaxgen.models.tirg_decoder.losses import make_decoder, make_prior
-from jaxgen.models.tirg_decoder.prior import SCHEDULE, drawn_change, given
+from jaxgen.models.tirg_decoder.networks import Asked
+from jaxgen.models.tirg_decoder.prior import SCHEDULE, drawn_changes, given
 from jaxgen.models.tirg_decoder.retrieval import Retrieval
 from jaxgen.task import Nets
 from jaxgen.verbs import Option
@@ -32,8 +33,10 @@ def edit_verb(config: ConfigDict) -> Edit:
                         most=SCHEDULE.steps),
         "guidance": Option(float(sampling.guidance), "above 1: picture and words count more",
                            least=0.0, most=1000.0),
-        "candidates": Option(int(sampling.candidates), "features, of which the one nearest to the "
-                             "composed one is drawn", least=1, most=1024),
+        "length": Option(float(sampling.length), "of what guidance draws, which is too long",
+                         least=0.0, most=10.0),
+        "candidates": Option(int(sampling.candidates), "pictures drawn, of which the one counts "
+                             "that shows best what it was drawn of", least=1, most=1024),
     }  # fmt: skip
 
     def prepare(request: Request, settings: Mapping[str, Any]) -> Prepared:
@@ -63,10 +66,21 @@ def edit_verb(config: ConfigDict) -> Edit:
         of_pictures = jax.vmap(noise, in_axes=(0, None))
         z = jax.vmap(of_pictures, in_axes=(None, 0))(each["noise"], shared["candidates"])
         z = z.reshape(len(z), b * k, -1)
-        change = drawn_change(prior, nets["prior"], asked, z, shared)
-        found: Any = decoder.apply(nets["decoder"], asked, change)
-        drawn = found.reshape(b, k, *x.shape[1:])
-        return {"edits": jnp.clip(drawn, -1.0, 1.0)}
+        drawn = best(nets, asked, drawn_changes(prior, nets["prior"], asked, z, shared))
+        return {"edits": drawn.reshape(b, k, *x.shape[1:])}
+
+    def best(nets: Nets, asked: Asked, changes: jax.Array) -> jax.Array:
+        """Of the pictures of changes (c, n, e) those whose own features are nearest to what they
+        were drawn of: a feature of no scene is drawn as blots, and these have another."""
+        count, n = changes.shape[:2]
+        many = Asked(*(jnp.tile(a, (count, *(1,) * (a.ndim - 1))) for a in asked))
+        change = changes.reshape(count * n, -1)
+        found: Any = decoder.apply(nets["decoder"], many, change)
+        drawn = jnp.clip(found, -1.0, 1.0)
+        seen = retrieval.features(nets, drawn)
+        apart = jnp.square(seen - (many.vector + change)).mean(axis=-1).reshape(count, n)
+        chosen = apart.argmin(axis=0) * n + jnp.arange(n)
+        return drawn[chosen]
 
     method = Method(
         says="the composed feature of picture and words, drawn",

@@ -49,26 +49,24 @@ def flow_loss(
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The verb's options "steps", "guidance" and "candidates" as a program takes them."""
+    """The verb's options "steps", "guidance", "length" and "candidates" as a program takes them."""
     return {
         "plan": make_plan(SCHEDULE, TARGET, "euler", settings["steps"]),
         "guidance": np.float32(settings["guidance"]),
+        "length": np.float32(settings["length"]),
         "candidates": np.arange(settings["candidates"], dtype=np.uint32),
     }
 
 
-def drawn_change(
+def drawn_changes(
     prior: Prior, variables: PyTree, asked: Asked, noise: jax.Array, given: Mapping[str, Any]
 ) -> jax.Array:
-    """What the wanted features differ by from the sources', (n, e).
+    """What wanted features may differ by from the sources': of noise (c, n, e) c candidates.
 
-    Of the candidates that the flow makes of noise (c, n, e) the one counts that retrieval finds
-    nearest to the composed feature (unCLIP's section 2.2, there of two). Features are brought back
-    to their length, which guidance exceeds.
+    Guidance makes the differences too long: they are drawn at `length` of that.
     """
-    count = len(noise)
     vector, said, unsaid = (
-        jnp.tile(a, (count, 1)) for a in (asked.vector, asked.said, asked.unsaid)
+        jnp.tile(a, (len(noise), 1)) for a in (asked.vector, asked.said, asked.unsaid)
     )
 
     def predict(x: jax.Array, t: jax.Array, said: Any) -> jax.Array:
@@ -77,7 +75,4 @@ def drawn_change(
 
     denoise = guided(predict, said, unsaid, given["guidance"])
     change = sampling.sample(denoise, given["plan"], noise.reshape(vector.shape))
-    found = normed(vector + change).reshape(noise.shape)
-    nearness = jnp.einsum("cne,ne->cn", found, asked.composed)
-    best = jnp.take_along_axis(found, nearness.argmax(axis=0)[None, :, None], axis=0)[0]
-    return best - asked.vector
+    return (normed(vector + given["length"] * change) - vector).reshape(noise.shape)

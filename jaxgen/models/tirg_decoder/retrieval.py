@@ -42,6 +42,11 @@ class Retrieval:
         found: Any = self.net.apply(nets[self.name], x, tokens, mask, method=Composed.composed)
         return as_asked(jnp.repeat(x, len(tokens) // len(x), axis=0), found)
 
+    def features(self, nets: Nets, x: jax.Array) -> jax.Array:
+        """Of pictures (n, s, s, 3) float32 in [-1, 1], (n, e) of mean square 1."""
+        found: Any = self.net.apply(nets[self.name], x, method=Composed.pictures)
+        return normed(found)
+
 
 def as_asked(source: jax.Array, parts: Parts) -> Asked:
     """A query of the retrieval model as it is drawn; source: (n, s, s, 3), a row for each text."""

@@ -18,8 +18,11 @@ MODEL: Table = {
     "sampling": {  # the verb's options where nobody sets them
         "steps": whole(32, "of the prior, from noise to a feature", most=1000),
         "guidance": Key(2.5, "above 1: picture and words count more", least=0, most=1000),
+        "length": Key(0.75, "of what guidance draws, which is too long", least=0, most=10),
         "candidates": whole(
-            8, "features drawn, of which the nearest to the composed one counts", most=1024
+            16,
+            "pictures drawn, of which the one counts that shows best what it was drawn of",
+            most=1024,
         ),
     },
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
