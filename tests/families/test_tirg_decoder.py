@@ -11,7 +11,9 @@ from support.first_stage import tiny_first_stage, tiny_retrieval, with_parts
 
 import jaxgen
 from jaxgen import config as configs
+from jaxgen.data.triplets import examples
 from jaxgen.errors import UserError
+from jaxgen.evaluation import drawing
 from jaxgen.models.tirg_decoder.networks import Asked, Decoder, Prior, normed, shuffled
 from jaxgen.models.tirg_decoder.prior import drawn_changes, flow_loss, given
 from jaxgen.models.tirg_decoder.retrieval import Retrieval
@@ -161,6 +163,15 @@ def test_of_several_pictures_the_one_counts_that_shows_what_it_was_drawn_of(deco
     assert (several != alone).any()
     features = retrieval.features(model.edit.variables, picture[None] / 127.5 - 1.0)
     np.testing.assert_allclose(np.square(features).mean(), 1.0, rtol=1e-3)
+
+
+def test_the_bundled_model_follows_words():
+    model = jaxgen.load("tirg_css")
+    side = model.edit.verb.size[0]
+    triplets, queries, pictures = drawing.asked_of(model.config, 24, examples.square, side)
+    found = drawing.measure(drawing.drawn_by(model.edit), triplets, queries, pictures)
+    assert found["objects"] > 0.85, found
+    assert found["edited"] > 0.7, found
 
 
 def test_the_commands(decoder, tmp_path, jaxgen_command):
