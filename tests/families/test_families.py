@@ -32,7 +32,7 @@ DEPENDENT = {
     r"data\.(data_dir|div2k|flickr2k|name|image_key|path|path_validation|holdout)": "data.source",
     r"data\.(captions|font|on_bad|category|gallery|cache_mb)": "data.source",
     r"prompt_srgan: data\.source": "the one source of prompts",
-    r"data\.(changes|objects|scenes)": "data.source, opened once in a process",
+    r"data\.(changes|objects|scenes|train_scenes)": "data.source, opened once in a process",
     r"data\.(tokenizer_json|vocabulary_size|embeddings)": "data.tokenizer, data.embeddings",
     r"data\.(length|vocabulary)": "texts, where the family reads some",
     r"optimizer\.\w+\.(decays|weight_decay)": "optimizer.*.name",

@@ -167,6 +167,8 @@ def test_of_several_pictures_the_one_counts_that_shows_what_it_was_drawn_of(deco
 
 def test_the_bundled_model_follows_words():
     model = jaxgen.load("tirg_css")
+    counts = {net: sum(x.size for x in jax.tree.leaves(t)) for net, t in model.nets.items()}
+    assert (counts["decoder"], counts["prior"]) == (699_296, 1_070_848)
     side = model.edit.verb.size[0]
     triplets, queries, pictures = drawing.asked_of(model.config, 24, examples.square, side)
     found = drawing.measure(drawing.drawn_by(model.edit), triplets, queries, pictures)
