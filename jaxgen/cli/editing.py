@@ -117,8 +117,11 @@ def edit_pictures(ask: Ask) -> None:
         beside.check_fits(folder / f"{jobs[0].name}{ending}", use.verb.size, enlarge.scale)
     todo = [job for job in jobs if ask.overwrite or not _done(folder, job, ending)]
     began = time.monotonic()
-    errors = _run(ask, use, todo, folder, ending, about)
-    large = [] if enlarge is None else _enlarged(ask, enlarge, jobs, folder, ending)
+    errors, large = _run(ask, use, todo, folder, ending, about, enlarge)
+    if enlarge is not None:
+        with interruptible() as check:
+            for job in jobs:
+                large += files.enlarge(folder, job, ending, enlarge, check)
     if ask.list_file is None and (todo or large):
         for one in (*_written(folder, jobs[0], ending, ask.attention), *large):
             print(one)
@@ -215,45 +218,37 @@ def _sweep(ask: Ask, use: Any, request: Any) -> None:
 
 
 def _run(
-    ask: Ask, use: Any, todo: list[Any], folder: Path, ending: str, about: dict[str, Any]
-) -> list[float]:
-    """Edits and writes; gives the errors of the reconstructions."""
+    ask: Ask,
+    use: Any,
+    todo: list[Any],
+    folder: Path,
+    ending: str,
+    about: dict[str, Any],
+    enlarge: Any,
+) -> tuple[list[float], list[Path]]:
+    """Edits and writes; gives the errors of the reconstructions, and what was written enlarged."""
     from tqdm import tqdm
 
-    from jaxgen.verbs.edit import files
+    from jaxgen.verbs.edit import files, note
 
-    errors = []
+    errors, large = [], []
     # disable=None: no bar where stderr is not a terminal.
     with interruptible() as check, tqdm(total=len(todo), unit="edit", disable=None) as bar:
         requests = [job.request for job in todo]
         for job, edited in zip(todo, use.each(requests, batch=ask.batch), strict=True):
             if ask.save is not None:
                 edited.found.save(ask.save.expanduser())
-            files.write(folder, job.name, ending, job.request, edited, {**about, **job.about})
+            said = {**about, **job.about}
+            if enlarge is not None:  # first: with the results an edit is done
+                notes = [note.text(job.request, one, said) for one in job.request.targets]
+                made = list(zip(edited.pictures, notes, strict=True))
+                large += files.enlarge(folder, job, ending, enlarge, check, made)
+            files.write(folder, job.name, ending, job.request, edited, said)
             if edited.error is not None:
                 errors.append(edited.error)
             bar.update()
             check()
-    return errors
-
-
-def _enlarged(ask: Ask, enlarge: Any, jobs: list[Any], folder: Path, ending: str) -> list[Path]:
-    """Enlarges the results that were not yet; gives where they lie."""
-    from jaxgen.data.picture_drawn import read_note
-    from jaxgen.data.picture_files import read_image
-    from jaxgen.verbs.edit.files import names
-    from jaxgen.verbs.upscale import beside
-
-    made = []
-    with interruptible() as check:
-        for job in jobs:
-            for name in names(job.request.targets, job.name):
-                source = folder / f"{name}{ending}"
-                target = beside.place(source, enlarge.scale)
-                if ask.overwrite or not target.exists():
-                    beside.write(enlarge, read_image(source), target, read_note(source), check)
-                    made.append(target)
-    return made
+    return errors, large
 
 
 def _texts(texts: list[str], captioned: bool) -> tuple[str, tuple[str, ...]]:

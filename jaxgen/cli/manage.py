@@ -15,7 +15,7 @@ from jaxgen.errors import UserError
 TELLING = ("whole", "held_out_whole", "diversity")
 MADE = ("embeddings", "codes", "latents")  # what models make of data
 CSS = "css"
-FEATURES = "For `embeddings`, `codes` and `latents`"
+FEATURES = "For `embeddings`, `codes` and `latents`; --set and --out for `css`, too"
 
 
 def models() -> None:
@@ -88,7 +88,8 @@ def prepare(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file.", rich_help_panel=FEATURES)
+        Path | None,
+        typer.Option("--out", "-o", help="The file; css: the folder.", rich_help_panel=FEATURES),
     ] = None,
     shard: ShardText = None,
     join: Annotated[

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.data.picture_files import write_image
 from jaxgen.data.triplets.css import CSS
 from jaxgen.data.triplets.examples import open_split
 from jaxgen.data.triplets.source import Query, Triplets
 from jaxgen.errors import UserError
 from jaxgen.evaluation.retrieval import chosen, features
+from jaxgen.grid import captioned_grid, enlarge
 from jaxgen.metrics import retrieval as ranking
 from jaxgen.metrics import scene_reader
 from jaxgen.verbs.edit.contract import Request
@@ -115,6 +118,32 @@ def measure(
     return found
 
 
+def sheet(
+    draw: Draw,
+    queries: Sequence[Query],
+    pictures: Callable[[Query], Asked],
+    count: int,
+    across: int = 1,
+) -> tuple[list[list[tuple[str, np.ndarray]]], list[str]]:
+    """(rows of source, drawn and target, their texts) of so many queries, evenly chosen.
+
+    Args: across: queries in a row.
+    """
+    shown = [pictures(one) for one in chosen(queries, count)]
+    made = draw([one.source for one in shown], [one.query.text for one in shown])
+    rows: list[list[tuple[str, np.ndarray]]] = []
+    titles: list[str] = []
+    for number, (one, picture) in enumerate(zip(shown, made, strict=True)):
+        if number % across:
+            titles[-1] += f" | {one.query.text}"
+        else:
+            rows.append([])
+            titles.append(one.query.text)
+        found = (("source", one.source), ("drawn", picture), ("target", one.target))
+        rows[-1] += [(said, enlarge(cell)) for said, cell in found]
+    return rows, titles
+
+
 def drawn_by(use: Changer, seed: int = 0) -> Draw:
     """What a model draws; a query's noise is that of its place among them."""
     count = itertools.count()
@@ -134,12 +163,14 @@ def evaluate_model(
     count: int = 0,
     seed: int = 0,
     check: Callable[[], None] | None = None,
+    sheet_file: Path | None = None,
 ) -> dict[str, Any]:
     """A model measured beside its baselines, on the data set that it was trained on.
 
     Args:
       count: test queries, evenly chosen; 0: all. seed: of the noise.
       check: called before each block of pictures; what it raises ends the work.
+      sheet_file: where twelve of the queries are to be shown.
 
     Returns: {"model", "step", "data", "rules", "queries", "scores"}; scores: of "drawn",
       "retrieved" and "source" each what `measure` gives.
@@ -155,6 +186,9 @@ def evaluate_model(
     triplets, queries, pictures = asked_of(model.config, count, verb.fit, verb.size)
     if not queries:
         raise UserError("there are no queries with a target to evaluate on")
+    if sheet_file is not None:
+        rows, titles = sheet(drawn_by(model.edit, seed), queries, pictures, 12, across=3)
+        write_image(sheet_file, np.asarray(captioned_grid(rows, titles=titles)), mark="sheet")
     ways = {
         "drawn": drawn_by(model.edit, seed),
         "retrieved": retrieved(model.retrieve, triplets, queries, check),

@@ -90,6 +90,13 @@ def edit(
         int, typer.Option(min=0, help="So many test queries or edits, evenly chosen; 0: all.")
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the noise.")] = 0,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG",
+            help="Without --list: also show twelve of the queries, source, drawn and target.",
+        ),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure how well pictures are edited, on a published list or a model's own queries.
@@ -101,6 +108,7 @@ def edit(
     Beside it stand the picture that retrieval finds, and the source as it is. On CSS's flat scenes
     all are read exactly, object by object.
     """
+    from jaxgen.verbs.edit.files import check_out
     from jaxgen.verbs.files import check_writable
 
     if json_file:
@@ -113,8 +121,14 @@ def edit(
         }  # fmt: skip
         if given := [name for name, value in own.items() if value]:
             raise UserError(f"{given[0]} is for a list of edits: give --list, its folder")
-        _queries(model, queries, seed, json_file)
+        if sheet is not None:
+            if check_out(sheet.expanduser()):
+                raise UserError(f"--sheet={sheet} is no picture's file: end it in .png")
+            check_writable(sheet.expanduser().parent)
+        _queries(model, queries, seed, json_file, sheet)
         return
+    if sheet is not None:
+        raise UserError("--sheet is of a model's own queries: leave --list out")
     if out is None:
         raise UserError("the edits of --list need a folder: give one to -o")
     check_writable(out)
@@ -146,15 +160,21 @@ def edit(
         report.write_report(json_file, measured)
 
 
-def _queries(model: str, queries: int, seed: int, json_file: Path | None) -> None:
+def _queries(
+    model: str, queries: int, seed: int, json_file: Path | None, sheet: Path | None
+) -> None:
     from jaxgen.evaluation import drawing, report
     from jaxgen.runs.model import load
 
     with interruptible() as check:
-        measured = drawing.evaluate_model(load(model), queries, seed, check)
+        measured = drawing.evaluate_model(
+            load(model), queries, seed, check, sheet and sheet.expanduser()
+        )
     for name, scores in measured["scores"].items():
         report.show_numbers(scores, f"{name}: {model} on {measured['data']}", console())
     print(f"{measured['queries']:,} queries; {measured['rules']}")
+    if sheet is not None:
+        print(sheet)
     if json_file:
         report.write_report(json_file, measured)
 

@@ -70,17 +70,14 @@ def edit_verb(config: ConfigDict) -> Edit:
         return {"edits": drawn.reshape(b, k, *x.shape[1:])}
 
     def best(nets: Nets, asked: Asked, changes: jax.Array) -> jax.Array:
-        """Of the pictures of changes (c, n, e) those whose own features are nearest to what they
-        were drawn of: a feature of no scene is drawn as blots, and these have another."""
+        """The pictures of changes (c, n, e), of each row the one that shows what it is drawn of."""
         count, n = changes.shape[:2]
         many = Asked(*(jnp.tile(a, (count, *(1,) * (a.ndim - 1))) for a in asked))
         change = changes.reshape(count * n, -1)
         found: Any = decoder.apply(nets["decoder"], many, change)
         drawn = jnp.clip(found, -1.0, 1.0)
-        seen = retrieval.features(nets, drawn)
-        apart = jnp.square(seen - (many.vector + change)).mean(axis=-1).reshape(count, n)
-        chosen = apart.argmin(axis=0) * n + jnp.arange(n)
-        return drawn[chosen]
+        seen, wanted = retrieval.features(nets, drawn), many.vector + change
+        return nearest(drawn, *(a.reshape(changes.shape) for a in (seen, wanted)))
 
     method = Method(
         says="the composed feature of picture and words, drawn",
@@ -97,6 +94,17 @@ def edit_verb(config: ConfigDict) -> Edit:
         methods={"compose": method},
         example_texts=("", "make red cube blue"),
     )
+
+
+def nearest(drawn: jax.Array, seen: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Of each row's candidates the picture whose own feature is nearest to what it was drawn of.
+
+    A feature of no scene is drawn as blots, and these have another one.
+
+    Args: drawn: (c * n, ...), all rows of a candidate together. seen, wanted: (c, n, e).
+    """
+    apart = jnp.square(seen - wanted).mean(axis=-1)
+    return drawn[apart.argmin(axis=0) * apart.shape[1] + jnp.arange(apart.shape[1])]
 
 
 def own_retrieve_verb(config: ConfigDict) -> Retrieve:

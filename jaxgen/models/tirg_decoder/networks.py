@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
+from jaxgen.losses.contrastive import unit
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import pixel_shuffle, pixel_unshuffle, upsample_nearest
 from jaxgen.nn.time_embedding import TimeEmbedding
@@ -133,8 +134,7 @@ class Decoder(nn.Module):
 def normed(x: jax.Array) -> jax.Array:
     """Features (n, e) of mean square 1, float32: retrieval learns directions, and lengths as they
     come."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6)
+    return unit(x.astype(jnp.float32)) * x.shape[-1] ** 0.5
 
 
 def shuffled(size: int, side: int, levels: int) -> int:

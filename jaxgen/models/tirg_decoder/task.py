@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 from jaxgen.data.triplets import examples, section
 from jaxgen.errors import UserError
 from jaxgen.evaluation import drawing
-from jaxgen.grid import enlarge
 from jaxgen.keys import Table
 from jaxgen.models.tirg import over_clip
 from jaxgen.models.tirg.task import keys as retrieval_keys
@@ -84,15 +83,8 @@ class Evaluator:
             config, config.eval.queries, examples.square, config.data.size
         )
         metrics = drawing.measure(draw, triplets, queries, pictures)
-        every = max(1, len(queries) // config.eval.pictures)
-        shown = [pictures(one) for one in queries[::every][: config.eval.pictures]]
-        made = draw([one.source for one in shown], [one.query.text for one in shown])
-        rows = [
-            [("source", one.source), ("drawn", picture), ("target", one.target)]
-            for one, picture in zip(shown, made, strict=True)
-        ]
-        large = [[(said, enlarge(picture)) for said, picture in row] for row in rows]
-        return Evaluation(metrics, large, [one.query.text for one in shown])
+        rows, titles = drawing.sheet(draw, queries, pictures, config.eval.pictures)
+        return Evaluation(metrics, rows, titles)
 
 
 def make_task(config: ConfigDict) -> Task:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.data.picture_drawn import read_note
 from jaxgen.data.picture_files import read_image, write_image
 from jaxgen.data.text import unicode
 from jaxgen.errors import UserError, near, shown
-from jaxgen.grid import captioned_grid, enlarge
+from jaxgen.grid import captioned_grid
+from jaxgen.grid import enlarge as larger
 from jaxgen.verbs.edit import note
 from jaxgen.verbs.edit.contract import Request
 from jaxgen.verbs.edit.found import ENDING
 from jaxgen.verbs.edit.use import Edited
 from jaxgen.verbs.files import FORMATS
 from jaxgen.verbs.generate.files import stems
+from jaxgen.verbs.upscale import beside
+from jaxgen.verbs.upscale.use import Upscaler
 
 # Keys of a line of a list, and of which type; all others are options of the method.
 _KEYS: dict[str, Any] = {
@@ -138,13 +142,38 @@ def write(
     return [*paths, *more]
 
 
+def enlarge(
+    folder: Path,
+    job: Job,
+    ending: str,
+    upscale: Upscaler,
+    check: Callable[[], None],
+    made: Sequence[tuple[np.ndarray, str]] = (),
+) -> list[Path]:
+    """Writes each result a second time, enlarged: NAME_x4; gives where they lie.
+
+    Args: check: called now and then; raises what is to end the work. made: pictures and notes of
+      results that are new; (): of the files that are there those that were not enlarged yet.
+    """
+    written = []
+    for i, name in enumerate(names(job.request.targets, job.name)):
+        source = folder / f"{name}{ending}"
+        target = beside.place(source, upscale.scale)
+        if not made and target.exists():
+            continue
+        picture, said = made[i] if made else (read_image(source), read_note(source))
+        beside.write(upscale, picture, target, said, check)
+        written.append(target)
+    return written
+
+
 def sheet(request: Request, edited: Edited) -> np.ndarray:
     """source | reconstruction | edits, with captions, uint8 (h, w, 3)."""
-    row = [(request.source or "source", enlarge(edited.source))]
+    row = [(request.source or "source", larger(edited.source))]
     if edited.reconstruction is not None:
-        row.append((f"reconstruction, MSE {edited.error:.2f}", enlarge(edited.reconstruction)))
+        row.append((f"reconstruction, MSE {edited.error:.2f}", larger(edited.reconstruction)))
     row += [
-        (target, enlarge(picture))
+        (target, larger(picture))
         for target, picture in zip(request.targets, edited.pictures, strict=True)
     ]
     return np.asarray(captioned_grid([row]))
@@ -155,7 +184,7 @@ def attention_sheet(request: Request, edited: Edited) -> np.ndarray:
     shown = [edited.source, *edited.pictures]
     rows = []
     for picture, maps in zip(shown, edited.maps, strict=True):
-        large = enlarge(picture)
+        large = larger(picture)
         row = [("", large)]
         for word, seen in maps:
             row.append((word, _gray(seen, large.shape[:2])))
