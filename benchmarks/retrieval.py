@@ -292,10 +292,10 @@ def time_queries(count: int, queries: int) -> dict[str, dict[str, float]]:
         asked = np.asarray(rows[:: max(1, count // queries)][:queries], np.float32)
         times: dict[str, list[float]] = {}
         named = searches(rows)
-        for search in named.values():
+        # One after the other, as they are used: threads of one library spin on after its answer.
+        for name, search in named.items():
             search(asked[0])
-        for query in asked:
-            for name, search in named.items():
+            for query in asked:
                 begun = time.perf_counter()
                 search(query)
                 times.setdefault(name, []).append(time.perf_counter() - begun)

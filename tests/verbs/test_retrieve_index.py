@@ -307,6 +307,31 @@ def test_equal_scores_come_by_their_row():
     assert scores.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("count", [1, 100, 20_000])
+def test_equal_rows_have_equal_scores_wherever_they_are(count):
+    rng = np.random.default_rng(count)
+    vectors = np.tile(unit(rng.normal(size=(1, 77))).astype(np.float16), (count, 1))
+    query = unit(rng.normal(size=(1, 77)).astype(np.float32))[0]
+    found, scores = engines.Exact(vectors).search(query, count, np.ones(count, bool))
+    assert found.tolist() == list(range(count))
+    right = vectors[0].astype(np.float64) @ query.astype(np.float64)
+    assert len(set(scores.tolist())) == 1
+    np.testing.assert_allclose(scores[0], right, atol=1e-6)
+
+
+def test_every_block_is_looked_at():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40_000, 8)).astype(np.float16)
+    query = rng.normal(size=8).astype(np.float32)
+    allowed = np.ones(40_000, bool)
+    allowed[16_384:32_768] = False  # a whole block: it is passed over
+    found, scores = engines.Exact(vectors).search(query, 40_000, allowed)
+    right = vectors.astype(np.float64) @ query.astype(np.float64)
+    assert sorted(found.tolist()) == np.flatnonzero(allowed).tolist()
+    np.testing.assert_allclose(scores, right[found], atol=1e-5)
+    assert (np.diff(scores) <= 0).all()
+
+
 @pytest.mark.parametrize("kind", ["ann", "qdrant"])
 def test_other_engines_agree_with_the_exact_one(kind, tmp_path):
     rng = np.random.default_rng(0)

@@ -6,16 +6,19 @@ All have one small interface, `Engine`; rows are those of the index.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.errors import UserError, pip_install
 
-_BLOCK = 2**15  # rows that are multiplied at once
+_BLOCK = 2**14  # rows of a call
+_TILE = 2**8  # rows that are widened at once: half a MB of 512 features stays in the cache
 _ALONE = 1024  # rows that one thread adds to an empty graph
-_SMALL = 2**26  # bytes of rows that are held as float32
 _WIDER = 8  # an approximate engine is asked for so many times more where results are filtered
 
 
@@ -32,28 +35,68 @@ class Engine(Protocol):
 
 
 class Exact:
-    """The product with every row, of a matrix that may lie on disk; no dependency.
+    """The product with every row, of a matrix that may lie on disk; no further dependency.
 
     Of equal likeness the lower row comes first. A million rows of 512 are 1 GB on disk, of which a
     block is in memory at a time.
     """
 
     def __init__(self, vectors: np.ndarray):
-        small = vectors.nbytes <= _SMALL
-        self.vectors = np.asarray(vectors, np.float32) if small else vectors
+        self.vectors = vectors
 
     def search(
         self, query: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Engine`."""
         scores = np.full(len(self.vectors), -np.inf, np.float32)
-        query = np.asarray(query, np.float32)
-        for start in range(0, len(scores), _BLOCK):
-            rows = slice(start, start + _BLOCK)
+        held = on_host(query)
+        for rows in _blocks(len(scores)):
             if allowed[rows].any():
-                scores[rows] = np.asarray(self.vectors[rows], np.float32) @ query
+                scores[rows] = cosines(self.vectors[rows], held)
         scores[~allowed] = -np.inf
         return _top(scores, k)
+
+
+def cosines(rows: np.ndarray, query: np.ndarray | jax.Array) -> np.ndarray:
+    """float32 (n,): products of rows (n, width) with a query (width,), both of length 1.
+
+    Equal rows have equal products, to the last bit, wherever they are.
+    """
+    count = len(rows)
+    short = -count % _TILE
+    if short:  # kernels sum rows that fill no vector in another order
+        rows = np.concatenate([rows, np.zeros((short, rows.shape[1]), rows.dtype)])
+    return np.asarray(_products(rows, on_host(query)))[:count]
+
+
+@jax.jit
+def _products(rows: jax.Array, query: jax.Array) -> jax.Array:
+    def product(tile: jax.Array) -> jax.Array:
+        return jnp.matmul(tile.astype(jnp.float32), query, precision="highest")
+
+    # numpy's widening takes ten times as long as this whole program.
+    return jax.lax.map(product, rows.reshape(-1, _TILE, rows.shape[1])).reshape(-1)
+
+
+def on_host(query: np.ndarray | jax.Array) -> jax.Array:
+    """The query as float32 where the rows are: by the CPU, if this process has more than that."""
+    if isinstance(query, jax.Array):
+        return query
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # the platform is set to accelerators alone
+        host = jax.local_devices()[0]
+    return jax.device_put(np.asarray(query, np.float32), host)
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Slices that cover `count` rows, all but the last one of whole tiles."""
+    start = 0
+    while start < count:
+        whole = (count - start) // _TILE * _TILE
+        size = min(_BLOCK, whole or count - start)
+        yield slice(start, start + size)
+        start += size
 
 
 def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +150,7 @@ class Ann:
         rows: np.ndarray = np.asarray(self.graph.search(query, wanted).keys).astype(np.int64)
         scores = np.full(len(self.vectors), -np.inf, np.float32)
         # The library's distances are of float16 sums: of the few rows, exact.
-        scores[rows] = np.asarray(self.vectors[rows], np.float32) @ np.asarray(query, np.float32)
+        scores[rows] = cosines(self.vectors[rows], query)
         scores[~allowed] = -np.inf
         return _top(scores, k)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,16 +59,18 @@ def search(
     if math.isnan(least):
         raise UserError("the least score must be a number: cosines are from -1 to 1")
     k = min(k, len(index.vectors) or 1)
-    banned = set(left_out)
-    rows_of: dict[str, int] = {}  # of each content, the first one
-    paths: dict[int, list[str]] = {}
-    for path, entry in index.entries.items():
-        if entry.sha not in banned and (not where or fnmatch.fnmatch(path, where)):
-            paths.setdefault(rows_of.setdefault(entry.sha, entry.row), []).append(path)
-    if where and not paths:
-        raise UserError(f"no picture of the index matches --where {where}")
+    paths, rows = index.contents.paths, index.contents.rows
+    if where:
+        fits = re.compile(fnmatch.translate(where)).match
+        kept = ((row, [path for path in paths[row] if fits(path)]) for row in paths)
+        paths = {row: some for row, some in kept if some}
+        rows = np.fromiter(paths, np.int64, len(paths))
+        if not paths:
+            raise UserError(f"no picture of the index matches --where {where}")
     allowed = np.zeros(len(index.vectors), bool)
-    allowed[list(paths)] = True
+    allowed[rows] = True
+    row_of = index.contents.row_of
+    allowed[[row_of[content] for content in left_out if content in row_of]] = False
     rows, scores = (engine or Exact(index.vectors)).search(query, k, allowed)
     return [
         Found(paths[row][0], score, tuple(paths[row][1:]))
