@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxgen import weights as weights_lib
 from jaxgen.errors import UserError
+from jaxgen.nn.pool import max_pool
 
 # Of each layer: channels, kernel, stride, padding, and torchvision's `features.{i}`.
 LAYERS = {
@@ -43,7 +44,7 @@ class AlexNet(nn.Module):
         taken = {}
         for name, (channels, kernel, stride, padding, _) in LAYERS.items():
             if name in _POOLED:
-                x = nn.max_pool(x, (3, 3), strides=(2, 2))
+                x = max_pool(x, 3, 2)
             # Not jaxgen.nn.conv: these maps are small, its faster ways would only compile longer.
             conv = nn.Conv(channels, (kernel, kernel), stride, padding, dtype=self.dtype, name=name)
             x = taken[name] = nn.relu(conv(x))

@@ -21,6 +21,7 @@ from jaxgen import weights as weights_lib
 from jaxgen.encoders import vgg
 from jaxgen.errors import UserError
 from jaxgen.nn.conv import Conv
+from jaxgen.nn.pool import max_pool
 from jaxgen.weights.layout import NORM_COUNTS, norm_rules
 
 # Kind of block and blocks per stage.
@@ -85,7 +86,7 @@ class ResNet(nn.Module):
         x = conv(_channels(0, self.width), 7, 2, name="conv1")(x.astype(self.dtype))
         x = nn.relu(norm(name="bn1")(x))
         # The border is -inf to the maximum, not 0.
-        x = taken["stem"] = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = taken["stem"] = max_pool(x, 3, 2, ((1, 1), (1, 1)))
         kind, counts = ARCHS[self.arch]
         for stage, count in enumerate(counts):
             if deepest <= stage:

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxgen import weights as weights_lib
 from jaxgen.errors import UserError
+from jaxgen.nn.pool import max_pool
 
 # Of each fire module: squeezed channels, channels of each of its two expansions, and
 # torchvision's `features.{i}`.
@@ -74,8 +75,8 @@ class SqueezeNet(nn.Module):
 
 def _pool(x: jax.Array) -> jax.Array:
     """Max-pool 3x3, stride 2, whose last window may hang over the edge (torch's `ceil_mode`)."""
-    over = [(0, (n - 3) % 2) for n in x.shape[1:3]]
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=over)
+    below, beside = ((0, (n - 3) % 2) for n in x.shape[1:3])
+    return max_pool(x, 3, 2, (below, beside))
 
 
 def features(

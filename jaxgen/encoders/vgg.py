@@ -18,6 +18,7 @@ import numpy as np
 from jaxgen import weights as weights_lib
 from jaxgen.encoders import files
 from jaxgen.errors import UserError
+from jaxgen.nn.pool import max_pool
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -69,7 +70,7 @@ class VGG(nn.Module):
                         f"images are too small for conv{stage + 1}_1 of VGG: both sides must be "
                         f"at least {2**stage} pixels; use larger crops or shallower layers"
                     )
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool(x, 2, 2)
             for i in range(count):
                 name = f"conv{stage + 1}_{i + 1}"
                 # Not jaxgen.nn.conv: its gain is the kernel's gradient, which is never taken here.

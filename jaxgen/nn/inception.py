@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.nn.conv import conv2d
+from jaxgen.nn.pool import max_pool
 
 
 class Step(NamedTuple):
@@ -162,5 +163,5 @@ def _join(
 def pool(x: jax.Array, kind: str) -> jax.Array:
     """AVG_POOL: (b, h, w, c) -> the same shape; MAX_POOL: (b, (h-3)//2+1, (w-3)//2+1, c)."""
     if kind == MAX_POOL:
-        return nn.max_pool(x, (3, 3), strides=(2, 2))
+        return max_pool(x, 3, 2)
     return nn.avg_pool(x, (3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)

@@ -8,7 +8,7 @@ import pytest
 from jaxgen.devices import in_loop
 from jaxgen.nn import plain_conv
 from jaxgen.nn.conv import Conv
-from jaxgen.nn.cpu import dense
+from jaxgen.nn.cpu import dense, gradients
 from jaxgen.nn.plain_conv import Form
 
 # (b, h, w), kernel, c, n, strides, pads: narrow, wide ends, odd sizes, discriminators' strides.
@@ -35,17 +35,21 @@ def arrays(name):
     return x, kernel, jnp.asarray(rng.standard_normal(y.shape), jnp.float32), form
 
 
+@pytest.mark.parametrize("at_once", [gradients.AT_ONCE, 0])
 @pytest.mark.parametrize("name", SHAPES)
-def test_both_gradients_are_those_of_the_plain_ones(name):
+def test_both_gradients_are_those_of_the_plain_ones(name, at_once, monkeypatch):
+    """All taps of the input's gradient at once, or a convolution for each place in a stride."""
+    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
     x, kernel, g, form = arrays(name)
+    way = dense if dense.takes(kernel.shape, form) else gradients
     pairs = [
         (
-            dense.input_gradient_in_loop(g, kernel, form, x.shape[1:3]),
-            plain_conv.input_gradient(g, kernel, form, x.shape[1:3]),
+            way.kernel_gradient_in_loop([x], g, form, kernel.shape[:2]),
+            plain_conv.kernel_gradient([x], g, form, kernel.shape[:2]),
         ),
         (
-            dense.kernel_gradient_in_loop([x], g, form, kernel.shape[:2]),
-            plain_conv.kernel_gradient([x], g, form, kernel.shape[:2]),
+            gradients.input_gradient(g, kernel, form, x.shape[1:3]),
+            plain_conv.input_gradient(g, kernel, form, x.shape[1:3]),
         ),
     ]
     for got, wanted in pairs:

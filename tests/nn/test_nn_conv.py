@@ -10,7 +10,7 @@ from support.referees import pytorch
 
 from jaxgen.nn.activation import PReLU
 from jaxgen.nn.conv import Conv, conv2d
-from jaxgen.nn.cpu import dense, winograd
+from jaxgen.nn.cpu import dense, gradients, winograd
 
 # (b, h, w), kernel, c, n: 9x9 both ways, odd sizes.
 SHAPES = {
@@ -20,6 +20,8 @@ SHAPES = {
     "wide": ((2, 40, 36), 3, 32, 8),
     "edge_out": ((2, 37, 40), 9, 16, 3),
     "edge_in": ((2, 35, 41), 9, 3, 16),
+    "rows_in": ((2, 19, 23), 9, 3, 40),
+    "rows_out": ((2, 19, 23), 9, 40, 3),
     "oblong": ((2, 34, 33), (3, 5), 4, 4),
     "winograd": ((1, 61, 62), 3, 64, 224),
     "few_out": ((2, 21, 18), 3, 16, 3),
@@ -128,7 +130,7 @@ def test_second_derivatives_have_no_window_of_the_whole_picture():
             if eqn.params.get("lhs_dilation", (1, 1)) != (1, 1):
                 shape = eqn.invars[1].aval.shape
                 yield tuple(shape[i] for i in eqn.params["dimension_numbers"].rhs_spec[2:])
-            for inner in eqn.params.values():
+            for inner in [*eqn.params.values(), *eqn.params.get("branches", ())]:
                 if hasattr(inner, "jaxpr"):
                     yield from windows(inner.jaxpr)
 
@@ -146,23 +148,25 @@ def test_the_fast_paths_are_taken(monkeypatch):
     monkeypatch.setattr(winograd, "conv3x3", spy("winograd", winograd.conv3x3))
     gradient = spy("winograd gradient", winograd.kernel_gradient)
     monkeypatch.setattr(winograd, "kernel_gradient", gradient)
-    monkeypatch.setattr(dense, "_turned", spy("turned", dense._turned))
+    for module, where in ((dense, "input"), (gradients, "exchanged")):
+        monkeypatch.setattr(module, "turned", spy(where, module.turned))
+    monkeypatch.setattr(gradients, "_by_rows", spy("rows", gradients._by_rows))
     monkeypatch.setattr(dense, "_by_taps", spy("taps", dense._by_taps))
     monkeypatch.setattr(dense, "_columns", spy("columns", dense._columns))
     monkeypatch.setattr(dense, "_back_by_columns", spy("columns back", dense._back_by_columns))
     for name, wanted in {
-        "edge_in": {"turned"},  # of the input gradient
-        "edge_out": {"turned", "exchanged"},
-        "winograd": {"turned", "winograd", "winograd gradient"},
-        "few_out": {"turned", "taps", "exchanged"},
-        "few_in": {"turned", "taps"},
+        "edge_in": {"input"},
+        "edge_out": {"input", "exchanged"},
+        "rows_in": {"input", "rows"},
+        "rows_out": {"input", "rows", "exchanged"},
+        "winograd": {"input", "winograd", "winograd gradient"},
+        "few_out": {"input", "taps", "exchanged"},
+        "few_in": {"input", "taps"},
         "few_pixels": {"columns", "columns back"},
     }.items():
         calls.clear()
         x, kernel, g = arrays(name)
         jax.eval_shape(lambda x, k, g: jax.vjp(conv2d, x, k)[1](g), x, kernel, g)
-        if calls.count("turned") == 2:  # of the kernel gradient, too: input and gradients exchanged
-            calls.append("exchanged")
         assert set(calls) == wanted, name
 
 

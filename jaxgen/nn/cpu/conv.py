@@ -2,8 +2,9 @@
 
 On GPU and TPU that is XLA's own (`jaxgen.nn.plain_conv`). On a CPU, float32 convolutions of stride
 1 go by `jaxgen.nn.cpu.dense`, depthwise ones by `jaxgen.nn.cpu.depthwise`, which have the same
-three functions. The choice is made when a program is lowered, by its platform and not by that of
-its host, and leaves no branch in the compiled program.
+three functions, and the gradients of all others by `jaxgen.nn.cpu.gradients`. The choice is made
+when a program is lowered, by its platform and not by that of its host, and leaves no branch in the
+compiled program.
 
 The three functions here are closed under differentiation: the gradients of each are made of the
 other two, and so are gradients of gradients (a discriminator's penalty). JAX's own rules arrive
@@ -26,7 +27,7 @@ from jax import lax
 
 from jaxgen.devices import looping
 from jaxgen.nn import plain_conv
-from jaxgen.nn.cpu import dense, depthwise
+from jaxgen.nn.cpu import dense, depthwise, gradients
 from jaxgen.nn.plain_conv import Form
 
 
@@ -48,18 +49,13 @@ def _way(x: jax.Array, size: tuple[int, ...], form: Form) -> ModuleType:
         return plain_conv
     if form.groups > 1:
         return depthwise if depthwise.takes(size, form) else plain_conv
-    return dense if dense.takes(size, form) else plain_conv
-
-
-def _looped(g: jax.Array, form: Form) -> bool:
-    """Whether a gradient is of a loop's body and has a way of its own there; see `in_loop`."""
-    return looping() and form.groups == 1 and g.dtype == jnp.float32
+    return dense if dense.takes(size, form) else gradients
 
 
 def _compute(name: str, way: ModuleType, *arrays: Any, **settings: Any) -> jax.Array:
     """Function `name` of the way on CPUs, and of `plain_conv` elsewhere."""
     plainly = getattr(plain_conv, name.removesuffix("_in_loop"))
-    if way is plain_conv:
+    if not hasattr(way, name) or way is plain_conv:
         return plainly(*arrays, **settings)
     fast, plain = (_settled(f, **settings) for f in (getattr(way, name), plainly))
     return by_platform(fast, plain, *arrays)
@@ -80,8 +76,6 @@ def _conv(xs: list[jax.Array], kernel: jax.Array, form: Form) -> jax.Array:
 def _input_gradient(
     g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]
 ) -> jax.Array:
-    if _looped(g, form):
-        return _compute("input_gradient_in_loop", dense, g, kernel, form=form, size=size)
     way = _way(g, kernel.shape, form)
     return _compute("input_gradient", way, g, kernel, form=form, size=size)
 
@@ -90,9 +84,9 @@ def _input_gradient(
 def _kernel_gradient(
     xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
 ) -> jax.Array:
-    if _looped(g, form):
-        return _compute("kernel_gradient_in_loop", dense, xs, g, form=form, size=size)
-    return _compute("kernel_gradient", _way(g, size, form), xs, g, form=form, size=size)
+    # In a loop's body XLA's own is slower still; depthwise ones have no way of their own there.
+    name = "kernel_gradient_in_loop" if looping() and form.groups == 1 else "kernel_gradient"
+    return _compute(name, _way(g, size, form), xs, g, form=form, size=size)
 
 
 def _gradients_of_inputs(

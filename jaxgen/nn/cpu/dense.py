@@ -10,10 +10,7 @@
 - 1x1: a matrix product;
 - 3x3 to a few channels (pictures, dense blocks' growth): one matrix product for all taps, whose
   results are shifted and added;
-- other gradients with respect to the kernel, where the output has fewer channels than the input:
-  with the parts of input and gradient exchanged, and the result turned. XLA computes them as a
-  convolution whose window is the whole image and whose channels are the batch, which is slow for
-  few output channels.
+- other gradients with respect to the kernel as in `jaxgen.nn.cpu.gradients`.
 
 Everything else is XLA's. The functions are those of `jaxgen.nn.plain_conv`; measured in
 docs/performance.md.
@@ -27,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.nn import plain_conv
-from jaxgen.nn.cpu import winograd
+from jaxgen.nn.cpu import gradients, winograd
+from jaxgen.nn.cpu.gradients import same_size, turned
 from jaxgen.nn.plain_conv import Form
 
 # Winograd pays for its transforms and for its longer compilation from here on: channels, and
@@ -43,20 +41,16 @@ LARGE_CHANNELS, LARGE_PIXELS = 512, 2048
 # Over fewer pixels than this the transform of the kernel takes longer than what it saves, and with
 # so many numbers in the kernel's plane a product with all taps is the fastest. Of the input's
 # gradient up to more pixels: it needs no turned kernel.
-FEW, FEW_BACK, LARGE_PLANE = 256, 1025, 1 << 17
+FEW, FEW_BACK, LARGE_PLANE = 257, 1025, 1 << 17
+# Over fewer than so many, where the plane is a kernel's of 512 to 512 channels or larger.
+MORE, HUGE_PLANE = 897, 1 << 18
 # Up to so many channels out, and with so many in, taps are computed by one product and then added.
 FEW_OUT, ENOUGH_IN = 4, 8
 
 
 def takes(size: tuple[int, ...], form: Form) -> bool:
     """Whether these ways know a kernel (kh, kw, ...): odd, stride 1, same size."""
-    kh, kw = size[:2]
-    return (
-        form.groups == 1
-        and form.strides == (1, 1)
-        and kh % 2 == kw % 2 == 1
-        and form.pads == (kh // 2, kw // 2)
-    )
+    return form.groups == 1 and same_size(size, form)
 
 
 def several(xs: list[jax.Array], kernel: jax.Array) -> bool:
@@ -87,16 +81,27 @@ def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int,
         return jnp.einsum("bhwn,cn->bhwc", g, kernel[0, 0])
     if _by_columns(g.shape, kernel.shape[2], kernel.shape[:2], FEW_BACK):
         return _back_by_columns(g, kernel)
-    return conv([g], _turned(kernel), form)
+    return conv([g], turned(kernel), form)
 
 
 def kernel_gradient(
     xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
 ) -> jax.Array:
-    """`plain_conv.kernel_gradient`.
+    """`plain_conv.kernel_gradient`."""
+    found = _kernel_gradient(xs, g, size)
+    return gradients.kernel_gradient(xs, g, form, size) if found is None else found
 
-    Bilinear in input and gradient, which may change places: the kernel of the exchanged is turned.
-    """
+
+def kernel_gradient_in_loop(
+    xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
+) -> jax.Array:
+    """`kernel_gradient` by products alone."""
+    found = _kernel_gradient(xs, g, size)
+    return gradients.kernel_gradient_in_loop(xs, g, form, size) if found is None else found
+
+
+def _kernel_gradient(xs: list[jax.Array], g: jax.Array, size: tuple[int, int]) -> jax.Array | None:
+    """The kernel's gradient where it has a way here."""
     c, n, x = sum(x.shape[3] for x in xs), g.shape[3], xs[0]
     if _by_winograd((*x.shape[:3], c), n, size):
         parts = [winograd.kernel_gradient(x, g) for x in xs]
@@ -106,46 +111,7 @@ def kernel_gradient(
         return (x.reshape(-1, c).T @ g.reshape(-1, n))[None, None]
     if len(xs) == 1 and _by_columns(x.shape, n, size, FEW):
         return (_columns(x).T @ g.reshape(-1, n)).reshape(3, 3, c, n)
-    if c > n:
-        return _turned(plain_conv.kernel_gradient([g], x, form, size))
-    return plain_conv.kernel_gradient(xs, g, form, size)
-
-
-def input_gradient_in_loop(
-    g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]
-) -> jax.Array:
-    """`input_gradient` of any stride and padding, without a dilated convolution."""
-    if takes(kernel.shape, form):
-        return input_gradient(g, kernel, form, size)
-    (b, h, w, n), (down, right) = g.shape, form.strides
-    # By reshaping: XLA would fold a pad between the pixels into the convolution again.
-    apart = ((0, 0), (0, 0), (0, down - 1), (0, 0), (0, right - 1), (0, 0))
-    wide = jnp.pad(g[:, :, None, :, None], apart).reshape(b, h * down, w * right, n)
-    pads = []
-    for k, pad, long, wanted in zip(kernel.shape, form.pads, wide.shape[1:3], size, strict=False):
-        before = k - 1 - pad
-        pads.append((before, wanted - long + k - 1 - before))
-    return jax.lax.conv_general_dilated(
-        wide, _turned(kernel), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def kernel_gradient_in_loop(
-    xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
-) -> jax.Array:
-    """`kernel_gradient` of any stride and padding by matrix products alone, one for each tap."""
-    c, n, x = sum(x.shape[3] for x in xs), g.shape[3], xs[0]
-    if takes(size, form) and (_by_winograd((*x.shape[:3], c), n, size) or size == (1, 1)):
-        return kernel_gradient(xs, g, form, size)
-    x = jnp.concatenate(xs, axis=3) if len(xs) > 1 else x
-    x = jnp.pad(x, ((0, 0), *((pad, pad) for pad in form.pads), (0, 0)))
-    (down, right), (h, w) = form.strides, g.shape[1:3]
-    flat = g.reshape(-1, n)
-    taps = [
-        x[:, i : i + down * (h - 1) + 1 : down, j : j + right * (w - 1) + 1 : right]
-        for i, j in itertools.product(range(size[0]), range(size[1]))
-    ]
-    return jnp.stack([tap.reshape(-1, c).T @ flat for tap in taps]).reshape(*size, c, n)
+    return None
 
 
 def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
@@ -154,6 +120,7 @@ def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
     least, pixels = min(c, n), b * h * w
     near = least >= MANY_CHANNELS or pixels <= FEW_PIXELS
     pays = pixels * c * n >= MIN_PRODUCTS and pixels >= FEW
+    pays = pays and not _by_columns(shape, n, size, FEW)
     pays = pays and (least <= LARGE_CHANNELS or pixels >= LARGE_PIXELS)
     return size == (3, 3) and least >= MIN_CHANNELS and near and pays
 
@@ -161,6 +128,7 @@ def _by_winograd(shape: tuple[int, ...], n: int, size: tuple[int, int]) -> bool:
 def _by_columns(shape: tuple[int, ...], n: int, size: tuple[int, ...], few: int) -> bool:
     """Whether (b, h, w, c) -> n channels is one product with the shifted inputs side by side."""
     b, h, w, c = shape
+    few = max(few, MORE) if c * n >= HUGE_PLANE else few
     return size == (3, 3) and b * h * w < few and c * n >= LARGE_PLANE
 
 
@@ -194,8 +162,3 @@ def _by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
     places = itertools.product(range(kh), range(kw))
     shifted = [taps[:, i : i + h, j : j + w, kw * i + j] for i, j in places]
     return sum(shifted[1:], start=shifted[0])
-
-
-def _turned(kernel: jax.Array) -> jax.Array:
-    """The kernel of the transposed convolution: turned by 180 degrees, channels exchanged."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
