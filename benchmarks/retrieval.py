@@ -59,7 +59,7 @@ def serve_jax(case: Case, folder: Path) -> None:
     import jax.numpy as jnp
     import optax
 
-    from jaxgen import weights
+    from jaxgen import heap, weights
     from jaxgen.losses.retrieval import batch_classification, scaled
     from jaxgen.models.tirg.compose import TIRG
     from jaxgen.models.tirg.encoders import ResNetTower, WordLSTM
@@ -67,6 +67,7 @@ def serve_jax(case: Case, folder: Path) -> None:
     from jaxgen.models.tirg.networks import Composed
     from jaxgen.nn.text_keys import stack_gates
 
+    heap.keep_freed_memory()  # as training and the command do
     net = Composed(ResNetTower(WIDTH), WordLSTM(WORDS + 1, WIDTH, dropout=0.0), TIRG())
     given = {key: jnp.asarray(value) for key, value in inputs(case).items()}
     mask = jnp.ones(given["tokens"].shape, bool)

@@ -55,7 +55,7 @@ def serve_jax(case: Case, folder: Path) -> None:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import weights
+    from jaxgen import heap, weights
     from jaxgen.edit.cutouts import Cutouts
     from jaxgen.edit.vqgan_clip import VQGANCLIP, Prompts, Settings
     from jaxgen.encoders.clip.preprocess import normalise
@@ -66,6 +66,7 @@ def serve_jax(case: Case, folder: Path) -> None:
     from jaxgen.models.vqgan.convert import autoencoder_rules
     from jaxgen.nn.autoencoder import Decoder, Encoder
 
+    heap.keep_freed_memory()  # as the command does
     halves = [form(**case.net, attention=(2,)) for form in (Encoder, Decoder)]
     stage = networks.Autoencoder(*halves, quantize.make("vq", codes=CODES, width=WIDTH), WIDTH)
     eye = VisionTransformer(EMBED, case.size, PATCH, case.width, LAYERS, case.width // 64)

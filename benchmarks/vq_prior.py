@@ -57,11 +57,12 @@ def serve_jax(case: Case, folder: Path, cached: bool) -> None:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import weights
+    from jaxgen import heap, weights
     from jaxgen.models.prior import decode
     from jaxgen.models.prior.convert import net2net_rules
     from jaxgen.nn.transformer import vectors
 
+    heap.keep_freed_memory()  # as the command does
     gpt, g = make(case)
     given = {"temperature": np.float32(1), "top_k": np.int32(TOP_K), "top_p": np.float32(1)}
     start = jnp.full((case.batch, 1), CODES)

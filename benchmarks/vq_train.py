@@ -81,7 +81,8 @@ def leave(config: Any, state: Any, case: Case, folder: Path) -> None:
 
     from jaxgen import weights
     from jaxgen.models.vqgan import convert
-    from jaxgen.models.vqgan.task import make_autoencoder, make_discriminator
+    from jaxgen.models.vqgan.task import make_autoencoder
+    from jaxgen.tasks.autoencoder.task import make_discriminator
 
     for layout in convert.LAYOUTS[:2]:
         net = {"params": state.params[layout.net], **state.mutable.get(layout.net, {})}

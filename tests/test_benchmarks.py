@@ -1,5 +1,9 @@
 """The benchmarks' own arithmetic: which rivals take part, what agrees, how curves grow."""
 
+import ast
+import importlib
+import importlib.util
+
 import numpy as np
 import pytest
 from helpers import REPOSITORY
@@ -210,3 +214,24 @@ def test_the_originals_way_of_editing_gives_the_same(job, tmp_path, served):
     edit_jobs.serve_jax(case, tmp_path)
     edit.serve_torch(case, rivals.Form(rivals.EAGER), tmp_path)
     assert len(served) == 2
+
+
+def test_what_the_benchmarks_take_of_jaxgen_is_there():
+    """Their workers import within functions, which nothing calls until somebody measures."""
+    missing = []
+    for file in sorted((REPOSITORY / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            room = getattr(node, "module", None) or ""
+            if not isinstance(node, ast.ImportFrom) or not room.startswith(
+                ("jaxgen", "benchmarks")
+            ):
+                continue
+            there = importlib.import_module(room)
+            for name in node.names:
+                inner = f"{room}.{name.name}"
+                found = hasattr(there, name.name) or (
+                    hasattr(there, "__path__") and importlib.util.find_spec(inner)
+                )
+                if not found:
+                    missing.append(f"{file.name}:{node.lineno} {inner}")
+    assert not missing
