@@ -23,8 +23,11 @@ from jax import lax
 from jaxgen.nn import plain_conv
 from jaxgen.nn.plain_conv import Form
 
-# Below so many channels, in or out, to gather what the taps see takes longer than it saves.
-MANY = 32
+# To gather what the taps see pays where the product is wide: from so many channels on, in or out,
+# of strides 1 and of longer ones; and where little is gathered: up to FEW on the one side, from
+# BESIDE_FEW on the other.
+MANY, MANY_STRIDED = 64, 96
+FEW, BESIDE_FEW = 8, 32
 # Up to so many numbers (48 MB) all taps' products are made at once.
 AT_ONCE = 12_000_000
 
@@ -33,8 +36,10 @@ def kernel_gradient(
     xs: list[jax.Array], g: jax.Array, form: Form, size: tuple[int, int]
 ) -> jax.Array:
     """`plain_conv.kernel_gradient`."""
-    many = max(sum(x.shape[3] for x in xs), g.shape[3]) >= MANY
-    return _exchanged(_by_rows if many else _plainly, xs, g, form, size)
+    few, many = sorted((sum(x.shape[3] for x in xs), g.shape[3]))
+    pays = many >= (MANY if form.strides == (1, 1) else MANY_STRIDED)
+    pays = pays or (few <= FEW and many >= BESIDE_FEW)
+    return _exchanged(_by_rows if pays else _plainly, xs, g, form, size)
 
 
 def kernel_gradient_in_loop(
