@@ -220,9 +220,10 @@ _in_loop: contextvars.ContextVar[bool] = contextvars.ContextVar("in_loop", defau
 def in_loop() -> Iterator[None]:
     """While what a `lax.scan` or `while_loop` computes of gradients of weights is traced.
 
-    In a loop's body XLA's CPU backend computes convolutions with dilation as nested scalar loops:
-    a kernel's gradient 25 to 85 times more slowly than elsewhere, an input's of stride 2 about 10
-    times. Matrix products and other convolutions are as fast there as anywhere.
+    In a loop's body XLA's CPU backend computes a kernel's gradient as nested scalar loops, 25 to 85
+    times more slowly than elsewhere. Matrix products and other convolutions are as fast there as
+    anywhere: in it the gradients of narrow layers go by products, too, as those of wide ones do
+    everywhere (`jaxgen.nn.cpu.gradients`).
     """
     before = _in_loop.set(True)
     try:
