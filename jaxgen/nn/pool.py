@@ -22,6 +22,10 @@ def max_pool(x: jax.Array, window: int, stride: int, pads: Pads = ((0, 0), (0, 0
     The gradient goes to the first of equal ones, row by row. On CPUs it is made of shifted
     inputs, which is ten times as fast as XLA's way. Differentiable in reverse mode alone.
     """
+    return _largest(x, window, stride, pads)
+
+
+def _largest(x: jax.Array, window: int, stride: int, pads: Pads) -> jax.Array:
     sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
     return lax.reduce_window(x, -jnp.inf, lax.max, sizes, strides, ((0, 0), *pads, (0, 0)))
 
@@ -62,8 +66,4 @@ def _gradient(x: jax.Array, g: jax.Array, window: int, stride: int, pads: Pads) 
 
 
 def _plain_gradient(x: jax.Array, g: jax.Array, window: int, stride: int, pads: Pads) -> jax.Array:
-    def pooled(x: jax.Array) -> jax.Array:
-        sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
-        return lax.reduce_window(x, -jnp.inf, lax.max, sizes, strides, ((0, 0), *pads, (0, 0)))
-
-    return jax.vjp(pooled, x)[1](g)[0]
+    return jax.vjp(lambda x: _largest(x, window, stride, pads), x)[1](g)[0]

@@ -6,7 +6,7 @@ products:
 
 - the kernel's: for each of the kernel's rows one product of what its taps see with the gradient;
 - the input's: one product for all taps, whose results are placed and added; where they are many
-  numbers, a convolution of stride 1 for each place within a stride.
+  numbers, and of stride 1, a convolution of stride 1 for each place within a stride.
 
 The functions are those of `jaxgen.nn.plain_conv`; measured in docs/performance.md.
 """
@@ -52,7 +52,7 @@ def kernel_gradient_in_loop(
 def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int, int]) -> jax.Array:
     """`plain_conv.input_gradient`."""
     (b, h, w, n), (kh, kw, c, _) = g.shape, kernel.shape
-    if b * h * w * kh * kw * c <= AT_ONCE:
+    if form.strides != (1, 1) and b * h * w * kh * kw * c <= AT_ONCE:
         taps = (g.reshape(-1, n) @ kernel.reshape(-1, n).T).reshape(b, h, w, kh, kw, c)
         y = spread(lambda i, j: taps[:, :, :, i, j], (b, h, w, c), (kh, kw), form.strides)
     else:
