@@ -70,6 +70,7 @@ def test_null_text_optimisation(net, file):
     assert_near(learnt.reconstruction, images(file["null_rec"])[-1], 2e-5)
 
 
+@pytest.mark.slow
 def test_null_text_stops_where_it_is_near_enough(fixtures_dir, net):
     file, path = golden(fixtures_dir, "null_text_stop"), make_path(SCHEDULE, "eps", 10)
     meta = json.loads(str(file["meta"]))
@@ -89,6 +90,7 @@ def test_null_text_stops_where_it_is_near_enough(fixtures_dir, net):
     assert_near(learnt.reconstruction, images(file["rec"])[-1], 3e-5)
 
 
+@pytest.mark.slow
 def test_v_models_invert_by_the_level_of_the_sample(fixtures_dir):
     file, path = golden(fixtures_dir, "v_ddim_inversion"), make_path(SCHEDULE, "v", 10)
     net, context = Net(fixtures_dir, "sd2_unet_tiny"), file["context"][0]

@@ -96,6 +96,7 @@ def wanted(seeds):
     return Prompts(features, weights, jnp.full((len(seeds), 2), -math.inf))
 
 
+@pytest.mark.slow
 def test_the_loss_falls_within_the_codebooks_range(run):
     nets, guide = run
     state = guide.random(nets, seeds(0, 1), 6, 5)
@@ -118,6 +119,7 @@ def test_the_loss_falls_within_the_codebooks_range(run):
     np.testing.assert_allclose(shown.pictures(nets, start), after, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_is_its_seeds_alone(run):
     nets, guide = run
     rows = guide.random(nets, seeds(5, 7, 5), 6, 5)

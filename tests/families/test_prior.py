@@ -99,11 +99,8 @@ CASES = {
 }
 
 
-_OFTEN = ("text in z order", "maskgit")
-
-
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in _OFTEN else pytest.mark.slow) for c in CASES]
+    "case", [pytest.param(c, marks=() if c == "maskgit" else pytest.mark.slow) for c in CASES]
 )
 def test_every_condition_is_trained_on_and_drawn(case):
     config, task, nets, params, mutable, batch = prepared(**CASES[case])
@@ -121,6 +118,7 @@ def test_every_condition_is_trained_on_and_drawn(case):
     assert drawn.shape == (2, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_pictures_without_captions(tmp_path):
     for i in range(4):
         Image.fromarray(noise(20, 20, seed=i)).save(tmp_path / f"{i}.png")

@@ -116,6 +116,7 @@ def test_before_training_the_prompt_changes_nothing(guidance, norm):
     assert ours.radius() == plain.radius()
 
 
+@pytest.mark.slow
 def test_a_trained_srresnet_is_the_start(tmp_path):
     """model.trunk: its weights are in their places, misfits are listed, and no resume needs it."""
     plain = tiny_model(features=8, blocks=2, edge_kernel=3, norm=False, skip=True, tail="direct")

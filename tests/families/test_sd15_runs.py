@@ -22,6 +22,7 @@ def tree(arrays):
     return {key: list(value.shape) for key, value in sorted(arrays.items()) if "net_" in key}
 
 
+@pytest.mark.slow
 def test_a_lora_run_resumes_to_identical_bits(base, pictures, tmp_path):
     """Stopped at half and gone on with; only the change is saved, and the base is as it was."""
     through, halved = tmp_path / "through", tmp_path / "halved"
@@ -49,6 +50,7 @@ def test_a_lora_run_resumes_to_identical_bits(base, pictures, tmp_path):
     np.testing.assert_array_equal(picture, again.generate("a red cat", seed=1, steps=1))
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_is_an_ordinary_run(base, pictures, tmp_path):
     """From the converted denoiser, with the parts that it brought, and evaluated."""
     config = sd15_config(

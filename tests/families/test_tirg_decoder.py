@@ -113,6 +113,7 @@ def test_another_family_is_no_retrieval_model(tmp_path):
         run(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_jointly_trained_one_draws_and_searches(tmp_path):
     config = configs.load(f"{REPOSITORY}/configs/tirg_decoder.py:joint")
     tiny = configs.load(TINY)
