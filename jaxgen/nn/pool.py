@@ -45,7 +45,7 @@ max_pool.defvjp(_forward, _backward)
 
 def _gradient(x: jax.Array, g: jax.Array, window: int, stride: int, pads: Pads) -> jax.Array:
     wide = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    b, h, w, c = g.shape
+    h, w = g.shape[1], g.shape[2]
     best, which = None, jnp.zeros(g.shape, jnp.int16)
     for place in range(window * window):
         i, j = divmod(place, window)
@@ -61,7 +61,7 @@ def _gradient(x: jax.Array, g: jax.Array, window: int, stride: int, pads: Pads) 
     def tap(i: int, j: int) -> jax.Array:
         return jnp.where(which == window * i + j, g, jnp.zeros((), g.dtype))
 
-    y = spread(tap, (b, h, w, c), (window, window), (stride, stride))
+    y = spread(tap, (h, w), (window, window), (stride, stride))
     return cut(y, (x.shape[1], x.shape[2]), (pads[0][0], pads[1][0]))
 
 

@@ -230,6 +230,20 @@ def test_a_flipped_bit_of_features_is_seen(folder, tmp_path):
         assert (index.damaged, len(index.entries)) == (1, 6)
 
 
+def test_what_is_left_out_after_a_search_is_not_found_any_more(folder, tmp_path):
+    place = tmp_path / "index"
+    build.update(folder, place, Fake())
+    index = Index(place)
+    query = np.asarray(index.vectors[0], np.float32)
+    found = search(index, query, 7)
+    with open(place / "vectors-0.f16", "r+b") as file:
+        file.write(b"\x01\x3c")
+    again = Index(place)
+    assert len(search(again, query, 7)) == len(found)
+    again.leave_out_broken()
+    assert {one.path for one in search(again, query, 7)} < {one.path for one in found}
+
+
 def test_what_is_no_index_or_another_s_is_one_line(folder, tmp_path):
     place, fake = tmp_path / "index", Fake()
     with pytest.raises(UserError, match="is no index: make one by jaxgen index"):

@@ -54,7 +54,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int,
     (b, h, w, n), (kh, kw, c, _) = g.shape, kernel.shape
     if form.strides != (1, 1) and b * h * w * kh * kw * c <= AT_ONCE:
         taps = (g.reshape(-1, n) @ kernel.reshape(-1, n).T).reshape(b, h, w, kh, kw, c)
-        y = spread(lambda i, j: taps[:, :, :, i, j], (b, h, w, c), (kh, kw), form.strides)
+        y = spread(lambda i, j: taps[:, :, :, i, j], (h, w), (kh, kw), form.strides)
     else:
         y = _by_phases(g, kernel, form.strides)
     return cut(y, size, form.pads)
@@ -62,7 +62,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, form: Form, size: tuple[int,
 
 def spread(
     tap: Callable[[int, int], jax.Array],
-    shape: tuple[int, int, int, int],
+    size: tuple[int, int],
     window: tuple[int, int],
     strides: tuple[int, int],
 ) -> jax.Array:
@@ -70,25 +70,23 @@ def spread(
 
     Args:
       tap: i, j -> (b, h, w, c), of row i and column j in each of the h x w windows.
-      shape: (b, h, w, c).
+      size: h, w.
 
     Returns: (b, H, W, c), without the padding cut off (`cut`).
     """
-    b, h, w, c = shape
-    (kh, kw), (down, right) = window, strides
-    long, wide = _lengths((h, w), window, strides)
+    (h, w), (kh, kw), (down, right) = size, window, strides
+    long, wide = _lengths(size, window, strides)
 
     def moved(i: int, j: int) -> jax.Array:
         above, left = i // down, j // right
         sides = ((0, 0), (above, long - h - above), (left, wide - w - left), (0, 0))
         return jnp.pad(tap(i, j), sides)
 
-    parts = []
+    parts: list[jax.Array] = []  # the first place of a stride is always seen
     for first in itertools.product(range(down), range(right)):
         places = itertools.product(range(first[0], kh, down), range(first[1], kw, right))
-        found = [moved(i, j) for i, j in places]
-        nothing = jnp.zeros((b, long, wide, c), tap(0, 0).dtype)
-        parts.append(sum(found[1:], start=found[0]) if found else nothing)
+        found = [moved(i, j) for i, j in places] or [jnp.zeros_like(parts[0])]
+        parts.append(sum(found[1:], start=found[0]))
     return _interleaved(parts, strides)
 
 

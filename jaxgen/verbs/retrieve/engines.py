@@ -49,15 +49,14 @@ class Exact:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Engine`."""
         scores = np.full(len(self.vectors), -np.inf, np.float32)
-        held = on_host(query)
         for rows in _blocks(len(scores)):
             if allowed[rows].any():
-                scores[rows] = cosines(self.vectors[rows], held)
+                scores[rows] = cosines(self.vectors[rows], query)
         scores[~allowed] = -np.inf
         return _top(scores, k)
 
 
-def cosines(rows: np.ndarray, query: np.ndarray | jax.Array) -> np.ndarray:
+def cosines(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
     """float32 (n,): products of rows (n, width) with a query (width,), both of length 1.
 
     Equal rows have equal products, to the last bit, wherever they are.
@@ -66,7 +65,8 @@ def cosines(rows: np.ndarray, query: np.ndarray | jax.Array) -> np.ndarray:
     short = -count % _TILE
     if short:  # kernels sum rows that fill no vector in another order
         rows = np.concatenate([rows, np.zeros((short, rows.shape[1]), rows.dtype)])
-    return np.asarray(_products(rows, on_host(query)))[:count]
+    there = jax.device_put(np.asarray(query, np.float32), _host())
+    return np.asarray(_products(rows, there))[:count]
 
 
 @jax.jit
@@ -78,15 +78,12 @@ def _products(rows: jax.Array, query: jax.Array) -> jax.Array:
     return jax.lax.map(product, rows.reshape(-1, _TILE, rows.shape[1])).reshape(-1)
 
 
-def on_host(query: np.ndarray | jax.Array) -> jax.Array:
-    """The query as float32 where the rows are: by the CPU, if this process has more than that."""
-    if isinstance(query, jax.Array):
-        return query
+def _host() -> jax.Device:
+    """What multiplies: the CPU, beside which the rows lie, if this process has it."""
     try:
-        host = jax.local_devices(backend="cpu")[0]
+        return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # the platform is set to accelerators alone
-        host = jax.local_devices()[0]
-    return jax.device_put(np.asarray(query, np.float32), host)
+        return jax.local_devices()[0]
 
 
 def _blocks(count: int) -> Iterator[slice]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,8 +60,8 @@ def search(
     k = min(k, len(index.vectors) or 1)
     paths, rows = index.contents.paths, index.contents.rows
     if where:
-        fits = re.compile(fnmatch.translate(where)).match
-        kept = ((row, [path for path in paths[row] if fits(path)]) for row in paths)
+        fit = set(fnmatch.filter(index.entries, where))
+        kept = ((row, [path for path in paths[row] if path in fit]) for row in paths)
         paths = {row: some for row, some in kept if some}
         rows = np.fromiter(paths, np.int64, len(paths))
         if not paths:
