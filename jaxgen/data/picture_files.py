@@ -22,7 +22,6 @@ from PIL import Image, ImageCms
 
 from jaxgen.data import picture_values
 from jaxgen.data.picture_about import NOTHING, About, about, is_marked, options, space
-from jaxgen.data.picture_deep import write_png16, write_tiff
 from jaxgen.data.picture_open import (
     DAMAGED,
     Source,
@@ -33,12 +32,14 @@ from jaxgen.data.picture_open import (
     open_picture,
     unsupported,
 )
+from jaxgen.data.picture_png import write_png
 from jaxgen.data.picture_tiff import (
     pixels,
     read_tiff,
     tiff_about,
     tiff_pages,
     tiff_size,
+    write_tiff,
 )
 from jaxgen.errors import UserError
 from jaxgen.whole import replacing
@@ -254,13 +255,18 @@ def write_image(
             f"write_image needs uint8 or uint16 (h, w, 3), not {rgb.dtype} {rgb.shape}"
         )
     if kind == "TIFF" or (kind == "PNG" and rgb.dtype == np.uint16):
-        _write_channels(path, kind, Picture(rgb, alpha, gray, about))
+        _write_channels(path, kind, Picture(rgb, alpha, gray, about), mark, note)
         return
     alpha = None if alpha is None else eight_bits(alpha)
     image, about, flattened = to_pillow(Picture(eight_bits(rgb), alpha, gray, about), kind)
     if flattened:
         logging.warning("%s: JPEG holds no transparency; laid over white (use .png)", path)
-    how = {**save_options(kind, rgb.nbytes, quality), **options(kind, about, mark, note)}
+    said = options(kind, about, mark, note)
+    if kind == "PNG" and rgb.nbytes >= LARGE:
+        pixels = np.atleast_3d(np.asarray(image))
+        replace_file(path, kind, lambda file: write_png(file, pixels, said, quick=True))
+        return
+    how = {**save_options(kind, rgb.nbytes, quality), **said}
     replace_file(path, kind, lambda file: image.save(file, format=kind, **how))
 
 
@@ -296,10 +302,11 @@ def fitting(said: About, gray: bool) -> About:
     return said if fits else said._replace(icc=None)
 
 
-def _write_channels(path: Path, kind: str, picture: Picture) -> None:
+def _write_channels(path: Path, kind: str, picture: Picture, mark: str, note: str) -> None:
     said, pixels = fitting(picture.about, picture.gray), channels(picture)
     if kind == "PNG":
-        replace_file(path, kind, lambda file: write_png16(file, pixels, said))
+        how = options(kind, said, mark, note)
+        replace_file(path, kind, lambda file: write_png(file, pixels, how, quick=False))
     else:
         replace_file(path, kind, lambda file: write_tiff(file, [pixels], said, pixels.nbytes))
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from jaxgen.data import picture_values
 from jaxgen.data.picture_about import about, options
-from jaxgen.data.picture_deep import write_tiff
 from jaxgen.data.picture_files import (
     ANIMATED,
     FORMATS,
@@ -26,7 +25,7 @@ from jaxgen.data.picture_files import (
     to_pillow,
 )
 from jaxgen.data.picture_open import DAMAGED, head, is_tiff, name_of, open_picture
-from jaxgen.data.picture_tiff import pixels, read_tiff, tiff_about, tiff_pages
+from jaxgen.data.picture_tiff import pixels, read_tiff, tiff_about, tiff_pages, write_tiff
 from jaxgen.errors import UserError
 
 # Endings whose files may hold several frames, and keep their format if nobody names another.

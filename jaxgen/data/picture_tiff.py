@@ -1,12 +1,13 @@
-"""TIFF pictures whose numbers Pillow does not read right: floats, 10, 12 and 32 bits a channel."""
+"""TIFF: reading those whose numbers Pillow does not read right (floats, 10, 12 and 32 bits a
+channel), and writing."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,8 @@ from jaxgen.errors import UserError
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True),
           8: (1, False)}  # fmt: skip
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_BIG = 4_000_000_000  # bytes from which a file needs offsets of 64 bits
+_TEXT_TAGS = (270, 271, 272, 306, 315, 33432)
 
 
 def pixels(image: Image.Image, source: Source, made: Origin, frame: int = 0) -> Values:
@@ -166,3 +169,36 @@ def tiff_pages(source: Source) -> tuple[int, ...]:
             f"{name_of(source)}: damaged, or no TIFF that can be read ({error})"
         ) from None
     return tuple(index for index, kind in enumerate(kinds) if not kind & 0b101)
+
+
+def write_tiff(file: IO[bytes], pages: Iterable[np.ndarray], said: About, size: int) -> None:
+    """Writes (h, w, c) pages of 8 or 16 bits, deflated.
+
+    Profile, resolution and the texts of EXIF's first part are kept.
+
+    Args: size: bytes of all pages.
+    """
+    import tifffile
+
+    tags = Image.Exif()
+    if said.exif:
+        tags.load(said.exif)
+    texts = [(tag, 2, 0, str(tags[tag]), True) for tag in _TEXT_TAGS if tag in tags]
+    resolution: dict[str, Any] = {}
+    if said.dpi:
+        resolution = {"resolution": said.dpi, "resolutionunit": 2}
+    with tifffile.TiffWriter(file, bigtiff=size >= _BIG) as writer:
+        for pixels in pages:
+            channels = pixels.shape[2]
+            writer.write(
+                pixels[..., 0] if channels == 1 else pixels,
+                photometric="rgb" if channels > 2 else "minisblack",
+                planarconfig=None if channels == 1 else "contig",
+                extrasamples=["unassalpha"] if channels in (2, 4) else None,
+                compression="zlib",
+                metadata=None,
+                software=False,
+                iccprofile=said.icc,
+                extratags=texts,
+                **resolution,
+            )
