@@ -23,9 +23,9 @@ from jaxgen.errors import UserError
 CPU_BUDGET = 5 << 29
 # Programs that a CPU runs at the same time: more would leave each too little of the memory.
 MOST_WORKERS = 4
-# Cores that one program keeps busy where there are two: 1.5 to 1.85, more for larger windows. The
-# most is taken, so that overlaps are computed twice only where that surely pays.
-BUSY_ALONE = 1.85
+# Cores that one program keeps busy where there are two: 1.4 to 1.9 by network and window, without a
+# trend that says more.
+BUSY_ALONE = 1.7
 # What compiling and running a small program takes beside the arrays.
 PROGRAM = 256 << 20
 # Of an accelerator whose backend keeps no statistics.

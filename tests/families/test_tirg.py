@@ -11,7 +11,7 @@ from helpers import REPOSITORY
 from jaxgen import config as configs
 from jaxgen.data.triplets.words import Words, split, vocabulary
 from jaxgen.losses.retrieval import batch_classification, draw_triplets, scaled, soft_triplet
-from jaxgen.models.tirg import encoders
+from jaxgen.models.tirg import compose, encoders
 from jaxgen.models.tirg.compose import View
 from jaxgen.models.tirg.encoders import WordLSTM
 from jaxgen.models.tirg.networks import Composed, make_net
@@ -191,6 +191,21 @@ def test_losses_and_gradients_equal_the_originals(fixtures_dir, case):
         for ours, key in zip(grads, ("grad_Q", "grad_T", "grad_norm_s"), strict=True):
             wanted = golden[f"{case}:{name}:{key}"]
             close(np.asarray(ours).reshape(wanted.shape), wanted, 2e-5)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_a_relation_network_sees_where_things_are(pool):
+    """Also where every place of the map has all around it that another has."""
+    net = compose.Relationship(hidden=8, pool=pool)
+    maps = np.zeros((2, 5, 6, 3), np.float32)
+    maps[0, 1, 1], maps[1, 3, 4] = 1.0, 1.0
+    view, text = compose.View(np.zeros((2, 4), np.float32), maps), np.ones((2, 7), np.float32)
+    variables = net.init(jax.random.key(0), view, text)
+    one, other = net.apply(variables, view, text)
+    assert one.shape == (4,)
+    assert np.abs(one - other).max() > 1e-6
+    pairs = variables["params"]["one"]["kernel"]
+    assert pairs.shape == (3 + 2, 8)
 
 
 def test_triplets_are_of_other_pairs_and_different():

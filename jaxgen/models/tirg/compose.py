@@ -178,16 +178,27 @@ class Relationship(nn.Module):
 
     Attributes:
       hidden: width of the layers that look at a pair with the text.
+      pool: side of the squares whose mean is one place. Pairs, and with them time and memory, grow
+        with the fourth power of the map's side over it.
     """
 
     hidden: int = 256
+    pool: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, view: View, text: jax.Array, train: bool = False) -> jax.Array:
         """(b, e)."""
-        b, h, w, c = view.map.shape
-        places = view.map.reshape(b, h * w, c)
+        if self.pool == 1:
+            x = view.map
+        else:
+            window = self.pool, self.pool
+            x = nn.avg_pool(view.map, window, window, "SAME", count_include_pad=False)
+        b, h, w, c = x.shape
+        # Each place says where it is, as published: a mean over pairs would not tell.
+        where = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij")
+        where = jnp.broadcast_to(jnp.stack(where, axis=-1).astype(x.dtype), (b, h, w, 2))
+        places = jnp.concatenate([x, where], axis=-1).reshape(b, h * w, c + 2)
         # The first layer of a pair is a sum of three: of each place, and of the text.
         one, two = (
             nn.Dense(self.hidden, dtype=self.dtype, name=name)(places) for name in ("one", "two")
