@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,3 +34,14 @@ def test_a_limit_of_the_process_counts(monkeypatch):
     limit = free / 2 + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     monkeypatch.setattr(resource, "getrlimit", lambda which: (int(limit), -1))
     assert devices._available() < 0.6 * free
+
+
+def test_what_a_gradient_keeps_is_counted_without_computing():
+    """Of a checkpoint what it begins with."""
+    kernel, x = jnp.ones((50, 50)), jax.ShapeDtypeStruct((7, 50), jnp.float32)
+
+    def layer(x):
+        return jnp.tanh(x @ kernel)
+
+    assert devices.held(layer, x) >= 4 * (50 * 50 + 7 * 50)
+    assert devices.held(jax.checkpoint(lambda x: layer(layer(layer(x)))), x) == 4 * (50 * 50 + 350)

@@ -5,6 +5,7 @@ import pytest
 from helpers import noise
 from support.tiny_ldm import tiny_ldm, tiny_ldm_config, tiny_nets
 
+from jaxgen.models.ldm.edit import null_text
 from jaxgen.runs.model import Model
 
 RED, BLUE = "a large red circle", "a large blue circle"
@@ -64,6 +65,21 @@ def test_a_learnt_empty_prompt_brings_more_back(eps, picture):
         for name in ("ddim", "null-text")
     )
     assert learnt < plain
+
+
+@pytest.mark.parametrize("room", [0, 2 << 30])
+def test_a_net_that_holds_too_much_for_gradients_computes_it_anew(room, eps, picture, monkeypatch):
+    asked = {"inversion": "null-text", "guidance": 4.0}
+    usual, nets, choose = eps.edit(picture, RED, BLUE, **asked), [], null_text._lean
+    monkeypatch.setattr(null_text, "HELD", room)
+    monkeypatch.setattr(
+        null_text, "_lean", lambda *given: nets.append(choose(*given).net) or choose(*given)
+    )
+    again = Model("ldm", eps.config, tiny_nets(eps.config), step=4).edit(
+        picture, RED, BLUE, **asked
+    )
+    assert {net.remat for net in nets} == {room == 0}
+    assert levels(again.pictures[0], usual.pictures[0]) <= 1
 
 
 def test_sdedit(flow, picture):

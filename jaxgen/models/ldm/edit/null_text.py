@@ -9,12 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen import devices
 from jaxgen.diffusion.sampling import Denoise
 from jaxgen.edit.null_text import null_text as learn
-from jaxgen.edit.path import Path, ascend
+from jaxgen.edit.path import Path, ascend, told
 from jaxgen.edit.proximal import slerp
 from jaxgen.models.ldm.edit.editing import Asked, Editing
 from jaxgen.models.ldm.edit.inverted import Inverted
+
+# What the net holds for its gradients at most. Where that would be more it computes its blocks
+# anew: a third pass beside two.
+HELD = 2 << 30
 
 
 def null_text(
@@ -23,12 +28,10 @@ def null_text(
     """An empty prompt learnt for each step and picture (Mokady et al. 2023)."""
     del each
     path: Path = shared["path"]
-    # Its gradients are the memory: the net computes its blocks anew for them.
-    lean = copy.copy(editing)
-    lean.net = editing.net.clone(remat=True)
     free = editing.unasked(nets, shared, len(x0))
     assert free is not None  # `prepared` made sure
     states = ascend(_under(editing, nets, asked), path, x0)
+    lean = _lean(editing, nets, path, x0, free)
 
     def one(states: jax.Array, asked: Asked, free: Asked) -> jax.Array:
         asked, free = (jax.tree.map(lambda a: a[None], tree) for tree in (asked, free))
@@ -44,6 +47,19 @@ def null_text(
     learnt = jax.vmap(one, in_axes=(1, 0, 0), out_axes=1)(states, asked, free)
     whole = _each_step(free, len(path))
     return Inverted(states[-1], None, {**whole, "context": learnt})
+
+
+def _lean(editing: Editing, nets: Any, path: Path, x: jax.Array, free: Asked) -> Editing:
+    """As it is, or with a net that holds less for the gradients of all rows of x."""
+
+    def said(context: jax.Array) -> jax.Array:
+        return _under(editing, nets, {**free, "context": context})(x, told(path.times[0], x))
+
+    if devices.held(said, free["context"]) <= HELD:
+        return editing
+    lean = copy.copy(editing)
+    lean.net = editing.net.clone(remat=True)
+    return lean
 
 
 def negative(
