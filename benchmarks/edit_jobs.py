@@ -99,7 +99,8 @@ def serve_jax(case: Case, folder: Path) -> None:
     nets = jax.device_put({"g": variables, "text": {"table": arrays["table"]}})
     editing = make_editing(size, net)
     job = {
-        "p2p": _p2p, "null-text": _null_text, "words": _imagic, "weights": _imagic,
+        "p2p": _p2p, "null-text": _null_text, "null-text-frozen": _null_text,
+        "words": _imagic, "weights": _imagic,
         "direct": _direct, "plain": _plain,
     }[case.job]  # fmt: skip
     f, given = job(editing, nets, case, arrays)

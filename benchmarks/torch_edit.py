@@ -2,8 +2,7 @@
 
 Prompt-to-Prompt by attention processors that hand every map to a controller, which counts layers
 and steps (Hertz et al. 2022); null-text inversion by a loop with autograd and an Adam for each step
-(Mokady et al. 2023); a stage of Imagic by a loop (Kawar et al. 2022). The net's weights are frozen
-where they are not what is learnt, which the original of null-text leaves out.
+(Mokady et al. 2023); a stage of Imagic by a loop (Kawar et al. 2022).
 """
 
 from __future__ import annotations

@@ -205,7 +205,10 @@ def test_diffusers_says_the_same_of_our_weights(job, tmp_path, served, monkeypat
     assert served[0]["temporary_bytes"] > 0
 
 
-_LONGER = [pytest.param(job, marks=pytest.mark.slow) for job in ("null-text", "words", "weights")]
+_LONGER = [
+    pytest.param(job, marks=pytest.mark.slow)
+    for job in ("null-text", "null-text-frozen", "words", "weights")
+]
 
 
 @pytest.mark.parametrize("job", ["p2p", *_LONGER])
