@@ -36,7 +36,10 @@ def trained(file: str, form: str, seed: int, steps: int, workdir: Path) -> dict[
         config.train.eval_every = 0
         if steps:
             config.train.steps = steps
-    return dict(loop.train(config, workdir / f"{form}_{seed}").metrics)
+    result = loop.train(config, workdir / f"{form}_{seed}")
+    if result.stopped != "done":
+        raise SystemExit(f"{form}, seed {seed}: {result.stopped}; the same command goes on")
+    return dict(result.metrics)
 
 
 def summary(found: list[dict[str, float]]) -> dict[str, tuple[float, float]]:

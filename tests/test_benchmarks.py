@@ -241,3 +241,16 @@ def test_what_the_benchmarks_take_of_jaxgen_is_there():
                 if not found:
                     missing.append(f"{file.name}:{node.lineno} {inner}")
     assert not missing
+
+
+def test_a_stopped_composition_is_no_result(tmp_path, monkeypatch):
+    from benchmarks import compositions
+    from jaxgen.train import loop
+
+    how = {"stopped": "preempted"}
+    monkeypatch.setattr(loop, "train", lambda *given: loop.Result(7, {"recall_at_1": 1.0}, **how))
+    asked = (f"{REPOSITORY}/configs/tirg.py", "relationship", 0, 10, tmp_path)
+    with pytest.raises(SystemExit, match="relationship, seed 0: preempted"):
+        compositions.trained(*asked)
+    how["stopped"] = "done"
+    assert compositions.trained(*asked) == {"recall_at_1": 1.0}
