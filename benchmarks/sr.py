@@ -146,7 +146,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     common.add_arguments(parser)
     parser.add_argument("--full", action="store_true", help="RRDBNet's step with batch 16 on a CPU")
-    parser.add_argument("--only", help='"memory", or part of a network\'s name')
+    parser.add_argument(
+        "--only", help='"memory", or part of "NETWORK JOB", such as "rrdbnet infer"'
+    )
     args = parser.parse_args()
     if args.into and args.only:
         parser.error("--into takes the whole table: leave out --only")
@@ -158,7 +160,7 @@ def main() -> None:
         return networks.run_worker(args)
     gpu = common.on_gpu()
     only = (args.only or "").lower()
-    cases = [case for case in CASES if only in case.network.lower()]
+    cases = [case for case in CASES if only in f"{case.network} {case.job}".lower()]
     if not gpu:
         heavy = (CASES[0],) if args.full else ()
         small = [
