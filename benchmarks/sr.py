@@ -10,8 +10,8 @@ more there; `--full` adds that case. Which rivals, how it is timed and what the 
 Memory of RRDBNet's training step with batch 16, as the compiled programs state it: temporary
 memory with all activations kept, and with each RRDB's computed again (`model.remat`); bytes of the
 state (parameters and Adam's two averages) per device where it is cut over 1 and 8 (`mesh.fsdp`).
-`--quick` leaves the first out: the whole network is compiled twice for it. `--only NAME` runs a
-part.
+`--quick` leaves the first out: the whole network is compiled twice for it. `--only "rrdbnet infer"`
+runs a part.
 """
 
 from __future__ import annotations
