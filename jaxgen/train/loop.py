@@ -51,7 +51,7 @@ from jaxgen.train.start import (
 from jaxgen.train.state import TrainState, make_optimizers, variables
 from jaxgen.train.step import Tally
 from jaxgen.train.tally import read_tally
-from jaxgen.weights.checkpoints import EVALUATION, load_for_use
+from jaxgen.weights.checkpoints import EVALUATION, load_for_use, read_evaluated
 from jaxgen.weights.parts import Part
 
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
@@ -162,8 +162,7 @@ def _train(
         keep_every=settings.keep_every,
         with_digests=settings.get("digests", True),  # configs of earlier versions lack it
     )
-    restored = checkpoints.restore_latest(state)
-    if restored is not None:
+    if restored := checkpoints.restore_latest(state):
         state, start = restored
         log.info("resumed from checkpoint %d in %s", start, workdir)
     else:
@@ -198,6 +197,7 @@ def _train(
             debug=debug,
             watch=watch,
             reads=reads,
+            metrics=read_evaluated(workdir, start)[1],
         ).run()
     finally:
         pipeline.close(stream)
@@ -226,7 +226,7 @@ class _Session:
     debug: bool
     watch: Watch | None
     reads: Reads
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float]
 
     def __post_init__(self):
         self.settings = settings = self.config.train

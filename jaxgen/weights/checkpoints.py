@@ -77,6 +77,14 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
+def read_evaluated(workdir: str | Path, until: int) -> tuple[int, dict[str, float]]:
+    """(step, metrics) of training's last evaluation up to a step; (0, {}) if there was none."""
+    for line in reversed(read_metrics(workdir)):
+        if line["kind"] == "eval" and line["step"] <= until:
+            return line["step"], {k: v for k, v in line.items() if isinstance(v, float)}
+    return 0, {}
+
+
 def read_evaluation(workdir: str | Path) -> dict[str, Any]:
     """Step and metrics of the last `--mode=eval`; {} if there was none, or its file is damaged."""
     try:

@@ -111,11 +111,8 @@ def _family(config: ConfigDict | None) -> str:
 
 def _evaluated(run: Path, step: int) -> dict[str, float]:
     """Metrics of the evaluation at `step`: of `--mode=eval`, else of the training itself."""
-    found: dict[str, Any] = {}
-    for line in checkpoints.read_metrics(run):
-        if line.get("kind") == "eval" and line.get("step") == step:
-            found = line
     later = checkpoints.read_evaluation(run)
     if later.get("step") == step:
-        found = later
-    return {k: v for k, v in found.items() if isinstance(v, float)}
+        return {k: v for k, v in later.items() if isinstance(v, float)}
+    at, found = checkpoints.read_evaluated(run, step)
+    return found if at == step else {}
