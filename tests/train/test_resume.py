@@ -51,9 +51,10 @@ def test_log_has_each_step_once_after_a_resume(tmp_path):
 
 
 def test_finished_run_does_nothing_more(tmp_path):
-    first = run(tiny(train__steps=2), tmp_path)
+    config = tiny(train__steps=2, train__eval_every=2)
+    first = run(config, tmp_path)
     before = checkpoint_arrays(tmp_path, 2)
-    result = run(tiny(train__steps=2), tmp_path)
+    result = run(config, tmp_path)
     assert result == first
     assert result.metrics  # of the last evaluation, also where there is none to come
     assert_bitwise(before, checkpoint_arrays(tmp_path, 2))

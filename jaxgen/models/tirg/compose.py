@@ -196,8 +196,9 @@ class Relationship(nn.Module):
             x = nn.avg_pool(view.map, window, window, "SAME", count_include_pad=False)
         b, h, w, c = x.shape
         # Each place says where it is, as published: a mean over pairs would not tell.
-        where = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij")
-        where = jnp.broadcast_to(jnp.stack(where, axis=-1).astype(x.dtype), (b, h, w, 2))
+        rows, columns = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij")
+        where = jnp.stack([rows, columns], axis=-1).astype(x.dtype)
+        where = jnp.broadcast_to(where, (b, h, w, 2))
         places = jnp.concatenate([x, where], axis=-1).reshape(b, h * w, c + 2)
         # The first layer of a pair is a sum of three: of each place, and of the text.
         one, two = (

@@ -187,7 +187,8 @@ def _plan(verb, nets, given, full, tile, batch, pictures) -> _Plan:
         cuts = (len(spans(n, w, _pad(verb))) for n, w in zip(full, window, strict=True))
         rounds = math.ceil(pictures * math.prod(cuts) / (batch * workers))
         work = rounds * workers * math.prod(window)
-        plans.append((work / devices.busy_cores(workers), _Plan(window, workers)))
+        busy = devices.busy_cores(workers, batch * math.prod(window))
+        plans.append((work / busy, _Plan(window, workers)))
     return min(plans, key=lambda timed: timed[0])[1]  # of equally fast ones the fewest workers
 
 
