@@ -1,4 +1,4 @@
-"""Writing what Pillow does not or slowly: PNG of 16 bits a channel, large ones by several threads.
+"""Writing PNG where Pillow can't or is slow: 16 bits a channel, and large ones by several threads.
 
 A PNG's pixels are one zlib stream of rows, each less what its neighbours let expect. Bands of rows
 are deflated apart, as pigz does it: each ends at a whole byte and refers to nothing before it, so
@@ -76,7 +76,7 @@ def _stream(pixels: np.ndarray, quick: bool) -> Iterator[bytes]:
         def begin(top: int) -> Any:
             return pool.submit(_deflated, pixels, top, min(top + rows, len(pixels)), quick)
 
-        # No more bands at a time than are worked on: of a large picture, the rest of memory is not.
+        # So many bands wait at most, whatever the picture's size.
         waiting = deque(begin(top) for top in itertools.islice(tops, 2 * _THREADS))
         while waiting:
             filtered, part = waiting.popleft().result()
