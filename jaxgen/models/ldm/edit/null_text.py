@@ -17,8 +17,9 @@ from jaxgen.edit.proximal import slerp
 from jaxgen.models.ldm.edit.editing import Asked, Editing
 from jaxgen.models.ldm.edit.inverted import Inverted
 
-# What the net holds for its gradients at most. Where that would be more it computes its blocks
-# anew: a third pass beside two.
+# What the net holds for its gradients at most, its weights among it. Where that would be more it
+# computes its blocks anew: a third pass beside two. The same on every machine: what is free must
+# not change a picture's last bits.
 HELD = 2 << 30
 
 
