@@ -1,7 +1,7 @@
 """The table of exact edits on captioned shapes: each method, on drawn and on real sources.
 
-    python -m benchmarks.edits --model RUN [-n 32] [--methods p2p,masactrl] [--json FILE]
-        [--picture FILE.png]
+    python -m benchmarks.edits --model RUN [-n 32] [--methods p2p,masactrl] [--objects 2]
+        [--changes colour,add,remove] [--json FILE] [--picture FILE.png]
 
 "again" is the baseline to beat: the target drawn anew from the source's own noise, without any of
 the source's attention. Rates are per cent of the sources that show what their caption says.
@@ -20,21 +20,30 @@ DRAWN = ("steps", "guidance", "negative", "inversion")  # of all, "again" too
 SHOWN = ("sources", "success", "kept", "both", "outside", "reconstruction")
 
 
-def rows_of(use: Any, methods: list[str], options: list[str], count: int) -> Any:
+def rows_of(
+    use: Any,
+    methods: list[str],
+    options: list[str],
+    count: int,
+    changes: list[str] | None = None,
+    objects: int = 1,
+) -> Any:
     """Yields (source, change, method, numbers, edits, results).
 
-    Args: options: NAME=VALUE; each for those of the methods that have it.
+    Args:
+      options: NAME=VALUE; each for those of the methods that have it.
+      changes, objects: as of `jaxgen.evaluation.editing.make_edits`; None: of one word.
     """
     from jaxgen.cli.common import read_options
-    from jaxgen.evaluation.editing import CHANGES, evaluate, make_edits
+    from jaxgen.evaluation.editing import WORDS, evaluate, make_edits
 
     def own(method: Any) -> dict[str, Any]:
         named = [text for text in options if text.partition("=")[0] in method.options]
         return read_options(named, method.options)
 
     for real in (False, True):
-        for change in CHANGES:
-            edits = make_edits(change, count, use.verb.size[0], real)
+        for change in changes or WORDS:
+            edits = make_edits(change, count, use.verb.size[0], real, objects)
             for name in ["again", *methods]:
                 again = name == "again"
                 method = use.method("p2p" if again else name)
@@ -71,6 +80,8 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=32)
     parser.add_argument("--methods", default="p2p,masactrl,pnp")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--changes", default="", help="colour, size, shape, place, add, remove")
+    parser.add_argument("--objects", type=int, default=1, help="of whose one a word is changed")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
@@ -79,12 +90,16 @@ def main() -> None:
 
     import jaxgen
     from jaxgen.data.picture_files import write_image
+    from jaxgen.evaluation.editing import CHANGES
     from jaxgen.grid import captioned_grid, enlarge
 
     use = jaxgen.load(given.model).edit
+    changes = given.changes.split(",") if given.changes else None
+    if unknown := set(changes or ()) - set(CHANGES):
+        parser.error(f"--changes: there is no {min(unknown)}; there are {', '.join(CHANGES)}")
     rows, shown = [], []
     for source, change, name, found, edits, results in rows_of(
-        use, given.methods.split(","), given.option, given.n
+        use, given.methods.split(","), given.option, given.n, changes, given.objects
     ):
         rows.append({"source": source, "change": change, "method": name, **found})
         print(rows[-1], flush=True)

@@ -28,7 +28,12 @@ Variants (`--config=configs/vae.py:NAME`):
 """
 
 from jaxgen import config as configs
-from jaxgen.tasks.autoencoder.config import autoencoder_config, autoencoder_rates, tiny
+from jaxgen.tasks.autoencoder.config import (
+    autoencoder_config,
+    autoencoder_rates,
+    tiny,
+    without_gan,
+)
 
 
 def get_config(arg=""):
@@ -57,7 +62,12 @@ def _f8(config):
 
 
 def _shapes64(config):
-    config.data.update(size=64, objects=(2, 2))
+    config.data.update(size=64, objects=(1, 2))
+    config.model.autoencoder.update(features=64, widths=(1, 2), patch=4, latent=16)
+    without_gan(config)
+    config.model.loss.perceptual = 0.0
+    config.train.update(steps=3000, eval_every=1000, checkpoint_every=500)
+    config.optimizer.pretrain.final = 0.05
 
 
 def _emoji(config):

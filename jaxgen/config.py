@@ -267,16 +267,28 @@ def get_key(config: ConfigDict, key: str) -> Any:
 
 
 def set_key(config: ConfigDict, key: str, value: Any) -> None:
-    """Sets a dotted key that exists; anything else is a UserError with the nearest name."""
+    """Sets a dotted key that exists; anything else is a UserError with the nearest name.
+
+    What a section with a `form` may hold follows from it, and the family alone knows: there a new
+    key is taken, and `jaxgen.train.family.check` refuses it if need be.
+
+    Args: value: or a text of the command line, read as what the key holds.
+    """
+    *above, last = key.split(".")
+    section: Any = config
+    for name in above:
+        section = section.get(name) if isinstance(section, ConfigDict) else None
+    if isinstance(section, ConfigDict) and "form" in section and last not in section:
+        with section.unlocked():
+            section[last] = keys.guessed(value) if isinstance(value, str) else value
+        return
     now = get_key(config, key)
     if isinstance(now, ConfigDict) and not isinstance(value, Mapping):
         raise UserError(f"config key {key} is a section; set one of its keys")
     if isinstance(value, str) and not isinstance(now, str):
         value = keys.from_text(key, value, now)
-    above, _, last = key.rpartition(".")
-    node = get_key(config, above) if above else config
     try:
-        node[last] = value
+        section[last] = value
     except (TypeError, ValueError, OverflowError):
         kind = type(now).__name__
         raise UserError(f"{key} must be of the type {kind}, not {shown(value)}") from None

@@ -188,6 +188,17 @@ def from_text(name: str, text: str, now: Any) -> Any:
     return text
 
 
+def guessed(text: str) -> Any:
+    """The value that a text most likely means: true, a number, a tuple, or itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+    return tuple(value) if isinstance(value, tuple | list) else value
+
+
 _BOOLEANS = {
     **dict.fromkeys(("true", "t", "1", "yes", "y", "on"), True),
     **dict.fromkeys(("false", "f", "0", "no", "n", "off"), False),

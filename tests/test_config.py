@@ -300,3 +300,44 @@ def test_patterns_that_are_none_are_named(key, value):
     with pytest.raises(UserError, match=f"{key} must be .*a regular expression") as caught:
         configs.check(config)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"form": "relationship", "pool": "2"}, ""),
+        ({"pool": "2", "form": "relationship"}, ""),
+        ({"pool": "2"}, "unknown config key model.compose.pool"),
+        ({"form": "relationship", "pol": "2"}, "did you mean model.compose.pool"),
+        ({"form": "relationship", "pool": "wide"}, "model.compose.pool must be an integer"),
+        ({"pool.rate": "1"}, "no key model.compose.pool.rate"),
+        ({"form.rate": "1"}, "no key model.compose.form.rate"),
+    ],
+)
+def test_what_follows_from_a_form_can_be_set_from_the_command_line(overrides, said):
+    from jaxgen.train import command
+
+    def use():
+        given = [(f"model.compose.{key}", text) for key, text in overrides.items()]
+        config = command.load(f"{REPOSITORY}/configs/tirg.py", given)
+        family.check(config)
+        return config
+
+    if said:
+        with pytest.raises(UserError, match=said):
+            use()
+    else:
+        assert use().model.compose.pool == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", 2), ("1e-3", 1e-3), ("True", True), ("false", False), ("(1, 2)", (1, 2)),
+        ("[1]", (1,)), ("gelu", "gelu"), ("(1", "(1"), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_a_text_most_likely_means(text, value):
+    guessed = keys.guessed(text)
+    assert guessed == value
+    assert type(guessed) is type(value)

@@ -43,11 +43,13 @@ Drawing = tuple[np.ndarray, tuple[np.ndarray, ...]]
 def judge(caption: str, picture: np.ndarray) -> dict[str, bool]:
     """What of a caption of captioned shapes is right of a picture, uint8 (n, n, 3).
 
-    Returns: of `jaxgen.metrics.shapes_reader.judge`; what the caption leaves open is left out.
+    Returns: of `jaxgen.metrics.shapes_reader.judge`; what the caption leaves open is left out. And
+      "whole_2" of a caption of two objects: "whole" once more.
     """
     claim = parse(caption)
     assert claim is not None  # the source's own captions
-    return shapes_reader.judge(picture, claim)
+    right = shapes_reader.judge(picture, claim)
+    return right | {f"{_BY_COUNT}{len(claim.things)}": right["whole"]}
 
 
 def accuracy(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
@@ -55,7 +57,8 @@ def accuracy(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
 
     Args: judged: of each of this host's pictures, see `judge`.
 
-    Returns: of each key the share of the pictures whose caption says something of it.
+    Returns: of each key the share of the pictures whose caption says something of it; by the number
+      of objects only where captions differ in it.
     """
     totals: dict[str, float] = {}
     for one in judged:
@@ -64,9 +67,12 @@ def accuracy(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
                 totals[name] = totals.get(name, 0.0) + value
     means = mean_over_hosts(totals, len(judged))
     # A caption that names relations leaves places open: each key has a count of its own.
-    return {key: means[key] / means[_ASKED + key] for key in means if _ASKED + key in means}
+    shares = {key: means[key] / means[_ASKED + key] for key in means if _ASKED + key in means}
+    counts = [key for key in shares if key.startswith(_BY_COUNT)]
+    return shares if len(counts) > 1 else {k: v for k, v in shares.items() if k not in counts}
 
 
+_BY_COUNT = "whole_"  # prefix of "whole" of the captions with so many objects
 _ASKED = "asked/"  # prefix of how often a caption says something of a key
 
 

@@ -9,76 +9,141 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.data.captioned.shape_captions import COLOURS, PLACES, SHAPES, SIZES, Thing, captions
-from jaxgen.data.captioned.shapes import EXTENT, draw, make_scene
+from jaxgen.data.captioned.shapes import EXTENT, Scene, draw, make_scene, possible
 from jaxgen.metrics.shapes_reader import Found, read
 from jaxgen.verbs.edit.contract import Request
 from jaxgen.verbs.edit.use import Changer, Edited
 
 _VALUES = {"colour": COLOURS, "size": SIZES, "shape": SHAPES, "place": PLACES}
-CHANGES = tuple(_VALUES)
+WORDS = tuple(_VALUES)  # changes of one word
+CHANGES = (*WORDS, "add", "remove")
 _AROUND = 2 / 32  # of the picture's side, around an object's box: soft edges
 
 
 class Edit(NamedTuple):
-    """An edit of one word: what changes, of which thing to which; where it is real, its picture."""
+    """An edit and what is true before and after it.
+
+    change: one of CHANGES. source, target: the objects of both, in the order of their captions.
+    number: of the validation scene. picture: where it is real, that of the source.
+    """
 
     change: str
-    source: Thing
-    target: Thing
+    source: tuple[Thing, ...]
+    target: tuple[Thing, ...]
     number: int
     picture: np.ndarray | None
 
     @property
     def texts(self) -> tuple[str, str]:
-        """The captions of both, as the data have them: they name the place, too."""
-        return captions((self.source,))[0], captions((self.target,))[0]
+        """The captions of both, as the data have them: they name the places, too."""
+        return captions(self.source)[0], captions(self.target)[0]
 
 
-def make_edits(change: str, count: int, size: int, real: bool, seed: int = 0) -> list[Edit]:
-    """Edits of validation scenes of one object; the same ones for all methods.
+def make_edits(
+    change: str, count: int, size: int, real: bool, objects: int = 1, seed: int = 0
+) -> list[Edit]:
+    """Edits of validation scenes; the same ones for all methods.
 
-    Args: size: of the pictures. real: whether they are the data's, or drawn by the model.
+    Args:
+      size: of the pictures.
+      real: whether they are the data's, or drawn by the model.
+      objects: of the scene of whose one a word is changed. An object is added to one, and removed
+        from two.
     """
     rng = np.random.default_rng((seed, CHANGES.index(change)))
-    found = []
-    for number in range(count):
-        scene = make_scene("validation", number)
-        (thing,) = scene.things
-        others = [value for value in _VALUES[change] if value != getattr(thing, change)]
-        target = dataclasses.replace(thing, **{change: others[int(rng.integers(len(others)))]})
-        found.append(Edit(change, thing, target, number, draw(scene, size) if real else None))
+    whole = objects if change in WORDS else 2
+    found: list[Edit] = []
+    number = -1
+    while len(found) < count:
+        number += 1
+        scene = make_scene("validation", number, (whole, whole))
+        which = int(rng.integers(whole)) if whole > 1 else 0
+        if change in WORDS:
+            targets = _with_another_word(scene.things, which, change)
+            if not targets:  # such as a place for a large one beside a large one
+                continue
+            target = targets[int(rng.integers(len(targets)))]
+        else:
+            fewer = _without(scene, which)
+            scene, target = (fewer, scene.things) if change == "add" else (scene, fewer.things)
+        picture = draw(scene, size) if real else None
+        found.append(Edit(change, scene.things, target, number, picture))
     return found
+
+
+def _with_another_word(
+    things: tuple[Thing, ...], which: int, change: str
+) -> list[tuple[Thing, ...]]:
+    """All that the things can become by another word of one of them."""
+    changed = [
+        dataclasses.replace(things[which], **{change: value})
+        for value in _VALUES[change]
+        if value != getattr(things[which], change)
+    ]
+    wholes = [(*things[:which], one, *things[which + 1 :]) for one in changed]
+    return [whole for whole in wholes if possible(whole)]
+
+
+def _without(scene: Scene, which: int) -> Scene:
+    left = [i for i in range(len(scene.things)) if i != which]
+    return dataclasses.replace(
+        scene,
+        things=tuple(scene.things[i] for i in left),
+        spots=tuple(scene.spots[i] for i in left),
+    )
 
 
 def judge(edit: Edit, edited: Edited) -> dict[str, float] | None:
     """Of one result, by the reader; None where the source is not what its caption says.
 
-    success: the attribute is the wanted one. kept: there is one object as before, and its other
-    attributes and its place are the source's. both: all of that. outside: mean absolute difference,
-    in levels, outside of the boxes of both objects.
+    success: the attribute is the wanted one; the added object is there, or the removed one is not.
+    kept: no object is there that should not be, and all else of the objects is the source's.
+    both: all of that. outside: mean absolute difference, in levels, outside of all objects' boxes.
     """
     before, after = read(edited.source), read(edited.pictures[0])
-    if len(before.found) != 1 or not before.valid:
+    if not before.valid or not _same([one.thing for one in before.found], edit.source):
         return None
-    source = before.found[0].thing
-    if any(getattr(source, name) != getattr(edit.source, name) for name in _VALUES):
-        return None
-    one = len(after.found) == 1
-    found = after.found[0].thing if one else Thing()
-    success = getattr(found, edit.change) == getattr(edit.target, edit.change)
-    kept = one and all(
-        getattr(found, name) == getattr(source, name) for name in _VALUES if name != edit.change
-    )
+    success, kept = _found(edit, [one.thing for one in after.found])
     difference = np.abs(edited.pictures[0].astype(float) - edited.source).mean(axis=-1)
-    outside = ~np.logical_or.reduce(
-        [_box(one, len(difference)) for one in (*before.found, *after.found)]
-    )
+    boxes = [_box(one, len(difference)) for one in (*before.found, *after.found)]
+    outside = ~np.logical_or.reduce(boxes)
     return {
         "success": float(success),
         "kept": float(kept),
         "both": float(success and kept),
         "outside": float(difference[outside].mean()) if outside.any() else 0.0,
     }
+
+
+def _same(some: Sequence[Thing], others: Sequence[Thing]) -> bool:
+    """Whether they are the same things, in whatever order."""
+    return sorted(map(repr, some)) == sorted(map(repr, others))
+
+
+def _found(edit: Edit, things: list[Thing]) -> tuple[bool, bool]:
+    """(success, kept) of the things that an edited picture shows."""
+    stay = [thing for thing in edit.target if thing in edit.source]
+    left = [thing for thing in things if thing not in stay]
+    stayed = all(thing in things for thing in stay)
+    if edit.change == "add":
+        (added,) = (thing for thing in edit.target if thing not in edit.source)
+        return added in left, stayed and len(things) <= len(edit.target)
+    if edit.change == "remove":
+        (removed,) = (thing for thing in edit.source if thing not in edit.target)
+        return removed not in left, stayed and left in ([], [removed])
+    (source,) = (thing for thing in edit.source if thing not in edit.target)
+    (wanted,) = (thing for thing in edit.target if thing not in edit.source)
+    # Of several that are left the one most like what is wanted; then nothing is as it was.
+    found = max(left, key=lambda thing: _alike(thing, wanted), default=Thing())
+    alike = all(
+        getattr(found, name) == getattr(source, name) for name in WORDS if name != edit.change
+    )
+    success = getattr(found, edit.change) == getattr(wanted, edit.change)
+    return success, stayed and len(left) == 1 and alike
+
+
+def _alike(one: Thing, other: Thing) -> int:
+    return sum(getattr(one, name) == getattr(other, name) for name in WORDS)
 
 
 def _box(found: Found, size: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from jaxgen import config as configs
-from jaxgen import keys
 from jaxgen.errors import UserError, mendable
 from jaxgen.heap import keep_freed_memory
 from jaxgen.log import interrupted, log, setup
@@ -96,8 +95,7 @@ def load(name: str, overrides: Iterable[Override]) -> ConfigDict:
     """
     config = configs.load(name)
     for key, text in overrides:
-        now = configs.get_key(config, key)
-        configs.set_key(config, key, keys.from_text(key, text, now))
+        configs.set_key(config, key, text)
     return config
 
 

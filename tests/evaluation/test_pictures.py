@@ -4,7 +4,8 @@ import numpy as np
 
 from jaxgen import config as configs
 from jaxgen.data.captioned import shapes
-from jaxgen.data.captioned.shapes import Scene, Spot, Thing
+from jaxgen.data.captioned.shapes import Scene, Spot, Thing, draw, make_scene
+from jaxgen.data.captioned.shapes import captions as scene_captions
 from jaxgen.data.text.prompt import Prompt
 from jaxgen.evaluation import captions, pictures
 
@@ -84,3 +85,14 @@ def test_accuracy_is_of_those_that_were_asked():
     judged = [{"valid": True, "place": False}, {"valid": False}, {"valid": True, "place": True}]
     assert captions.accuracy(judged) == {"valid": 2 / 3, "place": 0.5}
     assert captions.accuracy([]) == {}
+
+
+def test_captions_of_one_and_of_two_objects_are_counted_apart():
+    one, two = (make_scene("validation", 3, (n, n)) for n in (1, 2))
+    texts = [scene_captions(scene)[0] for scene in (one, two)]
+    pictures = [draw(scene, 32) for scene in (one, two)]
+    same = [captions.judge(text, picture) for text, picture in zip(texts, pictures, strict=True)]
+    swapped = captions.judge(texts[1], pictures[0])
+    found = captions.accuracy([*same, swapped])
+    assert (found["whole"], found["whole_1"], found["whole_2"]) == (2 / 3, 1.0, 0.5)
+    assert not [key for key in captions.accuracy(same[1:]) if key.startswith("whole_")]

@@ -18,7 +18,6 @@ from support.benchmark_data import held
 
 import jaxgen.models
 from jaxgen import config as configs
-from jaxgen import keys
 from jaxgen.data.captioned import section as captioned
 from jaxgen.data.captioned.records import open_records
 from jaxgen.data.captioned.tokenizers import make_tokenizer, resolve
@@ -56,7 +55,7 @@ def refusal(config: ConfigDict, change: str) -> str:
     key, _, text = change.partition("=")
 
     def use() -> None:
-        configs.set_key(config, key, keys.from_text(key, text, configs.get_key(config, key)))
+        configs.set_key(config, key, text)
         check(config)
 
     return refused(use)

@@ -99,6 +99,34 @@ def test_generator_s_gradient_is_that_of_the_formula(adaptive):
         np.testing.assert_allclose(to_g, to_near + to_fool, rtol=0, atol=1e-5 * scale)
 
 
+def test_the_adaptive_weight_of_patches_is_that_of_the_last_kernel_s_gradients():
+    """Where the last convolution makes 2 x 2 pixels of a place."""
+    config = tiny(data__size=16)
+    with config.unlocked():
+        config.model.autoencoder.patch = 2
+    losses, task = losses_of(config), make_task(config)
+    batch = batch_of(task, config)
+    params, mutable = jax.jit(task.init)(jax.random.key(0), batch)
+    x = losses.pictures(batch)
+    rng = np.random.default_rng(0)
+    weigh = [jnp.asarray(rng.normal(size=x.shape), jnp.float32) for _ in range(2)]
+
+    def made(params):
+        return losses.reconstruct(params, mutable, batch, jax.random.key(1), jnp.asarray(3))[0]
+
+    def norms(params):
+        back = jax.vjp(lambda g: made({**params, "g": g}).picture, params["g"])[1]
+        return [jnp.linalg.norm(back(w)[0]["decoder"]["conv_out"]["kernel"]) for w in weigh]
+
+    near, fool = jax.jit(norms)(params)
+    result = made(params)
+    assert result.picture.shape == x.shape
+    assert result.hidden.shape[1] == x.shape[1] // 2
+    kernel = params["g"]["decoder"]["conv_out"]["kernel"]
+    found = adaptive_weight(result.hidden, kernel, *weigh, 1e4)
+    np.testing.assert_allclose(found, near / (fool + 1e-4), rtol=1e-5)
+
+
 def test_discriminator_sees_what_the_generator_is_judged_by():
     """One reconstruction serves both phases: with drawn codes, too."""
     config = tiny()

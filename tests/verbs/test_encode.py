@@ -21,7 +21,8 @@ from jaxgen.verbs.encode.use import Coder
 def opened(seed=0, **changes):
     """A model of random weights: two levels, factor 4."""
     config = configs.load(f"{REPOSITORY}/configs/vqgan.py:tiny")
-    config.model.autoencoder.update(widths=(1, 1, 2), **changes)
+    with config.unlocked():
+        config.model.autoencoder.update({"widths": (1, 1, 2), **changes})
     picture = jax.ShapeDtypeStruct((1, 16, 16, 3), "float32")
     net = make_autoencoder(config)
     rngs = {"params": jax.random.key(0), "quantize": jax.random.key(0)}
@@ -36,10 +37,12 @@ def whole():
     return opened()
 
 
-@pytest.fixture(scope="module")
-def local():
-    """Without attention and normalisation."""
-    return opened(groups=0, middle_attention=False)
+@pytest.fixture(scope="module", params=[1, 2], ids=["pixels", "patches"])
+def local(request):
+    """Without attention and normalisation; of 2 x 2 pixels as one place, with a level less."""
+    patch = request.param
+    widths = (1, 1, 2)[patch - 1 :]
+    return opened(groups=0, middle_attention=False, widths=widths, patch=patch)
 
 
 def test_any_size_there_and_back(whole):
@@ -77,7 +80,8 @@ def test_the_radius_is_not_larger_than_needed(local):
     """A pixel that lies just within it still counts, and none beyond."""
     verb = local.verbs["encode"]
     into, out_of = verb.radius
-    assert (into, out_of) == (41, 55)
+    patched = local.config.model.autoencoder.get("patch", 1) > 1
+    assert (into, out_of) == ((39, 51) if patched else (41, 55))
     cells, middle = 64, 32
     latents = np.zeros((1, cells, cells), np.int32)
     other = latents.copy()

@@ -13,7 +13,7 @@ Four of the 24 pairs are held out: "train" and "validation" never show them, all
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from jaxgen.errors import UserError
 __all__ = [
     "ATTRIBUTES", "COLOURS", "EXAMPLE", "HELD_OUT", "PLACES", "SHAPES", "SIZES", "SPLITS",
     "TOKENIZED", "Claim", "Scene", "Shapes", "Spot", "Thing", "captions", "check", "coverage",
-    "draw", "make_scene", "meaning", "open_records", "parse", "true_of", "vocabulary",
+    "draw", "make_scene", "meaning", "open_records", "parse", "possible", "true_of", "vocabulary",
 ]  # fmt: skip
 
 EXAMPLE = "a large red circle"
@@ -151,6 +151,11 @@ def _apart(things: list[Thing], spots: list[Spot]) -> bool:
             if max(abs(spots[i].y - spots[j].y), abs(spots[i].x - spots[j].x)) < reach:
                 return False
     return True
+
+
+def possible(things: Sequence[Thing]) -> bool:
+    """Whether there are scenes of these things: in the middle of their ranges they lie apart."""
+    return _apart(list(things), [_spot(thing, np.full(5, 0.5)) for thing in things])
 
 
 def captions(scene: Scene) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from jaxgen.errors import UserError
 from jaxgen.losses import adversarial, pixel
 from jaxgen.losses.perceptual import perceptual_loss
 from jaxgen.nn.conv import conv2d
+from jaxgen.nn.resample import pixel_unshuffle
 from jaxgen.tasks.common import choose, to_float
 
 PIXEL = {"l1": pixel.l1, "mse": pixel.mse, "bce": adversarial.bce_with_logits}
@@ -228,10 +229,13 @@ def adaptive_weight(
     float32 scalar without a gradient.
 
     Args:
-      hidden: (b, h, w, k), what the last convolution takes. kernel: its own, (3, 3, k, c).
+      hidden: (b, h / p, w / p, k), what the last convolution takes. kernel: its own,
+        (3, 3, k, c * p * p); p is the side of the pixels that it has as one place.
       to_near, to_fool: gradients of both losses at the pictures (b, h, w, c).
     """
     hidden = jax.lax.stop_gradient(hidden).astype(jnp.float32)
+    patch = to_near.shape[1] // hidden.shape[1]
+    to_near, to_fool = (pixel_unshuffle(gradient, patch) for gradient in (to_near, to_fool))
     _, back = jax.vjp(lambda w: conv2d(hidden, w), jax.lax.stop_gradient(kernel))
     near, fool = (jnp.linalg.norm(back(gradient)[0].ravel()) for gradient in (to_near, to_fool))
     return jax.lax.stop_gradient(jnp.clip(near / (fool + 1e-4), 0.0, most))

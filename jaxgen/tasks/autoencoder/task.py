@@ -59,7 +59,7 @@ def encode_verb(
         nets=("g",),
         encode=bound("encode"),
         decode=bound("decode"),
-        factor=factor(net.encoder.widths),
+        factor=factor(net.encoder),
         codes=codes,
         channels=config.model.channels,
         radius=radii(net.encoder, net.decoder),
@@ -81,7 +81,7 @@ def check_pictures(config: ConfigDict) -> str:
             f"model.channels={channels}: data.source={config.data.source} has pictures of "
             f"{_CHANNELS[kind]}"
         )
-    if config.data.size % (pixels := factor(tuple(config.model.autoencoder.widths))):
+    if config.data.size % (pixels := factor(config.model.autoencoder)):
         raise UserError(
             f"data.size={config.data.size} must be a multiple of {pixels}, which "
             "model.autoencoder.widths make of a code"
