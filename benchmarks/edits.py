@@ -47,7 +47,7 @@ def rows_of(
             for name in ["again", *methods]:
                 again = name == "again"
                 method = use.method("p2p" if again else name)
-                if not real and not method.draws:
+                if (not real and not method.draws) or set(edits[0].options) - set(method.options):
                     continue
                 given = own(method)
                 if again:
@@ -80,7 +80,9 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=32)
     parser.add_argument("--methods", default="p2p,masactrl,pnp")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--changes", default="", help="colour, size, shape, place, add, remove")
+    parser.add_argument(
+        "--changes", default="", help="of jaxgen.evaluation.editing.CHANGES, by commas"
+    )
     parser.add_argument("--objects", type=int, default=1, help="of whose one a word is changed")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)

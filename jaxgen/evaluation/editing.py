@@ -10,13 +10,15 @@ import numpy as np
 
 from jaxgen.data.captioned.shape_captions import COLOURS, PLACES, SHAPES, SIZES, Thing, captions
 from jaxgen.data.captioned.shapes import EXTENT, Scene, draw, make_scene, possible
-from jaxgen.metrics.shapes_reader import Found, read
+from jaxgen.metrics.shapes_reader import Found, Reading, read
 from jaxgen.verbs.edit.contract import Request
 from jaxgen.verbs.edit.use import Changer, Edited
 
 _VALUES = {"colour": COLOURS, "size": SIZES, "shape": SHAPES, "place": PLACES}
 WORDS = tuple(_VALUES)  # changes of one word
-CHANGES = (*WORDS, "add", "remove")
+CHANGES = (*WORDS, "add", "remove", "weight")
+WEIGHT = 3.0  # of the size's word, of methods that weigh words
+MOVED = 1.02  # by what ratio a radius has to change for that
 _AROUND = 2 / 32  # of the picture's side, around an object's box: soft edges
 
 
@@ -38,6 +40,11 @@ class Edit(NamedTuple):
         """The captions of both, as the data have them: they name the places, too."""
         return captions(self.source)[0], captions(self.target)[0]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What of a method's options this edit needs."""
+        return {"weight": f"{self.source[0].size}:{WEIGHT}"} if self.change == "weight" else {}
+
 
 def make_edits(
     change: str, count: int, size: int, real: bool, objects: int = 1, seed: int = 0
@@ -48,10 +55,10 @@ def make_edits(
       size: of the pictures.
       real: whether they are the data's, or drawn by the model.
       objects: of the scene of whose one a word is changed. An object is added to one, and removed
-        from two.
+        from two; the size's word is weighed of one.
     """
     rng = np.random.default_rng((seed, CHANGES.index(change)))
-    whole = objects if change in WORDS else 2
+    whole = objects if change in WORDS else 1 if change == "weight" else 2
     found: list[Edit] = []
     number = -1
     while len(found) < count:
@@ -63,6 +70,8 @@ def make_edits(
             if not targets:  # such as a place for a large one beside a large one
                 continue
             target = targets[int(rng.integers(len(targets)))]
+        elif change == "weight":
+            target = scene.things
         else:
             fewer = _without(scene, which)
             scene, target = (fewer, scene.things) if change == "add" else (scene, fewer.things)
@@ -96,14 +105,18 @@ def _without(scene: Scene, which: int) -> Scene:
 def judge(edit: Edit, edited: Edited) -> dict[str, float] | None:
     """Of one result, by the reader; None where the source is not what its caption says.
 
-    success: the attribute is the wanted one; the added object is there, or the removed one is not.
+    success: the attribute is the wanted one; the added object is there, or the removed one is not;
+    a weighed "large" has made the object larger, a weighed "small" smaller.
     kept: no object is there that should not be, and all else of the objects is the source's.
     both: all of that. outside: mean absolute difference, in levels, outside of all objects' boxes.
     """
     before, after = read(edited.source), read(edited.pictures[0])
     if not before.valid or not _same([one.thing for one in before.found], edit.source):
         return None
-    success, kept = _found(edit, [one.thing for one in after.found])
+    if edit.change == "weight":
+        success, kept = _weighed(before, after)
+    else:
+        success, kept = _found(edit, [one.thing for one in after.found])
     difference = np.abs(edited.pictures[0].astype(float) - edited.source).mean(axis=-1)
     boxes = [_box(one, len(difference)) for one in (*before.found, *after.found)]
     outside = ~np.logical_or.reduce(boxes)
@@ -142,6 +155,16 @@ def _found(edit: Edit, things: list[Thing]) -> tuple[bool, bool]:
     return success, stayed and len(left) == 1 and alike
 
 
+def _weighed(before: Reading, after: Reading) -> tuple[bool, bool]:
+    """(success, kept) of a size's word that counts more."""
+    (was,) = before.found
+    if len(after.found) != 1:
+        return False, False
+    (now,) = after.found
+    ratio = now.radius / was.radius
+    return (ratio if was.thing.size == "large" else 1 / ratio) >= MOVED, now.thing == was.thing
+
+
 def _alike(one: Thing, other: Thing) -> int:
     return sum(getattr(one, name) == getattr(other, name) for name in WORDS)
 
@@ -162,7 +185,7 @@ def evaluate(
     requests = [
         Request(
             one.texts[0] if captioned else "", (one.texts[1],), one.picture, None, seed,
-            one.number, False, method, options,
+            one.number, False, method, {**options, **one.options},
         )
         for one in edits
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Prompt-to-Prompt equals the original's controllers, its blend and its pictures step by step."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -113,11 +114,32 @@ def test_masks_of_words_at_their_true_size(fixtures_dir):
     without[0, [0, 1], [7, 9]] = 1  # mirror, in each of the two
     for name, th, sub in (
         ("plain", (0.3, 0.3), nothing), ("th", (0.5, 0.5), nothing), ("sub", (0.3, 0.6), without),
+        ("start", (0.3, 0.3), nothing),
     ):  # fmt: skip
         mask = p2p.blend_mask(maps, marks, sub, (16, 16), (64, 64), th)
         np.testing.assert_array_equal(mask[0, ..., 0], file[f"{name}:mask"][:, 0], err_msg=name)
         theirs = latents(file[f"{name}:y_q"].astype(np.float32) / 16)
         np.testing.assert_array_equal(p2p.blended(x, mask)[0], theirs, err_msg=name)
+
+
+def test_the_blend_begins_at_the_original_s_call(fixtures_dir, data_dir):
+    file = golden(fixtures_dir, "p2p_localblend")
+    meta = json.loads(str(file["meta"]))
+    tokenizer = read_tokenizer(data_dir / "weights" / "bpe_simple_vocab_16e6.txt.gz")
+    start, end = tokenizer.encode("").tokens[:2]
+    spelled = tuple(
+        golden_spelled(text, tokenizer, [start, *tokenizer.ids(text), end])
+        for text in meta["prompts"]
+    )
+    settings = {
+        "blend": "cat:hippopotamus", "blend_without": "", "blend_above": 0.3,
+        "blend_without_above": 0.3, "blend_from": 0.3,
+    }  # fmt: skip
+    editing = SimpleNamespace(tokens=N, lead=0)
+    blend = method.make_blend(editing, spelled, settings, meta["num_steps"])
+    np.testing.assert_array_equal(blend.words, file["alpha_layers"])
+    acts = file["start:call_active"]
+    np.testing.assert_array_equal(np.arange(len(acts)) >= blend.first, acts)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jaxgen.data.captioned.shapes import (
     make_scene,
     possible,
 )
-from jaxgen.evaluation.editing import CHANGES, WORDS, evaluate, judge, make_edits
+from jaxgen.evaluation.editing import WORDS, evaluate, judge, make_edits
 from jaxgen.metrics.shapes_reader import read
 from jaxgen.verbs.edit.use import Edited
 
@@ -51,7 +51,7 @@ def test_a_perfect_edit_and_none(change, objects):
         assert perfect["outside"] == 0
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*WORDS, "add", "remove"])
 def test_what_an_edit_does_beside_what_it_should_is_told(change):
     """Another object is the source's no more, or one is there that nobody asked for."""
     for edit in make_edits(change, 6, 64, True, objects=2):
@@ -66,6 +66,22 @@ def test_what_an_edit_does_beside_what_it_should_is_told(change):
             things = (*edit.target, dataclasses.replace(third, place=place))
             if possible(things):
                 assert judged(edit, things) == (1, 0, 0)
+
+
+def test_a_weighed_word_moves_the_radius_its_way():
+    for edit in make_edits("weight", 8, 64, True):
+        (thing,) = edit.source
+        assert edit.options == {"weight": f"{thing.size}:3.0"}
+        for ratio in (0.9, 1.0, 1.1):
+            scene = make_scene("validation", edit.number)
+            (one,) = scene.spots
+            changed = dataclasses.replace(one, radius=ratio * one.radius)
+            picture = draw(dataclasses.replace(scene, spots=(changed,)), 64)
+            found = judge(edit, Edited(edit.picture, picture[None]))
+            wanted = (ratio > 1 and thing.size == "large") or (ratio < 1 and thing.size == "small")
+            assert (found["success"], found["kept"]) == (wanted, 1.0)
+    blank = np.full_like(edit.picture, 240)
+    assert judge(edit, Edited(edit.picture, blank[None]))["kept"] == 0
 
 
 def test_edits_are_possible_and_their_texts_are_true_of_them():
@@ -108,4 +124,6 @@ def test_a_model_is_measured():
     use = tiny_ldm().edit
     found, results = evaluate(use, make_edits("colour", 2, 16, real=True), "p2p", {})
     assert len(results) == 2
+    assert found["reconstruction"] == 0
+    found, _ = evaluate(use, make_edits("weight", 1, 16, real=True), "p2p", {})
     assert found["reconstruction"] == 0
