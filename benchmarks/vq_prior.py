@@ -59,7 +59,7 @@ def serve_jax(case: Case, folder: Path, cached: bool) -> None:
 
     from jaxgen import heap, weights
     from jaxgen.models.prior import decode
-    from jaxgen.models.prior.convert import net2net_rules
+    from jaxgen.models.prior.transformer_layout import net2net_rules
     from jaxgen.nn.transformer import vectors
 
     heap.keep_freed_memory()  # as the command does

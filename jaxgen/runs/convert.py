@@ -276,8 +276,9 @@ def _write_whole(path: Path, whole: Gathered, target: Path | None, overwrite: bo
     where = "" if target is None else f"{model.export(target, overwrite)}  "
     origin = whole.config.get("origin")
     name = origin.layout if origin else "a model of ours"
-    family, target_of = whole.config.family, whole.config.model.get("target", "")
-    return f"{where}{name}, family {family}, predicts {target_of}, {model.parameters:,} parameters"
+    family, about = whole.config.family, whole.config.model
+    said = f"predicts {about.target}" if "target" in about else f"condition {about.condition}"
+    return f"{where}{name}, family {family}, {said}, {model.parameters:,} parameters"
 
 
 def gathered(source: str | Path, prediction: str = "") -> Gathered | None:

@@ -157,6 +157,25 @@ def shapes_of(module: Any, side: int = 8, channels: int = 3) -> Tree:
     return jax.eval_shape(module.init, jax.random.key(0), picture)
 
 
+def under(tensors: Tensors, prefix: str) -> dict[str, np.ndarray]:
+    """The tensors whose keys begin so, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def part_of(
+    file: str, layout: str, family: str, net: str, found: tuple[Sizes, ConfigDict, Tree]
+) -> Part:
+    """A net of a model that is published whole, as a part of it.
+
+    Args:
+      file: its name. layout: the whole model's. found: of `fitted`.
+    """
+    sizes, config, variables = found
+    shown = {key: value for key, value in sizes.items() if key != "vocabulary"}
+    config.origin = {"file": file, "layout": layout, "net": net, "sizes": shown}
+    return Part(file, family, 0, {}, config, {net: variables})
+
+
 def count(tensors: Tensors, template: str, field: str = "i") -> int:
     """One more than the largest number that keys have in a template's field; 0 if none fits.
 

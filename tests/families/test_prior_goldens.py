@@ -7,7 +7,7 @@ import pytest
 
 from jaxgen import weights
 from jaxgen.models.prior import decode, maskgit, window
-from jaxgen.models.prior.convert import maskgit_rules, net2net_rules
+from jaxgen.models.prior.transformer_layout import maskgit_rules, net2net_rules
 from jaxgen.nn.transformer import GPT, Bidirectional, vectors
 
 GREEDY = {"temperature": 1.0, "top_k": 1, "top_p": 1.0}

@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY, run
+from helpers import REPOSITORY, noise, run
 from support.first_stage import with_parts
 
+import jaxgen
 from jaxgen import config as configs
 from jaxgen import weights
 from jaxgen.errors import UserError
+from jaxgen.models.prior import convert as net2net
 from jaxgen.nn.transformer import GPT, Bidirectional
+from jaxgen.runs import convert
 from jaxgen.runs.convert import recognise, to_torch
 from jaxgen.train import mesh as meshes
 
@@ -134,6 +137,78 @@ def test_the_largest_net2net_checkpoint_goes_both_ways():
 
 def test_maskgit_s_transformer_goes_both_ways(fixtures_dir):
     goes_both_ways(maskgit_keys(fixtures_dir), "MaskGIT transformer")
+
+
+def net2net_file(fixtures_dir, path, length, image, codes=64):
+    """A small Net2Net checkpoint as the original saves it; heads of 64.
+
+    Args: image: channels of the condition's pictures; 0: a start token.
+    """
+    rng = np.random.default_rng(0)
+    tensors = {
+        key: (0.2 * rng.standard_normal(shape, np.float32))
+        for key, shape in net2net_keys(2, codes, 64, length).items()
+        if key.startswith("transformer.")
+    }
+    with np.load(fixtures_dir / "taming_vqgan_tiny.npz") as file:
+        first = {key[3:]: file[key] for key in file.files if key.startswith("sd:")}
+    tensors |= {f"first_stage_model.{key}": value for key, value in first.items()}
+    if image:
+        second = dict(first)
+        for key in ("encoder.conv_in.weight", "decoder.conv_out.weight", "decoder.conv_out.bias"):
+            shape = tuple(image if n == 3 else n for n in first[key].shape[:2])
+            shape += first[key].shape[2:]
+            second[key] = rng.standard_normal(shape, np.float32)
+        tensors |= {f"cond_stage_model.{key}": value for key, value in second.items()}
+        tensors["cond_stage_model.colorize"] = np.zeros((3, 8, 1, 1), np.float32)
+    weights.write_tensors(path, tensors)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("image", "length", "cells"), [(0, 20, 4), (1, 32, 4), (5, 32, 4)], ids=["none", "depth", "seg"]
+)
+def test_a_net2net_checkpoint_is_a_model_whole(fixtures_dir, tmp_path, image, length, cells):
+    tensors = net2net_file(fixtures_dir, tmp_path / "net2net.safetensors", length, image)
+    line = convert.write_own(tmp_path / "net2net.safetensors", tmp_path / "model")
+    condition = "image" if image else "none"
+    assert f"taming Net2Net, family prior, condition {condition}" in line
+    model = jaxgen.load(tmp_path / "model")
+    side = 2 * cells  # the first stage has 2 pixels a code
+    assert (model.config.data.size, model.config.model.sampling.top_k) == (side, 100)
+    if image:
+        photo = noise(side, side) % 5
+        half = model.complete(photo, 0.5)
+        assert half.shape == (1, *photo.shape)
+    else:
+        assert model.generate("", n=2, seed=1).shape == (2, side, side, 3)
+    convert.write_torch(tmp_path / "model", tmp_path / "again.safetensors")
+    again = weights.read_tensors(tmp_path / "again.safetensors")
+    left_out = ("attn.mask", "colorize")
+    wanted = {k for k in tensors if not k.endswith(left_out) and "_model.loss." not in k}
+    assert again.keys() == wanted
+    for key, value in again.items():
+        np.testing.assert_array_equal(value, tensors[key], err_msg=key)
+
+
+def test_a_net2net_checkpoint_that_is_none(fixtures_dir, tmp_path, monkeypatch):
+    path = tmp_path / "net2net.safetensors"
+    net2net_file(fixtures_dir, path, 20, 0, codes=40)
+    with pytest.raises(UserError, match="writes 40 codes and its first stage has 64"):
+        convert.write_own(path, None)
+    net2net_file(fixtures_dir, path, 0, 0)
+    with pytest.raises(UserError, match="not of taming Net2Net transformer"):
+        convert.write_own(path, None)
+    monkeypatch.setattr(net2net, "_COORDINATES", (2, 64))
+    net2net_file(fixtures_dir, path, 20, 0)
+    with pytest.raises(UserError, match="FacesHQ's size, whose condition are coordinates"):
+        convert.write_own(path, None)
+    monkeypatch.undo()
+    tensors = net2net_file(fixtures_dir, path, 20, 0)
+    del tensors["first_stage_model.quant_conv.bias"]
+    weights.write_tensors(path, tensors)
+    with pytest.raises(UserError, match="quant_conv"):
+        convert.write_own(path, None)
 
 
 def test_a_trained_transformer_goes_out_where_it_is_like_the_published(tmp_path):

@@ -173,6 +173,14 @@ def test_a_measured_scale_has_no_published_layout():
     assert COMPVIS.read(config) is None
 
 
+def test_patches_have_no_published_layout():
+    config = configs.load(f"{CONFIG}:sd")
+    assert COMPVIS.read(config)["features"] == 128
+    with config.unlocked():
+        config.model.autoencoder.patch = 2
+    assert COMPVIS.read(config) is None
+
+
 def test_the_draw_has_its_deviation():
     moments = jnp.concatenate([jnp.full((1, 50, 50, 1), 2.0), jnp.full((1, 50, 50, 1), -2.0)], -1)
     z = sample(moments, jax.random.normal(jax.random.key(0), (1, 50, 50, 1)))

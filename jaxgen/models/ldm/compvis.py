@@ -142,11 +142,6 @@ def _outer(rest: str) -> str:
     return f"{names.get(name, name)}.{leaf}"
 
 
-def under(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The tensors whose keys begin so, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
 def averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A checkpoint with its averages in place of the UNet's weights; as it is if it has none.
 

@@ -26,8 +26,18 @@ from jaxgen.models.ldm.unet_layout import COMPVIS, DIFFUSERS
 from jaxgen.models.vae import convert as vae
 from jaxgen.weights import Rule
 from jaxgen.weights.keymap import source_of
-from jaxgen.weights.layout import Gathered, Layout, Sizes, Tensors, Whole, fitted, published
-from jaxgen.weights.parts import Part, filled
+from jaxgen.weights.layout import (
+    Gathered,
+    Layout,
+    Sizes,
+    Tensors,
+    Whole,
+    fitted,
+    part_of,
+    published,
+    under,
+)
+from jaxgen.weights.parts import filled
 
 FIRST, TEXT = "first_stage", "text"
 _TARGETS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
@@ -174,12 +184,12 @@ def read_file(path: Path, tensors: Tensors | None, prediction: str) -> Gathered 
             f"{path}: a model of Stable Diffusion 2's form, whose keys do not tell what it "
             "predicts: give --prediction eps (the base models) or v (the others, 768 pixels)"
         )
-    unet = fitted(COMPVIS, path, compvis.under(compvis.averaged(tensors), compvis.UNET))
-    first = fitted(vae.COMPVIS, path, compvis.under(tensors, compvis.VAE))
-    text = compvis.under(tensors, compvis.TEXT_OPEN)
+    unet = fitted(COMPVIS, path, under(compvis.averaged(tensors), compvis.UNET))
+    first = fitted(vae.COMPVIS, path, under(tensors, compvis.VAE))
+    text = under(tensors, compvis.TEXT_OPEN)
     layout = OPEN_TEXT if text else HF_TEXT
     if not text:
-        text = next((t for name in compvis.TEXT_HF if (t := compvis.under(tensors, name))), {})
+        text = next((t for name in compvis.TEXT_HF if (t := under(tensors, name))), {})
     return _model(
         path.name,
         "CompVis Stable Diffusion",
@@ -253,19 +263,10 @@ def _model(
     shown = {key: unet[0][key] for key in ("channels", "context", "linear")}
     config.origin = {"file": name, "layout": layout, "net": "g", "sizes": shown}
     parts = {
-        FIRST: _part(name, layout, "vae", "g", first),
-        TEXT: _part(name, layout, "clip", "text", text),
+        FIRST: part_of(name, layout, "vae", "g", first),
+        TEXT: part_of(name, layout, "clip", "text", text),
     }
     return Gathered(config, {"g": unet[2]}, parts)
-
-
-def _part(
-    name: str, layout: str, family: str, net: str, found: tuple[Sizes, ConfigDict, Any]
-) -> Part:
-    sizes, config, variables = found
-    shown = {key: value for key, value in sizes.items() if key != "vocabulary"}
-    config.origin = {"file": name, "layout": layout, "net": net, "sizes": shown}
-    return Part(name, family, 0, {}, config, {net: variables})
 
 
 def merge_lora(model: Gathered, path: Path, scale: float) -> Gathered:

@@ -1,166 +1,116 @@
-"""Published weights of the prior: taming-transformers' Net2Net transformer, MaskGIT's transformer.
+"""taming-transformers' Net2Net checkpoint whole: a transformer and the first stages it writes for.
 
-A Net2Net checkpoint also holds its first stage (`first_stage_model.`), and perhaps another for its
-condition, which are models of the family vqgan; here they are passed over. MaskGIT's file is its
-Flax tree with paths as names, in a `.npz`: "TransformerLayer_0/Attention_0/...".
+It becomes net "g" of a prior with the parts `first_stage` and, where the condition is a picture's
+codes (depth, segmentation), `condition`. Other conditions have no weights, so that keys do not tell
+them apart: ImageNet's model of 1.4 billion has classes and is known by its size, as is FacesHQ's,
+whose coordinates there are not here; others begin with a start token.
 """
 
 from __future__ import annotations
 
-from functools import partial
+import math
+from pathlib import Path
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.models.prior.layout import make_sequence, settings_of
-from jaxgen.models.prior.networks import make_transformer
-from jaxgen.weights import Rule, Tree, module_rules, scale_rules
-from jaxgen.weights.keymap import DENSE, Transform
-from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
+from jaxgen import keys, weights
+from jaxgen.errors import UserError
+from jaxgen.models.prior.layout import FIRST, SECOND
+from jaxgen.models.prior.transformer_layout import LAYOUTS, NET2NET
+from jaxgen.models.vqgan.convert import TAMING
+from jaxgen.nn.autoencoder import factor
+from jaxgen.tasks.prior.config import MODEL
+from jaxgen.weights.layout import Gathered, Tensors, Whole, fitted, part_of, published, under
+from jaxgen.weights.parts import Part, filled
 
-# Keys don't tell how many heads there are: 64 numbers each, but for these (width, ids) of taming's
-# models with boxes.
-_HEADS = {(1408, 8192): 16, (1536, 8192): 16}
-_ROWS = Transform(lambda a: a[0], lambda a: a[None], ndim=3)  # (1, length, width)
+NAME = "taming Net2Net"
+_PREFIXES = {FIRST: "first_stage_model.", SECOND: "cond_stage_model."}
+_MOST = 16  # codes on a side in their training; beyond it they draw by a sliding window
+_CLASSES = {(48, 1536): 1000}  # (layers, width) -> of models that begin with a class
+_COORDINATES = (24, 1024)  # (layers, width) of FacesHQ's, where no condition has weights
+_COLOURS = "colorize"  # of a segmentation's first stage: how it is shown
+_SAMPLING = {"top_k": 100}  # of their samplers
 
 
-def net2net_rules(sizes: Sizes, prefix: str = "transformer.") -> list[Rule]:
-    """The key map of minGPT as taming-transformers has it."""
-    del sizes
-    block = f"{prefix}blocks.{{i}}"
-    rules = [
-        Rule(f"{prefix}tok_emb.weight", "params/tokens"),
-        Rule(f"{prefix}pos_emb", "params/places", _ROWS),
-        Rule(f"{prefix}head.weight", "params/head/kernel", DENSE),
-        *scale_rules(f"{prefix}ln_f", "params/norm"),
-        *scale_rules(f"{block}.ln1", "params/layer_{i}/norm_0"),
-        *scale_rules(f"{block}.ln2", "params/layer_{i}/norm_1"),
-    ]
-    for source, target in (
-        ("attn.query", "query"), ("attn.key", "key"), ("attn.value", "value"),
-        ("attn.proj", "proj"), ("mlp.0", "mlp_in"), ("mlp.2", "mlp_out"),
-    ):  # fmt: skip
-        rules += module_rules(f"{block}.{source}", f"params/layer_{{i}}/{target}", DENSE)
-    left_out = (
-        f"{prefix}blocks.*.attn.mask",
-        "first_stage_model.*",
-        "cond_stage_model.*",
-        "loss.*",
+def read(path: Path, tensors: Tensors | None, prediction: str) -> Gathered | None:
+    """The models of one file; None if it has no transformer or no first stage.
+
+    Raises:
+      UserError: a net that does not fit, or nets that do not fit each other.
+    """
+    del prediction
+    if tensors is None or "transformer.tok_emb.weight" not in tensors:
+        return None
+    nets = {name: under(tensors, prefix) for name, prefix in _PREFIXES.items()}
+    if "encoder.conv_in.weight" not in nets[FIRST]:
+        return None
+    sizes, config, variables = fitted(NET2NET, path, tensors)
+    parts: dict[str, Part] = {}
+    for name, own in nets.items():
+        own.pop(_COLOURS, None)
+        if own:
+            parts[name] = part_of(path.name, NAME, "vqgan", "g", fitted(TAMING, path, own))
+    first = parts[FIRST].config
+    assert first is not None
+    if first.model.quantize.codes != sizes["codes"]:
+        raise UserError(
+            f"{path}: its transformer writes {sizes['codes']} codes and its first stage has "
+            f"{first.model.quantize.codes}: they are not of one model"
+        )
+    shape = sizes["layers"], sizes["width"]
+    if shape == _COORDINATES and SECOND not in parts:
+        raise UserError(
+            f"{path}: a model of FacesHQ's size, whose condition are coordinates: there is no such "
+            f'condition here; --layout "{NET2NET.name}" reads its transformer alone'
+        )
+    _complete(config, sizes["length"], SECOND in parts, shape)
+    config.data.size = _side(config, sizes["length"]) * factor(first.model.autoencoder)
+    config.parts = {name: f"{path.name} ({name})" for name in parts}
+    shown = {key: sizes[key] for key in ("layers", "width", "codes", "length")}
+    config.origin = {"file": path.name, "layout": NAME, "net": "g", "sizes": shown}
+    return Gathered(config, {"g": variables}, parts)
+
+
+def _complete(config: ConfigDict, length: int, image: bool, shape: tuple[int, int]) -> None:
+    """The rest of a prior's settings, as published."""
+    settings = {name: config.model.transformer[name] for name in ("layers", "heads", "width")}
+    classes = 0 if image else _CLASSES.get(shape, 0)
+    config.model = keys.defaults(MODEL)
+    config.model.update(
+        transformer={**settings, "dropout": 0.0},
+        condition="image" if image else "class" if classes else "none",
+        classes=classes,
+        shared_ids=True,
+        length=length,
+        ema=0.0,
     )
-    return [*rules, *(Rule(key, None) for key in left_out)]
+    config.model.sampling.update(_SAMPLING)
 
 
-def maskgit_rules(sizes: Sizes) -> list[Rule]:
-    """The key map of MaskGIT's Flax tree; heads lie in their own axis there."""
-    heads, width = sizes["heads"], sizes["width"]
-    size = width // heads
-    split = Transform(lambda a: a.reshape(width, width), lambda a: a.reshape(width, heads, size), 3)
-    bias = Transform(lambda a: a.reshape(width), lambda a: a.reshape(heads, size), 2)
-    out = Transform(lambda a: a.reshape(width, width), lambda a: a.reshape(heads, size, width), 3)
-    layer, ours = "TransformerLayer_{i}", "params/layer_{i}"
-    attend = f"{layer}/Attention_0/self_attention"
-    rules = [
-        Rule("Embed_0/word_embeddings/embedding", "params/tokens"),
-        Rule("Embed_0/position_embeddings/embedding", "params/places"),
-        Rule("MlmLayer_0/mlm_bias/bias", "params/bias"),
-        Rule(f"{attend}/out/kernel", f"{ours}/proj/kernel", out),
-        Rule(f"{attend}/out/bias", f"{ours}/proj/bias"),
-    ]
-    for name in ("query", "key", "value"):
-        rules.append(Rule(f"{attend}/{name}/kernel", f"{ours}/{name}/kernel", split))
-        rules.append(Rule(f"{attend}/{name}/bias", f"{ours}/{name}/bias", bias))
-    for source, target in (
-        ("Embed_0/embeddings_ln", "params/norm_in"),
-        ("MlmLayer_0/mlm_ln", "params/norm_out"),
-        (f"{layer}/Attention_0/attention_output_ln", f"{ours}/norm_0"),
-        (f"{layer}/Mlp_0/layer_output_ln", f"{ours}/norm_1"),
-    ):
-        rules += [Rule(f"{source}/{n}", f"{target}/{n}") for n in ("scale", "bias")]
-    for source, target in (
-        ("MlmLayer_0/mlm_dense", "params/out"),
-        (f"{layer}/Mlp_0/intermediate_output", f"{ours}/mlp_in"),
-        (f"{layer}/Mlp_0/layer_output", f"{ours}/mlp_out"),
-    ):
-        rules += [Rule(f"{source}/{n}", f"{target}/{n}") for n in ("kernel", "bias")]
-    return rules
+def _side(config: ConfigDict, length: int) -> int:
+    """Codes on a side of a picture that the transformer's positions hold with its condition."""
+    most = (length + 1) / 2 if config.model.condition == "image" else length
+    return min(_MOST, math.isqrt(int(most)))
 
 
-def _net2net_sizes(prefix: str, tensors: Tensors) -> Sizes | None:
-    table, places = (tensors.get(f"{prefix}{name}") for name in ("tok_emb.weight", "pos_emb"))
-    if table is None or places is None or places.ndim != 3:
-        return None
-    ids, width = table.shape
-    return {
-        "ids": ids,
-        "codes": tensors[f"{prefix}head.weight"].shape[0],
-        "length": places.shape[1],
-        "layers": count(tensors, f"{prefix}blocks.{{i}}."),
-        "heads": _HEADS.get((width, ids), max(width // 64, 1)),
-        "width": width,
-    }
+def write(model: Gathered, target: Path) -> bool:
+    """One `.safetensors`, or `.ckpt` by torch, of taming-transformers' names."""
+    if model.config.model.get("form") != "gpt" or "text" in model.parts:
+        return False
+    own = published(NET2NET, filled(model.config, model.parts), model.nets["g"])
+    if own is None:
+        return False
+    tensors = dict(own)
+    for name, part in model.parts.items():
+        if part.family != "vqgan" or part.config is None:
+            return False
+        found = published(TAMING, part.config, part.nets["g"])
+        if found is None:
+            return False
+        tensors |= {f"{_PREFIXES[name]}{key}": value for key, value in found.items()}
+    weights.write_tensors(target, tensors)
+    return True
 
 
-def _maskgit_sizes(tensors: Tensors) -> Sizes | None:
-    table = tensors.get("Embed_0/word_embeddings/embedding")
-    first = "TransformerLayer_0/"
-    if table is None or f"{first}Attention_0/self_attention/query/kernel" not in tensors:
-        return None
-    return {
-        "ids": table.shape[0],
-        "length": tensors["Embed_0/position_embeddings/embedding"].shape[0],
-        "layers": count(tensors, "TransformerLayer_{i}/"),
-        "heads": tensors[f"{first}Attention_0/self_attention/query/kernel"].shape[1],
-        "width": table.shape[1],
-        "mlp": tensors[f"{first}Mlp_0/intermediate_output/bias"].shape[0],
-    }
-
-
-def _config(form: str, sizes: Sizes) -> ConfigDict:
-    config = config_of("prior", "transformer", sizes)
-    config.model.form = form
-    return config
-
-
-def _expected(config: ConfigDict) -> Tree:
-    tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
-    module = make_transformer(config, config.model.transformer.to_dict())
-    return jax.eval_shape(module.init, jax.random.key(0), tokens)
-
-
-def _read(form: str, config: ConfigDict) -> Sizes | None:
-    """The sizes that a converted or, with its parts filled in, a trained model's config tells."""
-    if config.model.form != form:
-        return None
-    settings = config.model.transformer.to_dict()
-    if "ids" not in settings:
-        settings = settings_of(config, make_sequence(config))
-    # A condition's ids that are never predicted: the published network predicts all.
-    return settings if settings.get("codes", settings["ids"]) == settings["ids"] else None
-
-
-def _net2net(name: str, prefix: str) -> Layout:
-    return Layout(
-        name=name,
-        net="g",
-        sizes=partial(_net2net_sizes, prefix),
-        config=partial(_config, "gpt"),
-        read=partial(_read, "gpt"),
-        rules=partial(net2net_rules, prefix=prefix),
-        expected=_expected,
-    )
-
-
-LAYOUTS = (
-    _net2net("taming Net2Net transformer", "transformer."),
-    _net2net("taming minGPT", ""),
-    Layout(
-        name="MaskGIT transformer",
-        net="g",
-        sizes=_maskgit_sizes,
-        config=partial(_config, "maskgit"),
-        read=partial(_read, "maskgit"),
-        rules=maskgit_rules,
-        expected=_expected,
-    ),
-)
+WHOLES = (Whole(NAME, read, write, folder=False),)
+__all__ = ["LAYOUTS", "WHOLES"]

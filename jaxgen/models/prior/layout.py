@@ -52,10 +52,16 @@ class Stage:
     def codes(self, nets: Mapping[str, Any], pictures: jax.Array) -> jax.Array:
         """Pictures (b, h, w, 3) in [-1, 1] -> int32 (b, h/f, w/f); `nets` of its own names.
 
-        A stage of one channel sees the pictures gray.
+        A stage of one channel sees the pictures gray; one of a segmentation takes gray levels for
+        classes, 0 to 255.
         """
-        if self.verb.channels == 1:
-            pictures = jnp.einsum("bhwc,c->bhw", pictures, LUMA)[..., None]
+        if self.verb.channels != 3:
+            gray = jnp.einsum("bhwc,c->bhw", pictures, LUMA)
+            if self.verb.channels == 1:
+                pictures = gray[..., None]
+            else:
+                levels = jnp.round((gray + 1) * 127.5).astype(jnp.int32)
+                pictures = jax.nn.one_hot(levels, self.verb.channels, dtype=jnp.float32)
         return self.verb.encode({n: nets[n] for n in self.verb.nets}, pictures).astype(jnp.int32)
 
 

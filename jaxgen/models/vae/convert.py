@@ -24,7 +24,8 @@ from jaxgen.weights import Rule, Tree
 from jaxgen.weights.layout import Layout, Sizes, Tensors, config_of, count
 
 SCALING = 0.18215  # of Stable Diffusion 1 and 2
-_OURS = {"groups": 32, "epsilon": 1e-6, "middle_attention": True}  # of every such network
+# Of every such network.
+_OURS = {"groups": 32, "epsilon": 1e-6, "middle_attention": True, "patch": 1}
 _NAMES = ("features", "widths", "blocks", "attention")
 # Parts of a key: diffusers' and CompVis's.
 _PARTS = (

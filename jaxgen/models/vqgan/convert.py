@@ -34,7 +34,8 @@ CODEBOOKS = {"quantize.embedding.weight": "vq", "quantize.embed.weight": "gumbel
 _D = "loss.discriminator.main"
 # A 1x1 convolution (out, in, 1, 1) <-> a dense layer (in, out).
 _POINTWISE = Transform(lambda a: a[..., 0, 0].T, lambda a: a.T[..., None, None], ndim=4)
-_OURS = {"groups": 32, "epsilon": 1e-6, "middle_attention": True}  # of every such network
+# Of every such network.
+_OURS = {"groups": 32, "epsilon": 1e-6, "middle_attention": True, "patch": 1}
 
 
 # ------------------------------------------------------------------------------------ autoencoder
@@ -223,16 +224,17 @@ def _maskgit_rules(sizes: Sizes) -> list[Rule]:
     return rules
 
 
+TAMING = Layout(
+    name="taming VQGAN",
+    net="g",
+    sizes=_sizes,
+    config=_config,
+    read=_read,
+    rules=autoencoder_rules,
+    expected=_expected,
+)
 LAYOUTS = (
-    Layout(
-        name="taming VQGAN",
-        net="g",
-        sizes=_sizes,
-        config=_config,
-        read=_read,
-        rules=autoencoder_rules,
-        expected=_expected,
-    ),
+    TAMING,
     Layout(
         name="taming VQGAN discriminator",
         net="d",
