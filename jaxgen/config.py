@@ -269,8 +269,8 @@ def get_key(config: ConfigDict, key: str) -> Any:
 def set_key(config: ConfigDict, key: str, value: Any) -> None:
     """Sets a dotted key that exists; anything else is a UserError with the nearest name.
 
-    What a section with a `form` may hold follows from it, and the family alone knows: there a new
-    key is taken, and `jaxgen.train.family.check` refuses it if need be.
+    What a section below `model` may hold the family alone knows, since a network's keys follow from
+    its form: there a new key is taken, and `jaxgen.train.family.check` refuses it if need be.
 
     Args: value: or a text of the command line, read as what the key holds.
     """
@@ -278,7 +278,7 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
     section: Any = config
     for name in above:
         section = section.get(name) if isinstance(section, ConfigDict) else None
-    if isinstance(section, ConfigDict) and "form" in section and last not in section:
+    if above[:1] == ["model"] and isinstance(section, ConfigDict) and last not in section:
         with section.unlocked():
             section[last] = keys.guessed(value) if isinstance(value, str) else value
         return

@@ -330,6 +330,24 @@ def test_what_follows_from_a_form_can_be_set_from_the_command_line(overrides, sa
         assert use().model.compose.pool == 2
 
 
+def test_a_key_that_the_file_leaves_at_its_default_is_listed_and_can_be_set():
+    from jaxgen.train import command
+
+    config = command.load(
+        f"{REPOSITORY}/configs/vae.py", [("model.autoencoder.patch", "2"), ("train.steps", "7")]
+    )
+    family.check(config)
+    assert config.model.autoencoder.patch == 2
+    unset = configs.load(f"{REPOSITORY}/configs/vae.py")
+    listed = {
+        name: value
+        for name, value, _ in keys.leaves(family.completed(unset, unset), family.own_keys(unset))
+    }
+    assert listed["model.autoencoder.patch"] == 1
+    with pytest.raises(UserError, match=r"no key train\.stepz"):
+        command.load(f"{REPOSITORY}/configs/vae.py", [("train.stepz", "7")])
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -29,7 +29,8 @@ def config(
     if not keys:
         print(configs.to_json(loaded), end="")
         return
-    _print_keys(loaded, {**family.own_keys(loaded), **configs.SHARED})
+    whole = family.completed(loaded, loaded)
+    _print_keys(whole, {**family.own_keys(loaded), **configs.SHARED})
 
 
 def configs() -> None:

@@ -172,9 +172,11 @@ def _prepare_embeddings(
     from jaxgen import config as configs
     from jaxgen.data.shard import read_shard
     from jaxgen.runs import precompute as text_features
+    from jaxgen.train import family
 
     share = None if shard is None else read_shard(shard)
     wanted = configs.load(config, overrides)
+    family.check(wanted)
     tower = text_features.of_model(model)
     # disable=None: no bar where stderr is not a terminal.
     with interruptible() as check, tqdm(unit="caption", disable=None) as bar:
@@ -220,9 +222,11 @@ def _prepare_made(
     from jaxgen.data import cached
     from jaxgen.data.shard import read_shard
     from jaxgen.runs import codes
+    from jaxgen.train import family
 
     share = None if shard is None else read_shard(shard)
     wanted = configs.load(config, overrides)
+    family.check(wanted)
     cache.enable()
     # disable=None: no bar where stderr is not a terminal.
     with interruptible() as check, tqdm(unit="picture", disable=None) as bar:

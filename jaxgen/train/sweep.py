@@ -24,6 +24,7 @@ from typing import Any
 from jaxgen import config as configs
 from jaxgen.errors import UserError
 from jaxgen.log import interrupted
+from jaxgen.train import family
 from jaxgen.train.sweep_results import report
 from jaxgen.train.sweep_study import (
     FOLDER,
@@ -235,8 +236,10 @@ class _Trial:
 def _check(sweep: Sweep) -> None:
     config = configs.load(sweep.config, sweep.overrides)
     configs.check(config)
+    family.check(config)
     for key in sweep.space:
-        configs.set_key(config, key, configs.flatten(config).get(key))
+        configs.get_key(config, key)
+        configs.set_key(config, key, configs.flatten(config).get(key))  # a section is refused
     if sweep.mode not in ("max", "min"):
         raise UserError(f"--mode must be max or min, not {sweep.mode}")
 
