@@ -136,6 +136,8 @@ OPTIMIZER: Table = {
     ),
 }
 
+# The sections that a family says the keys of (`jaxgen.train.family.check`).
+OWN = ("model", "data", "eval")
 # The sections of one form whatever the family.
 SHARED: Table = {
     "parts": Named(PART),
@@ -269,8 +271,8 @@ def get_key(config: ConfigDict, key: str) -> Any:
 def set_key(config: ConfigDict, key: str, value: Any) -> None:
     """Sets a dotted key that exists; anything else is a UserError with the nearest name.
 
-    What a section below `model` may hold the family alone knows, since a network's keys follow from
-    its form: there a new key is taken, and `jaxgen.train.family.check` refuses it if need be.
+    What `model`, `data` and `eval` may hold the family alone knows, since a network's keys follow
+    from its form: there a new key is taken, and `jaxgen.train.family.check` refuses it if need be.
 
     Args: value: or a text of the command line, read as what the key holds.
     """
@@ -278,7 +280,8 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
     section: Any = config
     for name in above:
         section = section.get(name) if isinstance(section, ConfigDict) else None
-    if above[:1] == ["model"] and isinstance(section, ConfigDict) and last not in section:
+    own = above and above[0] in OWN
+    if own and isinstance(section, ConfigDict) and last not in section:
         with section.unlocked():
             section[last] = keys.guessed(value) if isinstance(value, str) else value
         return
@@ -314,7 +317,7 @@ def check(config: ConfigDict) -> None:
             f"the config has no section '{missing[0]}'; start from jaxgen.config.base(family)"
         )
     keys.check_value("family", config.family, Key(""))
-    for section in ("model", "data", "eval"):
+    for section in OWN:
         if not isinstance(config[section], ConfigDict):
             raise UserError(f"config key {section} must be a section, not {shown(config[section])}")
     for section, table in SHARED.items():

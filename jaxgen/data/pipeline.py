@@ -14,6 +14,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from jaxgen.data import buckets
 from jaxgen.errors import UserError
 
 _SHUFFLE_LENGTH = 4096
@@ -32,7 +33,8 @@ def train_dataset(
     """The endless MapDataset of this host's batches: `[k]` is its part of global batch k.
 
     Args:
-      records: random-access source (`len`, `[i]`), the same on all hosts.
+      records: random-access source (`len`, `[i]`), the same on all hosts. If it has `shapes`, one
+        of each record, a batch is of records of one shape (`jaxgen.data.buckets`).
       transform: MapDataset of records -> MapDataset of examples, one to one (see `jaxgen.task`).
       batch_size: global; each host gets batch_size / process_count examples.
       seed: of the shuffle (another order each epoch) and of all randomness in `transform`.
@@ -48,11 +50,15 @@ def train_dataset(
             f"train.batch_size={batch_size} must be a positive multiple of the "
             f"{process_count} processes"
         )
-    # Grain's shuffle walks a cipher of 2^16 entries until it falls below the length: 3 ms per
-    # example for 15 pictures, which is six times the rest. Copies first make it cheap; each picture
-    # still comes equally often, now per `copies` rounds.
-    copies = -(-_SHUFFLE_LENGTH // len(records))
-    dataset = grain.MapDataset.source(records).seed(seed).repeat(copies).shuffle().repeat()
+    if shapes := getattr(records, "shapes", ()):
+        stream = buckets.Stream(records, shapes, batch_size, seed)
+        dataset = grain.MapDataset.source(stream).seed(seed)
+    else:
+        # Grain's shuffle walks a cipher of 2^16 entries until it falls below the length: 3 ms per
+        # example for 15 pictures, which is six times the rest. Copies first make it cheap; each
+        # picture still comes equally often, now per `copies` rounds.
+        copies = -(-_SHUFFLE_LENGTH // len(records))
+        dataset = grain.MapDataset.source(records).seed(seed).repeat(copies).shuffle().repeat()
     # The transform comes before the stride, so that an example's randomness follows its global
     # index: with any number of hosts, batch k is made of the same examples.
     dataset = transform(dataset).map(_without_host_fields)

@@ -49,6 +49,8 @@ def write(
         an empty share, or another file of that name.
     """
     section.check(config.data, captioned=False)
+    if section.bucketed(config.data):
+        raise UserError(f"{kind.HOLDS} of a file are of one shape: set data.bucket_ratio to 1")
     size = config.data.size
     # As a run takes it, so that the fingerprint is that of the run's part.
     latents = kind is cached.Latents

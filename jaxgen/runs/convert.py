@@ -276,9 +276,11 @@ def _write_whole(path: Path, whole: Gathered, target: Path | None, overwrite: bo
     where = "" if target is None else f"{model.export(target, overwrite)}  "
     origin = whole.config.get("origin")
     name = origin.layout if origin else "a model of ours"
-    family, about = whole.config.family, whole.config.model
-    said = f"predicts {about.target}" if "target" in about else f"condition {about.condition}"
-    return f"{where}{name}, family {family}, {said}, {model.parameters:,} parameters"
+    about = [name, f"family {whole.config.family}"]
+    for key, said in (("target", "predicts"), ("condition", "condition")):
+        if key in whole.config.model:
+            about.append(f"{said} {whole.config.model[key]}")
+    return f"{where}{', '.join(about)}, {model.parameters:,} parameters"
 
 
 def gathered(source: str | Path, prediction: str = "") -> Gathered | None:

@@ -57,6 +57,8 @@ from jaxgen.weights.parts import Part
 # How many steps the host may run ahead of the device: enough to never starve it, few enough that
 # waiting batches don't fill its memory.
 STEPS_AHEAD = 2
+# Of a batch's arrays by name: with buckets batches are of several shapes.
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 # (step, metrics of an evaluation) -> whether to go on.
 Watch = Callable[[int, Mapping[str, float]], bool]
 
@@ -235,7 +237,8 @@ class _Session:
         )
         self.meter = Meter()
         self.active: tuple[str, ...] | None = None  # phases in whose windows we are
-        self.programs: dict[Due, CompiledStep] = {}  # of these phases
+        # Of these phases, by what is due and the batch's shapes.
+        self.programs: dict[tuple[Due, Shapes], CompiledStep] = {}
         self.tallies: dict[Due, Tally] = {}  # of the interval, one for each program that ran
         self.closed: list[tuple[int, list[Tally]]] = []  # intervals that are not read yet
         self.ahead: deque[jax.Array] = deque()
@@ -297,16 +300,17 @@ class _Session:
             self.programs.clear()
             self.active = active
         due = Due.at(self.task.phases, self.step)
-        if due not in self.programs:
+        key = due, tuple((name, value.shape) for name, value in batch.items())
+        if key not in self.programs:
             with self.meter.pause():
-                self.programs[due] = compile_step(
+                self.programs[key] = compile_step(
                     self.task, self.optimizers, self.config, due, self.state, batch, self.frozen,
                     self.mesh, debug=self.debug,
                 )  # fmt: skip
-                self.writer.say(self.programs[due].summary)
+                self.writer.say(self.programs[key].summary)
                 if jax.process_index() == 0:
                     self.reads.tell(last=self.writer.pace.in_last(self.step))
-        return self.programs[due], due
+        return self.programs[key], due
 
     def _close_interval(self) -> None:
         if self.meter.interval_steps:

@@ -2,7 +2,8 @@
 
 An example is {"image": uint8 (n, n, 3), "tokens": int32 (t,), "mask": bool (t,), "meaning": int32
 ()}, n = `data.size`; with `data.embeddings` it holds "words": float32 (t, w) and "sentence":
-float32 (e,), and no tokens. For its meaning see `jaxgen.data.captioned.source.Records`.
+float32 (e,), and no tokens; with buckets its picture has the record's own shape. For its meaning
+see `jaxgen.data.captioned.source.Records`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from jaxgen.data import buckets
 from jaxgen.data.captioned.pictures import CaptionedPictures
 from jaxgen.data.captioned.records import center, open_records
 from jaxgen.data.captioned.section import check
@@ -65,13 +67,17 @@ class MakePicture:
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         image = record["image"]
+        rows, columns = shape = record.get("_shape", (self.size, self.size))
         height, width = image.shape[:2]
+        if height < rows or width < columns:  # of another bucket, in an unusable one's place
+            image = buckets.cover(image, *shape)
+            height, width = image.shape[:2]
         if self.crop == "center":
-            image = center(image, self.size)
-        elif (height, width) != (self.size, self.size):
-            top = int(rng.integers(height - self.size + 1))
-            left = int(rng.integers(width - self.size + 1))
-            image = image[top : top + self.size, left : left + self.size]
+            image = center(image, *shape)
+        elif (height, width) != shape:
+            top = int(rng.integers(height - rows + 1))
+            left = int(rng.integers(width - columns + 1))
+            image = image[top : top + rows, left : left + columns]
         if self.flip and rng.random() < 0.5:
             image = image[:, ::-1]
         if self.salt_pepper and rng.random() < 0.5:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.captioned.pictures import (
     CaptionedPictures,
+    buckets_of,
     hold_out,
     named,
     refuse_empty,
@@ -29,6 +30,7 @@ from jaxgen.data.text.unicode import nfc
 from jaxgen.errors import UserError
 
 EXAMPLE = "a text"
+BUCKETS = True
 # Looked for in the pictures' folder, in this order.
 USUAL = ("captions.jsonl", "metadata.jsonl", "captions.csv", "metadata.csv", "captions.tsv")
 # Rows, and what their pictures' names are relative to.
@@ -67,7 +69,8 @@ def open_records(data: ConfigDict, split: str) -> CaptionedPictures:
         )
     reader = usable([(name, pictures[name]) for name in chosen], 1, data.on_bad)
     captions = {name: captions[name] for name in reader.names}
-    return CaptionedPictures(reader, captions, meanings, data)
+    shapes = buckets_of(reader.paths, data, split)
+    return CaptionedPictures(reader, captions, meanings, data, shapes)
 
 
 def _captioned(

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.data import buckets
+from jaxgen.data.captioned import section
 from jaxgen.data.picture_source import Pictures, Reader
 from jaxgen.data.resize import imresize
 from jaxgen.data.text.tokens import split_words
@@ -41,14 +43,47 @@ class FittedReader:
         return name, fit(image, self.side)
 
 
+@dataclasses.dataclass(frozen=True)
+class CoveringReader:
+    """Another reader's pictures, each scaled to just cover its bucket, `enlarge` times as large."""
+
+    reader: Reader
+    shapes: tuple[buckets.Shape, ...]
+    enlarge: float
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def read(self, index: int) -> tuple[str, np.ndarray]:
+        name, image = self.reader.read(index)
+        height, width = (round(self.enlarge * side) for side in self.shapes[index])
+        return name, buckets.cover(image, height, width)
+
+
+def buckets_of(paths: Sequence[str], data: ConfigDict, split: str) -> tuple[buckets.Shape, ...]:
+    """Each picture's bucket; () where all are cut square, as those to validate on are."""
+    if split != "train" or not section.bucketed(data):
+        return ()
+    return buckets.of_files(paths, data.size, data.bucket_ratio, section.bucket_step(data))
+
+
+def fitted(reader: Reader, shapes: tuple[buckets.Shape, ...], data: ConfigDict) -> Reader:
+    """A reader of pictures from which `data.size`, or each picture's bucket, is cut."""
+    if shapes:
+        return CoveringReader(reader, shapes, data.enlarge)
+    return FittedReader(reader, round(data.size * data.enlarge))
+
+
 class CaptionedPictures:
     """Records {"image": uint8 (h, w, 3), "_name", "_captions": tuple of texts, "meaning": int}.
 
-    The shorter side of the pictures is `data.size` times `data.enlarge`.
+    The shorter side of the pictures is `data.size` times `data.enlarge`; with buckets they cover
+    theirs, "_shape", so many times as large.
 
     Args:
       reader: the pictures; unusable ones are treated as `data.on_bad` says.
       captions, meanings: by the reader's names of the pictures.
+      shapes: each picture's bucket; (): none.
     """
 
     def __init__(
@@ -57,13 +92,12 @@ class CaptionedPictures:
         captions: Mapping[str, tuple[str, ...]],
         meanings: Mapping[str, int],
         data: ConfigDict,
+        shapes: tuple[buckets.Shape, ...] = (),
     ):
         self._captions, self._meanings = dict(captions), dict(meanings)
-        self._pictures = Pictures(
-            FittedReader(reader, round(data.size * data.enlarge)),
-            on_bad=data.on_bad,
-            cache_mb=data.cache_mb,
-        )
+        self.shapes = shapes
+        reader = fitted(reader, shapes, data)
+        self._pictures = Pictures(reader, on_bad=data.on_bad, cache_mb=data.cache_mb)
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -71,7 +105,9 @@ class CaptionedPictures:
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self._pictures[index]  # for an unusable picture another one, hence by its name
         name = record["_name"]
-        return {**record, "_captions": self._captions[name], "meaning": self._meanings[name]}
+        shape = {"_shape": self.shapes[index]} if self.shapes else {}
+        about = {"_captions": self._captions[name], "meaning": self._meanings[name]}
+        return {**record, **about, **shape}
 
     def captions(self) -> Iterator[tuple[str, ...]]:
         """Every picture's captions; reads no picture."""

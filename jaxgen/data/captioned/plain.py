@@ -8,31 +8,37 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.data.captioned.pictures import FittedReader, hold_out
+from jaxgen.data import buckets
+from jaxgen.data.captioned.pictures import buckets_of, fitted, hold_out
 from jaxgen.data.picture_files import list_images
 from jaxgen.data.picture_source import FileReader, Pictures, Reader, usable
 from jaxgen.errors import UserError
 
+# Files and the side that the shorter one gets -> a reader of pictures of this side.
+Fit = Callable[[FileReader, int], Reader]
 EXAMPLE = ""
 CAPTIONED = False
-# Files and the side that the shorter one gets -> a reader of pictures of this side.
-Fitted = Callable[[FileReader, int], Reader]
+BUCKETS = True
 
 
 class PlainPictures:
     """Records {"image", "_name", "_captions": (), "meaning": 0}.
 
-    Args: reader: of pictures whose shorter side is what `data` asks for.
+    Args:
+      reader: of pictures whose shorter side is what `data` asks for, or that cover their buckets.
+      shapes: each picture's bucket, which is "_shape" then; (): none.
     """
 
-    def __init__(self, reader: Reader, data: ConfigDict):
+    def __init__(self, reader: Reader, data: ConfigDict, shapes: tuple[buckets.Shape, ...] = ()):
+        self.shapes = shapes
         self._pictures = Pictures(reader, on_bad=data.on_bad, cache_mb=data.cache_mb)
 
     def __len__(self) -> int:
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self._pictures[index], "_captions": (), "meaning": 0}
+        shape = {"_shape": self.shapes[index]} if self.shapes else {}
+        return {**self._pictures[index], "_captions": (), "meaning": 0, **shape}
 
     def captions(self) -> Iterator[tuple[str, ...]]:
         """Of each record none."""
@@ -45,11 +51,22 @@ def open_records(data: ConfigDict, split: str) -> PlainPictures:
     Raises:
       UserError: nothing usable there.
     """
-    return open_folder(data, split, FittedReader)
+    reader = find_files(data, split)
+    shapes = buckets_of(reader.paths, data, split)
+    return PlainPictures(fitted(reader, shapes, data), data, shapes)
 
 
-def open_folder(data: ConfigDict, split: str, fitted: Fitted) -> PlainPictures:
-    """As `open_records`, of pictures that `fitted` reads."""
+def open_folder(data: ConfigDict, split: str, fit: Fit) -> PlainPictures:
+    """As `open_records`, of pictures that `fit` reads, without buckets."""
+    return PlainPictures(fit(find_files(data, split), round(data.size * data.enlarge)), data)
+
+
+def find_files(data: ConfigDict, split: str) -> FileReader:
+    """The usable pictures of a split of `data.path`.
+
+    Raises:
+      UserError: there are none.
+    """
     if not data.path:
         raise UserError(f"data.source={data.source} needs data.path, the folder of your pictures")
     root = Path(data.path).expanduser()
@@ -61,5 +78,4 @@ def open_folder(data: ConfigDict, split: str, fitted: Fitted) -> PlainPictures:
     chosen = [name for name in sorted(files) if (name in held) == (split == "validation")]
     if not chosen:
         raise UserError(f"no {split} pictures among the {len(files)} of {root}: set data.holdout")
-    reader = usable([(name, files[name]) for name in chosen], 1, data.on_bad)
-    return PlainPictures(fitted(reader, round(data.size * data.enlarge)), data)
+    return usable([(name, files[name]) for name in chosen], 1, data.on_bad)

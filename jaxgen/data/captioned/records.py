@@ -40,10 +40,11 @@ class CenterCropped:
         return {**record, "image": center(record["image"], self._size)}
 
 
-def center(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of a picture (h, w, c): (size, size, c), the picture itself if it is so."""
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
+def center(image: np.ndarray, height: int, width: int = 0) -> np.ndarray:
+    """The middle of a picture (h, w, c), the picture itself if it is so; a square without width."""
+    width = width or height
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def count_validation(data: ConfigDict, most: int, captioned: bool = True) -> int:

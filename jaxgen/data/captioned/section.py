@@ -78,6 +78,40 @@ KEYS: Table = {
 }
 
 
+# Of families whose nets take any shape, beside KEYS.
+BUCKETS: Table = {
+    "bucket_ratio": Key(
+        1.0,
+        "folder, plain: pictures are sorted by their shape, of the same area, into batches of one "
+        "shape each, with sides of at most this ratio; 1: all are cut square",
+        least=1,
+        most=16,
+        needed=False,
+    ),
+    "bucket_step": whole(
+        64, "of which the sides of these shapes are multiples", most=2**14, needed=False
+    ),
+}
+
+
+def bucketed(data: ConfigDict) -> bool:
+    """Whether a `data` section asks for buckets; it may lack the key."""
+    return bool(data.get("bucket_ratio", 1.0) > 1)
+
+
+def bucket_step(data: ConfigDict) -> int:
+    """Of which the sides of buckets are multiples."""
+    return int(data.get("bucket_step", BUCKETS["bucket_step"].default))
+
+
+def check_step(data: ConfigDict, multiple: int, why: str) -> None:
+    """Raises UserError where the sides of buckets are no multiples of what a net's places need."""
+    if bucketed(data) and bucket_step(data) % multiple:
+        raise UserError(
+            f"data.bucket_step={bucket_step(data)} must be a multiple of {multiple}, {why}"
+        )
+
+
 def defaults() -> ConfigDict:
     """The section `data` of a text-to-image config: scenes of one shape, 32 px."""
     return keys.defaults(KEYS)
@@ -91,7 +125,7 @@ def check(data: ConfigDict, captioned: bool = True) -> None:
     Raises:
       UserError: naming the key and what it may be.
     """
-    keys.check(data, KEYS, "data", start="jaxgen.data.captioned.section.defaults()")
+    keys.check(data, {**KEYS, **BUCKETS}, "data", start="jaxgen.data.captioned.section.defaults()")
     source = find_source(data.source)
     if captioned and not source.CAPTIONED:
         raise UserError(
@@ -101,6 +135,11 @@ def check(data: ConfigDict, captioned: bool = True) -> None:
     if data.enlarge > 1 and data.crop == "center":
         raise UserError(
             f"data.enlarge={data.enlarge} needs data.crop=random or bbox; with center set it to 1"
+        )
+    if bucketed(data) and not source.BUCKETS:
+        raise UserError(
+            f"data.bucket_ratio={data.bucket_ratio} is of data.source=folder or plain, not of "
+            f"{data.source}"
         )
     if data.crop == "bbox" and not source.BOXES:
         raise UserError(f"data.crop=bbox: the pictures of data.source={data.source} have no boxes")

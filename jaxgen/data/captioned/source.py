@@ -21,8 +21,9 @@ class Records(Protocol):
     """Random access to captioned pictures; pickled into Grain's workers.
 
     A record is {"image": uint8 (h, w, 3), "_captions": tuple of texts, "meaning": int} and more,
-    h and w being `data.size` or more. Where two records' meanings differ, no caption of one is true
-    of the other's picture.
+    h and w being `data.size` or more. With buckets it has "_shape", what is cut from it, and the
+    records `shapes`, that of each (`jaxgen.data.buckets`). Where two records' meanings differ, no
+    caption of one is true of the other's picture.
     """
 
     def __len__(self) -> int: ...
@@ -46,6 +47,7 @@ class Source:
       config alone: prompts are then read before any captions are.
     check: (data) -> None; raises UserError for settings that it cannot work with.
     CAPTIONED: whether its pictures have captions. Those without are for autoencoders.
+    BUCKETS: whether its pictures can be sorted into buckets by their shape.
     KIND: of its pictures. "photo": uint8 (h, w, 3). "segmentation": uint8 (h, w, 1), classes.
       "depth": float32 (h, w, 1) in [-1, 1].
     """
@@ -58,6 +60,7 @@ class Source:
     vocabulary: Callable[[], tuple[str, ...]] | None = None
     check: Callable[[ConfigDict], None] | None = None
     CAPTIONED: bool = True
+    BUCKETS: bool = False
     KIND: str = "photo"
 
 

@@ -37,7 +37,7 @@ from jaxgen.weights.places import CONFIG
 def keys(config: ConfigDict) -> Table:
     """What the config's own sections hold; see `jaxgen.train.family.check`."""
     return {
-        "data": section.KEYS,
+        "data": {**section.KEYS, **section.BUCKETS},
         "model": {**MODEL, **_fine_tuning(config), "denoiser": denoiser_keys(config)},
         "eval": EVAL,
     }
@@ -183,6 +183,7 @@ def _check_made(config: ConfigDict, losses: LDMLosses) -> None:
     for wanted, name in (
         (config.data.flip, "data.flip"),
         (config.data.crop != "center", f"data.crop={config.data.crop}"),
+        (section.bucketed(config.data), "data.bucket_ratio"),
     ):
         if wanted:
             raise UserError(f"{name} needs the pictures in each step: set model.latents to ''")
@@ -190,6 +191,11 @@ def _check_made(config: ConfigDict, losses: LDMLosses) -> None:
 
 def _check_prior(config: ConfigDict) -> None:
     """What the pictures of a class need."""
+    if section.bucketed(config.data):
+        raise UserError(
+            "model.prior has pictures of a class beside each, all of one shape: set "
+            "data.bucket_ratio to 1"
+        )
     if config.model.condition != "text" or not config.model.prior.texts:
         raise UserError(
             "model.prior.pictures needs model.prior.texts, what they are called, such as "
@@ -208,6 +214,8 @@ def _check_size(config: ConfigDict, losses: LDMLosses) -> None:
             f"model.denoiser.patch={patch} does not divide the {size} places of data.size="
             f"{config.data.size}"
         )
+    places = patch * losses.space.factor
+    section.check_step(config.data, places, "the pixels of one of the denoiser's places")
 
 
 def _check_begin(config: ConfigDict) -> None:

@@ -48,7 +48,7 @@ LOSS: Table = {
 }
 # What the sections of an autoencoder's config hold, beside the family's own keys of `model`.
 KEYS: Table = {
-    "data": section.KEYS,
+    "data": {**section.KEYS, **section.BUCKETS},
     "model": {
         "channels": whole(3, "of the pictures; of segmentations the classes", most=WIDEST),
         "gan_start": whole(

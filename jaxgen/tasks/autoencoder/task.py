@@ -83,9 +83,10 @@ def check_pictures(config: ConfigDict) -> str:
         )
     if config.data.size % (pixels := factor(config.model.autoencoder)):
         raise UserError(
-            f"data.size={config.data.size} must be a multiple of {pixels}, which "
-            "model.autoencoder.widths make of a code"
+            f"data.size={config.data.size} must be a multiple of {pixels}, the pixels that "
+            "model.autoencoder makes a code of"
         )
+    section.check_step(config.data, pixels, "the pixels of a code")
     return kind
 
 
