@@ -14,8 +14,8 @@ their centre and not mirrored:
     python -m jaxgen.main --config=configs/sd15.py:latents --config.train.init_from.g=models/sd15 \
         --config.data.path=PICTURES --config.model.latents=pictures.latents
 
-Pictures of mixed shapes need not be cut square: with --config.data.bucket_ratio=2 each batch is of one
-shape of the same area (not with latents made once).
+Pictures of mixed shapes need not be cut square: with --config.data.bucket_ratio=2 each batch is of
+one shape of the same area (not with latents made once).
 
 Where only a little is learned, beside a UNet that stays as it is (`parts.g`):
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxgen import config as configs
+from jaxgen.train import family
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tpu_scripts/*.md")])
@@ -32,6 +33,7 @@ def keys() -> set[str]:
     found: set[str] = set()
     for path in (ROOT / "configs").glob("*.py"):
         config = configs.load(path)
+        config = family.completed(config, config)
         # Sections that a config fills (train.init_from) have no leaves of their own.
         found |= set(configs.flatten(config)) | {f"train.{key}" for key in config.train}
     return found
