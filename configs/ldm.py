@@ -29,7 +29,8 @@ Variants (`--config=configs/ldm.py:NAME`):
   coco       COCO's captions at 128 px: --config.data.path=PICTURES --config.data.captions=TEXTS;
              configs/vae.py:folder on the same pictures first. A GPU.
   emoji      emoji with their names at 32 px, among pixels.
-  shapes64   two objects with a relation between them, at 64 px; configs/vae.py:shapes64 first.
+  shapes64   one or two objects, the two with a relation between them, at 64 px;
+             configs/vae.py:shapes64 and its latents first. Watch "whole_2".
 """
 
 from jaxgen import config as configs
@@ -158,11 +159,12 @@ def _emoji(config):
 
 
 def _shapes64(config):
-    config.data.update(size=64, objects=(2, 2), length=24, count=100_000)
-    config.model.denoiser.update(channels=(64, 128), attention=(0, 1))
+    config.data.update(size=64, objects=(1, 2), length=24, count=40_000)
+    config.model.denoiser.attention = (0,)
     config.model.text.update(width=96, layers=3)
-    config.model.ema = 0.999
-    config.train.update(steps=12_000, eval_every=2000, checkpoint_every=1000)
+    config.model.times.early = 600
+    config.model.ema = 0.998
+    config.train.update(steps=4800, eval_every=1600)
 
 
 VARIANTS = {
@@ -188,5 +190,5 @@ COSTS = {
     "folder": "a GPU",
     "coco": "a GPU",
     "emoji": "an hour of 2 CPU cores",
-    "shapes64": "an hour of 2 CPU cores",
+    "shapes64": "40 minutes of 2 CPU cores",
 }
