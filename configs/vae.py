@@ -66,8 +66,8 @@ def _shapes64(config):
     config.data.update(size=64, objects=(1, 2))
     config.model.autoencoder.update(features=64, widths=(1, 1), patch=4, latent=8)
     without_gan(config)
-    # With 1e-4 latents hold 5,000 nats of a scene, and a denoiser among them draws round squares
-    # for as long as it takes to learn what all these are about.
+    # 720 nats of a scene in place of the 5,200 of 1e-4: the less they hold, the sooner a denoiser
+    # among them has learnt it (docs/results.md).
     config.model.loss.update(perceptual=0.0, bottleneck=0.03)
     config.train.update(steps=2400, eval_every=1200, checkpoint_every=1200)
     config.optimizer.pretrain.final = 0.05

@@ -7,17 +7,14 @@ override is an error and not a silent no-op.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import runpy
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen import keys, shipped
+from jaxgen import keys, shipped, user_file
 from jaxgen.errors import NO_JSON, UserError, near, one_line, shown
 from jaxgen.keys import Key, Named, Table, share, weight, whole
 
@@ -193,10 +190,10 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
         an unknown key.
     """
     file, arg = split_name(path)
-    get_config = run_file(file, "config").get("get_config")
+    get_config = user_file.run(file, "config").get("get_config")
     if not callable(get_config):
         raise UserError(f'{file} has no function get_config(arg="") that returns the config')
-    with _explained(file):
+    with user_file.explained(file):
         config = get_config(arg)
     if not isinstance(config, ConfigDict):
         raise UserError(
@@ -213,49 +210,6 @@ def split_name(path: str | Path) -> tuple[str, str]:
     """(file, variant) of `FILE.py:VARIANT`, or of `NAME:VARIANT` for a config of this name."""
     file, _, arg = str(path).partition(":")
     return shipped.find(file), arg
-
-
-def run_file(file: str | Path, kind: str) -> dict[str, Any]:
-    """Runs a user's Python file and gives its names.
-
-    Args:
-      kind: what it is, for the message: "config" or "space".
-
-    Raises:
-      UserError: no such file, or one that does not work, with the line at fault.
-    """
-    path = Path(file)
-    if not path.is_file():
-        hint = near(path.name, [p.name for p in path.parent.glob("*.py")])
-        raise UserError(f"no {kind} file at {file}{hint or _where(kind, path)}")
-    with _explained(file):
-        return runpy.run_path(str(path), run_name=f"jaxgen_{kind}_{path.stem}")
-
-
-def _where(kind: str, path: Path) -> str:
-    return shipped.near(path.name) if kind == "config" else "; docs/sweep.md shows one"
-
-
-def _is(filename: str, file: str | Path) -> bool:
-    return Path(filename).resolve() == Path(file).resolve()
-
-
-@contextlib.contextmanager
-def _explained(file: str | Path) -> Iterator[None]:
-    """Turns what a user's file raises, or its leaving the program, into one line with its line."""
-    try:
-        yield
-    except (UserError, KeyboardInterrupt):
-        raise
-    except SyntaxError as error:
-        where = f"{error.filename or file}, line {error.lineno or 1}"
-        raise UserError(f"{where}: no Python ({error.msg})") from error
-    except BaseException as error:  # whatever a file raises; SystemExit is none of Exception's
-        at = [f for f in traceback.extract_tb(error.__traceback__) if _is(f.filename, file)]
-        where = f"{file}, line {at[-1].lineno}" if at else str(file)
-        if isinstance(error, SystemExit):
-            raise UserError(f"{where}: it must give values, not leave the program") from error
-        raise UserError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def get_key(config: ConfigDict, key: str) -> Any:
@@ -280,8 +234,8 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
     section: Any = config
     for name in above:
         section = section.get(name) if isinstance(section, ConfigDict) else None
-    own = above and above[0] in OWN
-    if own and isinstance(section, ConfigDict) and last not in section:
+    new = isinstance(section, ConfigDict) and last not in section
+    if new and above and above[0] in OWN:
         with section.unlocked():
             section[last] = keys.guessed(value) if isinstance(value, str) else value
         return

@@ -93,7 +93,7 @@ def test_configs_and_lists_need_no_jax(what):
 # own. Rooms in one set do not import each other.
 ORDER: list[set[str]] = [
     {"errors"}, {"log", "backend", "whole"}, {"cache"}, {"keys", "shipped", "glossary"},
-    {"config"}, {"grid"}, {"heap"}, {"devices"}, {"task"},
+    {"user_file"}, {"config"}, {"grid"}, {"heap"}, {"devices"}, {"task"},
     {"data", "diffusion"},
     {"weights"},
     {"train"},

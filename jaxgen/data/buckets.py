@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -69,10 +70,12 @@ def of_files(paths: Sequence[str], size: int, ratio: float, step: int) -> tuple[
 
 
 def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture scaled so that it just covers height x width (MATLAB bicubic)."""
+    """A picture scaled to just cover height x width (MATLAB bicubic); itself if it does."""
     rows, columns = image.shape[:2]
-    scale = max(height / rows, width / columns)
-    size = (max(height, round(rows * scale)), max(width, round(columns * scale)))
+    if height * columns >= width * rows:
+        size = (height, max(width, round(columns * height / rows)))
+    else:
+        size = (max(height, round(rows * width / columns)), width)
     return image if size == (rows, columns) else imresize(image, size=size)
 
 
@@ -89,7 +92,7 @@ class Stream:
       batch_size: global. seed: of both orders.
     """
 
-    def __init__(self, records: object, buckets: Sequence[Shape], batch_size: int, seed: int):
+    def __init__(self, records: Any, buckets: Sequence[Shape], batch_size: int, seed: int):
         self._records, self._batch, self._seed = records, batch_size, seed
         kinds = sorted(set(buckets))
         at = np.array([kinds.index(bucket) for bucket in buckets])
@@ -99,8 +102,8 @@ class Stream:
     def __len__(self) -> int:
         return ENDLESS
 
-    def __getitem__(self, place: int) -> object:
-        return self._records[self.record(range(ENDLESS)[place])]  # type: ignore[index]
+    def __getitem__(self, place: int) -> Any:
+        return self._records[self.record(range(ENDLESS)[place])]
 
     def record(self, place: int) -> int:
         """The number of the record at a place of the stream."""

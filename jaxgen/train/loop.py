@@ -54,11 +54,8 @@ from jaxgen.train.tally import read_tally
 from jaxgen.weights.checkpoints import EVALUATION, load_for_use, read_evaluated
 from jaxgen.weights.parts import Part
 
-# How many steps the host may run ahead of the device: enough to never starve it, few enough that
-# waiting batches don't fill its memory.
+# Steps that the host may be ahead: enough to never starve the device, few enough for its memory.
 STEPS_AHEAD = 2
-# Of a batch's arrays by name: with buckets batches are of several shapes.
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 # (step, metrics of an evaluation) -> whether to go on.
 Watch = Callable[[int, Mapping[str, float]], bool]
 
@@ -237,8 +234,7 @@ class _Session:
         )
         self.meter = Meter()
         self.active: tuple[str, ...] | None = None  # phases in whose windows we are
-        # Of these phases, by what is due and the batch's shapes.
-        self.programs: dict[tuple[Due, Shapes], CompiledStep] = {}
+        self.programs: dict[Any, CompiledStep] = {}  # of these phases; see `_program`
         self.tallies: dict[Due, Tally] = {}  # of the interval, one for each program that ran
         self.closed: list[tuple[int, list[Tally]]] = []  # intervals that are not read yet
         self.ahead: deque[jax.Array] = deque()
@@ -300,7 +296,7 @@ class _Session:
             self.programs.clear()
             self.active = active
         due = Due.at(self.task.phases, self.step)
-        key = due, tuple((name, value.shape) for name, value in batch.items())
+        key = due, tuple(array.shape for array in batch.values())  # buckets have several
         if key not in self.programs:
             with self.meter.pause():
                 self.programs[key] = compile_step(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen import config as configs
+from jaxgen import user_file
 from jaxgen.errors import UserError
 from jaxgen.log import interrupted
 from jaxgen.train import family
@@ -46,7 +47,7 @@ def read_space(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
       UserError: no such file, no SPACE in it, or an entry that is none of `KINDS`.
     """
-    space = configs.run_file(path, "space").get("SPACE")
+    space = user_file.run(path, "space").get("SPACE")
     if not isinstance(space, dict) or not space:
         raise UserError(f"{path} must hold SPACE = {{config key: {{kind: values}}}}")
     for key, entry in space.items():

@@ -10,7 +10,7 @@ import tomllib
 import pytest
 from helpers import REPOSITORY, process_environment
 
-from jaxgen import backend, shipped
+from jaxgen import backend, shipped, user_file
 from jaxgen import config as configs
 from jaxgen.cli import make_command
 from jaxgen.cli.common import complete_config
@@ -80,7 +80,7 @@ def test_configs_are_listed_with_data_steps_and_what_they_take(jaxgen_command):
     code, out, _ = jaxgen_command("configs")
     assert code == 0
     for name in shipped.names():
-        variants = configs.run_file(shipped.folder() / f"{name}.py", "config")["VARIANTS"]
+        variants = user_file.run(shipped.folder() / f"{name}.py", "config")["VARIANTS"]
         assert list(shipped.variants(name)) == list(variants), f"COSTS of configs/{name}.py"
         for variant in variants:
             row = f"{name}:{variant} " if variant else f"{name} "

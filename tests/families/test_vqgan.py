@@ -9,7 +9,7 @@ import pytest
 from helpers import REPOSITORY
 
 from jaxgen import config as configs
-from jaxgen import weights
+from jaxgen import user_file, weights
 from jaxgen.errors import UserError
 from jaxgen.models.vqgan import make_task, verbs
 from jaxgen.models.vqgan.convert import LAYOUTS
@@ -177,7 +177,7 @@ def test_full_size_key_lists(fixtures_dir, name):
 # ------------------------------------------------------------------------------------------ config
 
 
-VARIANTS = configs.run_file(CONFIG, "config")["VARIANTS"]
+VARIANTS = user_file.run(CONFIG, "config")["VARIANTS"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

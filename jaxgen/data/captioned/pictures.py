@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from jaxgen.data import buckets
 from jaxgen.data.captioned import section
 from jaxgen.data.picture_source import Pictures, Reader
-from jaxgen.data.resize import imresize
 from jaxgen.data.text.tokens import split_words
 from jaxgen.data.text.unicode import lower, nfc
 from jaxgen.errors import UserError, shown
@@ -26,26 +25,13 @@ FEW = 0.5  # share of all pairs of pictures that differ in meaning, below which 
 
 
 @dataclasses.dataclass(frozen=True)
-class FittedReader:
-    """Another reader's pictures with a shorter side of `side` pixels (MATLAB bicubic).
-
-    Fitted before they are cached, so that the cache holds the small form.
-    """
-
-    reader: Reader
-    side: int
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def read(self, index: int) -> tuple[str, np.ndarray]:
-        name, image = self.reader.read(index)
-        return name, fit(image, self.side)
-
-
-@dataclasses.dataclass(frozen=True)
 class CoveringReader:
-    """Another reader's pictures, each scaled to just cover its bucket, `enlarge` times as large."""
+    """Another reader's pictures, each scaled to just cover its shape, `enlarge` times as large.
+
+    Scaled before they are cached, so that the cache holds the small form.
+
+    Args: shapes: of each picture, or one of all.
+    """
 
     reader: Reader
     shapes: tuple[buckets.Shape, ...]
@@ -56,8 +42,8 @@ class CoveringReader:
 
     def read(self, index: int) -> tuple[str, np.ndarray]:
         name, image = self.reader.read(index)
-        height, width = (round(self.enlarge * side) for side in self.shapes[index])
-        return name, buckets.cover(image, height, width)
+        shape = self.shapes[index % len(self.shapes)]
+        return name, buckets.cover(image, *(round(self.enlarge * side) for side in shape))
 
 
 def buckets_of(paths: Sequence[str], data: ConfigDict, split: str) -> tuple[buckets.Shape, ...]:
@@ -67,11 +53,9 @@ def buckets_of(paths: Sequence[str], data: ConfigDict, split: str) -> tuple[buck
     return buckets.of_files(paths, data.size, data.bucket_ratio, section.bucket_step(data))
 
 
-def fitted(reader: Reader, shapes: tuple[buckets.Shape, ...], data: ConfigDict) -> Reader:
+def covering(reader: Reader, shapes: tuple[buckets.Shape, ...], data: ConfigDict) -> Reader:
     """A reader of pictures from which `data.size`, or each picture's bucket, is cut."""
-    if shapes:
-        return CoveringReader(reader, shapes, data.enlarge)
-    return FittedReader(reader, round(data.size * data.enlarge))
+    return CoveringReader(reader, shapes or ((data.size, data.size),), data.enlarge)
 
 
 class CaptionedPictures:
@@ -96,7 +80,7 @@ class CaptionedPictures:
     ):
         self._captions, self._meanings = dict(captions), dict(meanings)
         self.shapes = shapes
-        reader = fitted(reader, shapes, data)
+        reader = covering(reader, shapes, data)
         self._pictures = Pictures(reader, on_bad=data.on_bad, cache_mb=data.cache_mb)
 
     def __len__(self) -> int:
@@ -120,12 +104,7 @@ class CaptionedPictures:
 
 def fit(image: np.ndarray, side: int) -> np.ndarray:
     """A picture (h, w, 3) resized so that its shorter side is `side`; itself if it is so."""
-    height, width = image.shape[:2]
-    least = min(height, width)
-    if least == side:
-        return image
-    size = (round(height * side / least), round(width * side / least))
-    return imresize(image, size=size)
+    return buckets.cover(image, side, side)
 
 
 def normalised(caption: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.data import buckets
-from jaxgen.data.captioned.pictures import buckets_of, fitted, hold_out
+from jaxgen.data.captioned.pictures import buckets_of, covering, hold_out
 from jaxgen.data.picture_files import list_images
 from jaxgen.data.picture_source import FileReader, Pictures, Reader, usable
 from jaxgen.errors import UserError
@@ -53,7 +53,7 @@ def open_records(data: ConfigDict, split: str) -> PlainPictures:
     """
     reader = find_files(data, split)
     shapes = buckets_of(reader.paths, data, split)
-    return PlainPictures(fitted(reader, shapes, data), data, shapes)
+    return PlainPictures(covering(reader, shapes, data), data, shapes)
 
 
 def open_folder(data: ConfigDict, split: str, fit: Fit) -> PlainPictures:
