@@ -159,7 +159,7 @@ def _emoji(config):
 
 
 def _shapes64(config):
-    config.data.update(size=64, objects=(1, 2), length=24, count=40_000)
+    config.data.update(size=64, objects=(1, 2), relations=6, length=24, count=40_000)
     config.model.denoiser.attention = (0,)
     config.model.text.update(width=96, layers=3)
     config.model.times.early = 600

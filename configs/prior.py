@@ -22,7 +22,8 @@ Variants (`--config=configs/prior.py:NAME`):
   maskgit    MaskGIT (Chang et al., CVPR 2022): all codes in 12 steps, the surest first.
   image      the codes of another first stage in front (--config.parts.condition), such as a coarser
              one or one of gray pictures.
-  shapes64   two objects with a relation between them, at 64 px; configs/vqgan.py:shapes64 first.
+  shapes64   one or two objects, the two with a relation between them, at 64 px;
+             configs/vqgan.py:shapes64 and its codes first. Watch "whole_2".
   emoji      emoji with their names at 32 px; configs/vqgan.py:emoji first.
   drin       the published size of images from depth (ImageNet, RIN classes): 304,932,864
              parameters, 256 codes in front of 256. parts.first_stage and parts.condition have 1024
@@ -97,9 +98,9 @@ def _image(config):
 
 def _shapes64(config):
     _default(config)
-    config.data.update(size=64, objects=(2, 2), length=24, count=100_000)
-    config.model.transformer.update(layers=6, width=192, heads=6)
-    config.train.update(steps=12_000, eval_every=2000, checkpoint_every=1000)
+    config.data.update(size=64, objects=(1, 2), relations=6, length=24, count=50_000)
+    config.model.transformer.update(width=160, heads=5)
+    config.train.update(steps=5000, eval_every=1000, checkpoint_every=500)
 
 
 def _emoji(config):
@@ -154,7 +155,7 @@ COSTS = {
     "class": "a GPU",
     "maskgit": "6 minutes of 2 CPU cores",
     "image": "10 minutes of 2 CPU cores",
-    "shapes64": "half an hour of 2 CPU cores",
+    "shapes64": "an hour of 2 CPU cores",
     "emoji": "20 minutes of 2 CPU cores",
     "drin": "a GPU with 24 GB",
     "cin": "several GPUs or TPUs",

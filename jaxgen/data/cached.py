@@ -139,8 +139,8 @@ def about_data(
     Args: records: of `data`, of which a few are looked at. captions: of all of them.
     """
     digest, count = hashlib.sha256(), len(records)
-    for texts in captions:
-        digest.update(repr(tuple(texts)).encode(errors="surrogatepass"))
+    for texts in captions:  # how often one of them stands there is a matter of training
+        digest.update(repr(tuple(dict.fromkeys(texts))).encode(errors="surrogatepass"))
     for i in range(0, count, max(1, count // _LOOKED_AT)):
         digest.update(np.ascontiguousarray(records[i]["image"]).tobytes())
     settings = {key: data[key] for key in _DATA}

@@ -87,9 +87,10 @@ def compile_step(
     done = time.monotonic()
     devices.check_program(compiled, needs, _SMALLER, here)
     flops = _flops(compiled) * mesh.size
+    size = " x ".join(map(str, max(jax.tree.leaves(batch), key=lambda x: x.size).shape))
     summary = (
-        f"step of {names}: traced in {traced - began:.1f} s, compiled in {done - traced:.1f} s, "
-        f"{flops / 1e9:.1f} GFLOP{_memory(compiled)}"
+        f"step of {names}, {size}: traced in {traced - began:.1f} s, "
+        f"compiled in {done - traced:.1f} s, {flops / 1e9:.1f} GFLOP{_memory(compiled)}"
     )
     return CompiledStep(compiled, empty_tally, flops, summary)
 

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxgen.data.captioned import shapes
+from jaxgen.data import cached
+from jaxgen.data.captioned import section, shapes
 from jaxgen.data.captioned.shape_captions import captions as captions_of
 from jaxgen.data.captioned.shape_captions import meaning as meaning_of
 from jaxgen.data.captioned.shapes import Claim, Thing
@@ -248,6 +249,30 @@ def test_source():
     kept_none = shapes.Shapes("train", 50, 32, (1, 2), cache_mb=0)
     assert kept_none[11]["image"] is not kept_none[11]["image"]
     np.testing.assert_array_equal(kept_none[11]["image"], record["image"])
+
+
+def test_captions_with_a_relation_may_stand_more_often():
+    data = section.defaults()
+    data.update(size=16, objects=(2, 2), count=40)
+    with data.unlocked():
+        often = data.copy_and_resolve_references()
+        often.relations = 3
+    one, three = (shapes.open_records(config, "train") for config in (data, often))
+    counts = np.zeros(2)
+    for once, more in zip(one.captions(), three.captions(), strict=True):
+        says = [text for text in once if shapes.parse(text).relations]
+        assert sorted(more) == sorted([*once, *says * 2])
+        counts += len(once), len(says)
+    assert 0.1 < counts[1] / counts[0] < 0.5
+    assert three[5]["_captions"] == list(three.captions())[5]
+    held = (shapes.open_records(config, "validation") for config in (data, often))
+    assert len({tuple(records.captions()) for records in held}) == 1
+    # Made of the same pictures: latents and codes fit both.
+    first, second = (
+        cached.about_data(config, records, records.captions())
+        for config, records in ((data, one), (often, three))
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,9 @@ KEYS: Table = {
         below=1,
     ),
     "objects": span((1, 1), "shapes: the least and most objects in a scene", least=1, most=1000),
+    "relations": whole(
+        1, "shapes: in training each caption with a relation stands so many times", needed=False
+    ),
     "count": whole(20_000, "shapes: scenes"),
     "crop": Key(
         "center",

@@ -149,8 +149,11 @@ def _joined(cells: Sequence[tuple[int, int]]) -> bool:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def captions(things: tuple[Thing, ...]) -> tuple[str, ...]:
-    """Texts that are true of the scene, in a fixed order; every text names all objects."""
+def captions(things: tuple[Thing, ...], often: int = 1) -> tuple[str, ...]:
+    """Texts that are true of the scene, in a fixed order; every text names all objects.
+
+    Args: often: so many times those that say a relation stand among them.
+    """
     if len(things) == 1:
         return _one(things[0])
     plain, other = [_name(t) for t in things], [_name(t, other=True) for t in things]
@@ -168,7 +171,7 @@ def captions(things: tuple[Thing, ...]) -> tuple[str, ...]:
     ]
     cells = [cell(t.place or "") for t in things]
     if _joined(cells):
-        texts += _related(relations(cells), plain, other)
+        texts += _related(relations(cells), plain, other) * often
     return tuple(texts)
 
 
