@@ -139,8 +139,8 @@ def about_data(
     Args: records: of `data`, of which a few are looked at. captions: of all of them.
     """
     digest, count = hashlib.sha256(), len(records)
-    for texts in captions:  # how often one of them stands there is a matter of training
-        digest.update(repr(tuple(dict.fromkeys(texts))).encode(errors="surrogatepass"))
+    for texts in captions:
+        digest.update(repr(tuple(texts)).encode(errors="surrogatepass"))
     for i in range(0, count, max(1, count // _LOOKED_AT)):
         digest.update(np.ascontiguousarray(records[i]["image"]).tobytes())
     settings = {key: data[key] for key in _DATA}
@@ -310,12 +310,12 @@ def train_data(
     Raises:
       UserError: a file of other pictures, or data that are not there.
     """
-    from jaxgen.data.captioned.examples import caption_reader
+    from jaxgen.data.captioned.examples import training_reader
     from jaxgen.data.captioned.records import open_records
 
     made = kind(path)
     records = open_records(data, "train")
     captions = list(records.captions())
     made.check_data(about_data(data, records, captions))
-    make = MakeExample(kind.FIELD, (read or caption_reader(data)) if captioned else None)
+    make = MakeExample(kind.FIELD, (read or training_reader(data)) if captioned else None)
     return MadeRecords(made, captions), lambda dataset: dataset.random_map(make)

@@ -19,6 +19,7 @@ from jaxgen.data import buckets
 from jaxgen.data.captioned.pictures import CaptionedPictures
 from jaxgen.data.captioned.records import center, open_records
 from jaxgen.data.captioned.section import check
+from jaxgen.data.captioned.shape_captions import related
 from jaxgen.data.captioned.source import Records, find_source
 from jaxgen.data.captioned.tokenizers import make_tokenizer, report
 from jaxgen.data.noise import salt_and_pepper
@@ -51,6 +52,24 @@ def caption_reader(data: ConfigDict) -> ReadCaptions:
     from jaxgen.data.text.features import ReadFeatures
 
     return ReadFeatures(data.embeddings, data.length, data.captions_per_example)
+
+
+def training_reader(data: ConfigDict) -> ReadCaptions:
+    """`caption_reader` as training has it: with `data.relations`."""
+    read, often = caption_reader(data), data.get("relations", 1)
+    return ReadOften(read, often) if data.source == "shapes" and often > 1 else read
+
+
+class ReadOften:
+    """`read` of captions of shapes among which those with a relation stand `often` times."""
+
+    def __init__(self, read: ReadCaptions, often: int):
+        self.read, self.often = read, often
+
+    def __call__(
+        self, captions: tuple[str, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return self.read(captions + related(captions) * (self.often - 1), rng)
 
 
 class MakePicture:
@@ -120,7 +139,8 @@ def train_data(
     Raises:
       UserError: impossible settings, or nothing to train on.
     """
-    make = MakeExample(data, read)
+    check(data)
+    make = MakeExample(data, read or training_reader(data))
     records = open_records(data, "train")
     alike = data.get("texts", ())  # what all pictures are called
     if isinstance(records, CaptionedPictures) and not alike and (said := records.mismatches()):

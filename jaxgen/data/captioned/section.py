@@ -39,7 +39,10 @@ KEYS: Table = {
     ),
     "objects": span((1, 1), "shapes: the least and most objects in a scene", least=1, most=1000),
     "relations": whole(
-        1, "shapes: in training each caption with a relation stands so many times", needed=False
+        1,
+        "shapes: in training each caption with a relation stands so many times",
+        most=100,
+        needed=False,
     ),
     "count": whole(20_000, "shapes: scenes"),
     "crop": Key(

@@ -149,11 +149,8 @@ def _joined(cells: Sequence[tuple[int, int]]) -> bool:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def captions(things: tuple[Thing, ...], often: int = 1) -> tuple[str, ...]:
-    """Texts that are true of the scene, in a fixed order; every text names all objects.
-
-    Args: often: so many times those that say a relation stand among them.
-    """
+def captions(things: tuple[Thing, ...]) -> tuple[str, ...]:
+    """Texts that are true of the scene, in a fixed order; every text names all objects."""
     if len(things) == 1:
         return _one(things[0])
     plain, other = [_name(t) for t in things], [_name(t, other=True) for t in things]
@@ -171,8 +168,15 @@ def captions(things: tuple[Thing, ...], often: int = 1) -> tuple[str, ...]:
     ]
     cells = [cell(t.place or "") for t in things]
     if _joined(cells):
-        texts += _related(relations(cells), plain, other) * often
+        texts += _related(relations(cells), plain, other)
     return tuple(texts)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def related(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a scene's captions that say a relation, in their order."""
+    claims = [parse(text) for text in texts]
+    return tuple(t for t, claim in zip(texts, claims, strict=True) if claim and claim.relations)
 
 
 def _one(thing: Thing) -> tuple[str, ...]:

@@ -158,9 +158,9 @@ def possible(things: Sequence[Thing]) -> bool:
     return _apart(list(things), [_spot(thing, np.full(5, 0.5)) for thing in things])
 
 
-def captions(scene: Scene, often: int = 1) -> tuple[str, ...]:
-    """Texts that are true of the scene, in a fixed order; see `shape_captions.captions`."""
-    return shape_captions.captions(scene.things, often)
+def captions(scene: Scene) -> tuple[str, ...]:
+    """Texts that are true of the scene, in a fixed order."""
+    return shape_captions.captions(scene.things)
 
 
 def meaning(scene: Scene) -> int:
@@ -227,10 +227,8 @@ def check(data: ConfigDict) -> None:
 
 def open_records(data: ConfigDict, split: str) -> Shapes:
     """The scenes of a split: `data.count` to train on. Raises UserError as `Shapes`."""
-    count, often = VALIDATION_SCENES, 1
-    if split == "train":
-        count, often = data.count, data.get("relations", 1)
-    return Shapes(split, count, data.size, tuple(data.objects), data.cache_mb, often)
+    count = data.count if split == "train" else VALIDATION_SCENES
+    return Shapes(split, count, data.size, tuple(data.objects), data.cache_mb)
 
 
 def check_numbers(size: int, count: int) -> None:
@@ -254,7 +252,6 @@ class Shapes:
       size: side of the pictures in pixels.
       objects: the least and most objects in a scene.
       cache_mb: mebibytes of pictures kept.
-      relations: how often each caption that says a relation stands among a scene's.
 
     Raises:
       UserError: an unknown split or an impossible number.
@@ -267,12 +264,10 @@ class Shapes:
         size: int,
         objects: tuple[int, int] = (1, 1),
         cache_mb: int = 512,
-        relations: int = 1,
     ):
         check_numbers(size, count)
         self._split, self._count, self._size = split, count, size
         self._objects = (int(objects[0]), int(objects[1]))
-        self._relations = relations
         self._most_kept = cache_mb * 2**20 // (3 * size * size)
         self._kept: dict[int, dict[str, Any]] = {}
         make_scene(split, 0, self._objects)  # refuses bad arguments now
@@ -293,7 +288,7 @@ class Shapes:
             image.setflags(write=False)
             record = {
                 "image": image,
-                "_captions": captions(scene, self._relations),
+                "_captions": captions(scene),
                 "meaning": meaning(scene),
                 "_scene": scene,
             }
@@ -304,4 +299,4 @@ class Shapes:
     def captions(self) -> Iterator[tuple[str, ...]]:
         """The records' captions in their order; draws nothing."""
         for index in range(self._count):
-            yield captions(make_scene(self._split, index, self._objects), self._relations)
+            yield captions(make_scene(self._split, index, self._objects))
