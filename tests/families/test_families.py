@@ -34,7 +34,7 @@ DEPENDENT = {
     r"prompt_srgan: data\.source": "the one source of prompts",
     r"data\.(changes|objects|scenes|train_scenes)": "data.source, opened once in a process",
     r"data\.(tokenizer_json|vocabulary_size|embeddings)": "data.tokenizer, data.embeddings",
-    r"data\.(length|vocabulary)": "texts, where the family reads some",
+    r"data\.(length|vocabulary|relations)": "texts, where the family reads some",
     r"optimizer\.\w+\.(decays|weight_decay)": "optimizer.*.name",
     r"optimizer\.\w+\.(final|gamma|milestones)": "optimizer.*.schedule",
     r"optimizer\.(damsm|penalty)\..*": "the phase, where there is one",
