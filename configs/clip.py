@@ -62,7 +62,8 @@ def _tiny(config):
 
 
 def _emoji(config):
-    config.data.source = "emoji"
+    # Half of the words stand in one name alone: pieces of them are shared.
+    config.data.update(source="emoji", tokenizer="bpe", length=16)
     config.model.image.update(width=128, layers=4, heads=4)
     config.model.text.update(width=128, heads=4)
 

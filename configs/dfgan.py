@@ -153,7 +153,7 @@ def _coco(config):
 
 def _emoji(config):
     _shapes64(config)
-    config.data.source = "emoji"
+    config.data.update(source="emoji", vocabulary_size=2048)  # of 1,944 words
     config.train.steps = 60_000
 
 
@@ -163,7 +163,7 @@ def _emoji_rdb(config):
 
 
 def _emoji32(config):
-    config.data.source = "emoji"
+    config.data.update(source="emoji", vocabulary_size=2048)  # of 1,944 words
     config.model.text.width = config.model.match.width = 128
     config.model.match.features = 32
     config.model.damsm_steps = 3000

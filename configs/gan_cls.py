@@ -92,7 +92,7 @@ def _large(config):
 
 def _emoji(config):
     _large(config)
-    config.data.source = "emoji"
+    config.data.update(source="emoji", vocabulary_size=2048)  # of 1,944 words
     config.train.steps = 60_000
 
 

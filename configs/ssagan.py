@@ -99,7 +99,7 @@ def _coco(config):
 
 def _emoji(config):
     _own_pictures(config)
-    config.data.source = "emoji"
+    config.data.update(source="emoji", vocabulary_size=2048)  # of 1,944 words
 
 
 def _folder(config):

@@ -131,7 +131,7 @@ def _schedule(config, epoch, epochs, halve):
 
 def _emoji(config):
     _published_losses(config)
-    config.data.update(source="emoji", size=64)
+    config.data.update(source="emoji", size=64, vocabulary_size=2048)  # of 1,944 words
     t2i_lstm(config, 3000)
     config.model.generator.update(features=64, z=100, condition=128)
     config.model.discriminator.features = 64

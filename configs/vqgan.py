@@ -27,8 +27,8 @@ Variants (`--config=configs/vqgan.py:NAME`):
   lfq        lookup-free quantisation: the signs of eight numbers, with the entropy loss.
   vq         the default with a codebook that is trained by gradient, as the paper's.
   cosine     codes compared by their direction in four dimensions.
-  shapes64   one or two objects, the two with a relation between them, at 64 px: 8 x 8 codes of 512.
-             Sees 4 x 4 pixels as one place, has no discriminator.
+  shapes64   one or two objects, the two with a relation between them, at 64 px: 8 x 8 codes of
+             1,024. Sees 4 x 4 pixels as one place, has no discriminator.
   emoji      emoji at 32 px; no captions are read.
   folder     pictures of your own at 64 px: --config.data.path=FOLDER. No captions needed.
   f16        the published size: 256 px, 16 x 16 codes of 16,384, 71,747,971 parameters in encoder
@@ -110,8 +110,8 @@ def _shapes64(config):
     config.model.autoencoder.update(features=64, widths=(1, 1), patch=4)
     without_gan(config)
     config.model.loss.perceptual = 0.0
-    config.model.quantize.codes = 512
-    config.train.update(steps=3000, eval_every=1500, checkpoint_every=1500)
+    config.model.quantize.update(codes=1024, decay=0.98, revive=0.05)
+    config.train.update(steps=5000, eval_every=1000, checkpoint_every=1000)
     config.optimizer.pretrain.final = 0.05
 
 
@@ -198,7 +198,7 @@ COSTS = {
     "lfq": "8 minutes of 2 CPU cores",
     "vq": "8 minutes of 2 CPU cores",
     "cosine": "8 minutes of 2 CPU cores",
-    "shapes64": "15 minutes of 2 CPU cores",
+    "shapes64": "20 minutes of 2 CPU cores",
     "emoji": "40 minutes of 2 CPU cores",
     "folder": "a GPU",
     "f16": "a GPU with 24 GB",

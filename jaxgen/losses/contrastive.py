@@ -42,6 +42,7 @@ def contrastive_loss(
     texts: jax.Array,
     log_scale: jax.Array,
     meaning: jax.Array | None = None,
+    decoys: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Symmetric InfoNCE (Radford et al. 2021, figure 3) over all rows, of all devices.
 
@@ -53,19 +54,29 @@ def contrastive_loss(
       log_scale: scalar, trained; its exponential multiplies the cosines, at most 100 times.
       meaning: (b,) int32; pairs of equal meaning, other than a row's own, are left out: there the
         text is as true as the own. None: all texts count as wrong but the own.
+      decoys: (d, e) features of pictures that no text is of: each text is to be nearer to its own
+        picture than to any of them.
 
     Returns: (float32 scalar, metrics): `scale`, and `accuracy`, the share of pictures to which
-      their own text is the nearest of the batch (chance is 1/b).
+      their own text is the nearest of the batch (chance is 1/b); with decoys `told_apart`, the
+      share of texts to which their own picture is nearer than all decoys.
     """
     scale = jnp.exp(_bounded(log_scale.astype(jnp.float32)))
     pictures, texts = (unit(x.astype(jnp.float32)) for x in (pictures, texts))
-    logits = scale * jnp.matmul(pictures, texts.T, precision=jax.lax.Precision.HIGHEST)
+
+    def cosines(x: jax.Array) -> jax.Array:
+        return scale * jnp.matmul(x, texts.T, precision=jax.lax.Precision.HIGHEST)
+
+    logits = cosines(pictures)
     if meaning is not None:
         same = meaning[:, None] == meaning[None, :]
         logits = jnp.where(same & ~jnp.eye(len(meaning), dtype=bool), _MASKED, logits)
     own = jnp.diagonal(logits)
     by_text = jax.nn.logsumexp(logits, axis=1) - own
+    metrics = {"scale": scale, "accuracy": (own >= logits.max(axis=1)).astype(jnp.float32).mean()}
+    if decoys is not None:
+        wrong = cosines(unit(decoys.astype(jnp.float32)))
+        metrics["told_apart"] = (own > wrong.max(axis=0)).astype(jnp.float32).mean()
+        logits = jnp.concatenate([logits, wrong])
     by_picture = jax.nn.logsumexp(logits, axis=0) - own
-    loss = 0.5 * (by_text.mean() + by_picture.mean())
-    accuracy = (own >= logits.max(axis=1)).astype(jnp.float32).mean()
-    return loss, {"scale": scale, "accuracy": accuracy}
+    return 0.5 * (by_text.mean() + by_picture.mean()), metrics

@@ -45,6 +45,20 @@ def test_pairs_of_equal_meaning_are_left_out():
     np.testing.assert_allclose(loss, by_hand(pictures, texts, scale, meaning), rtol=1e-5)
 
 
+def test_decoys_stand_among_the_pictures_that_a_text_is_told_from():
+    pictures, texts, scale = arrays(8)
+    decoys = np.random.default_rng(1).normal(size=(5, 12)).astype(np.float32)
+    loss, metrics = contrastive_loss(pictures, texts, jnp.float32(scale), decoys=decoys)
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (pictures, texts, decoys)]
+    logits = np.float64(np.exp(scale)) * unit[0] @ unit[1].T
+    wrong = np.float64(np.exp(scale)) * unit[2] @ unit[1].T
+    own = np.diagonal(logits)
+    by_picture = np.log(np.exp(logits).sum(axis=0) + np.exp(wrong).sum(axis=0)) - own
+    by_text = np.log(np.exp(logits).sum(axis=1)) - own
+    np.testing.assert_allclose(loss, (by_picture.mean() + by_text.mean()) / 2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["told_apart"], (own > wrong.max(axis=0)).mean())
+
+
 def test_beyond_its_bound_the_scale_can_only_come_back():
     pictures, texts, scale = arrays()
 

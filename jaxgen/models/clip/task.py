@@ -19,6 +19,7 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation import pairs
 from jaxgen.keys import Key, Table
 from jaxgen.losses.contrastive import contrastive_loss, unit
+from jaxgen.models.clip.decoys import patched
 from jaxgen.models.clip.networks import FORMS, make_clip
 from jaxgen.task import Nets, Phase, Task
 from jaxgen.tasks.clip.config import EVAL, MODEL
@@ -115,26 +116,42 @@ class ClipLosses:
 
     def __init__(self, config: ConfigDict):
         self.net = make_clip(config)
+        self.side, self.noise = config.model.decoys, config.model.noise
 
     def init(self, rng, batch):
         """(params, mutable) of net g."""
-        nets = self.net.init(rng, *self._inputs(batch))
+        x, tokens = self._inputs(batch)
+        nets = self.net.init(rng, normalise(x), tokens)
         state = {key: value for key, value in nets.items() if key != "params"}
         return {"g": nets["params"]}, {"g": state} if state else {}
 
     def loss(self, params, mutable, frozen, batch, rng, step):
         """Each picture told from all others by its text, and each text by its picture."""
-        del frozen, rng, step
+        del frozen, step
         state = mutable.get("g", {})
-        (pictures, texts, scale), changed = self.net.apply(
-            {"params": params["g"], **state}, *self._inputs(batch), train=True, mutable=list(state)
+        x, tokens = self._inputs(batch)
+        x, b = self._trained_on(rng, x), len(x)
+        (features, texts, scale), changed = self.net.apply(
+            {"params": params["g"], **state}, normalise(x), tokens, train=True, mutable=list(state)
         )
-        value, metrics = contrastive_loss(pictures, texts, scale, batch["meaning"])
+        decoys = features[b:] if self.side else None
+        value, metrics = contrastive_loss(features[:b], texts, scale, batch["meaning"], decoys)
         return value, ({**mutable, "g": changed} if changed else mutable, metrics)
 
     def _inputs(self, batch) -> tuple[jax.Array, jax.Array]:
         tokens = ended(batch["tokens"], batch["mask"], self.net.text.vocabulary - 1)
-        return normalise(to_float(batch["image"])), tokens
+        return to_float(batch["image"]), tokens
+
+    def _trained_on(self, rng: jax.Array, x: jax.Array) -> jax.Array:
+        """The batch's pictures, decoys behind them, with noise of random strength."""
+        squares, level, grain = jax.random.split(rng, 3)
+        if self.side:
+            x = jnp.concatenate([x, patched(squares, x, self.side)])
+        if self.noise:
+            # Of pictures in [0, 1], as VQGAN-CLIP's views have it.
+            levels = jax.random.uniform(level, (len(x), 1, 1, 1), maxval=2 * self.noise)
+            x = x + levels * jax.random.normal(grain, x.shape)
+        return x
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -142,6 +159,8 @@ def make_task(config: ConfigDict) -> Task:
     section.check(config.data)
     if config.data.embeddings or config.model.vocabulary:
         raise UserError("a CLIP learns to read: set data.embeddings and model.vocabulary to ''")
+    if (side := config.model.decoys) and config.data.size % side:
+        raise UserError(f"data.size={config.data.size} must be a multiple of model.decoys={side}")
     losses = ClipLosses(config)
     ema = config.model.ema
     return Task(

@@ -16,6 +16,8 @@ MODEL: Table = {
     "activation": Key("quick_gelu", "of both transformers", choices=("quick_gelu", "gelu")),
     "vocabulary": Key("", "the tokenizer of converted weights, as JSON"),
     "text": TEXT,
+    "decoys": whole(0, "side of the squares of decoys, pictures without a text; 0: none", 0),
+    "noise": Key(0.0, "deviation of noise on trained pictures, at most", least=0, most=10),
     "ema": Key(0.0, "decay of the average of all weights; 0: none", least=0, below=1),
 }
 EVAL: Table = {
