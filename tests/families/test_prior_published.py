@@ -211,6 +211,7 @@ def test_a_net2net_checkpoint_that_is_none(fixtures_dir, tmp_path, monkeypatch):
         convert.write_own(path, None)
 
 
+@pytest.mark.slow
 def test_a_trained_transformer_goes_out_where_it_is_like_the_published(tmp_path):
     for shared in (True, False):
         config = with_parts(

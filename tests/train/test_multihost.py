@@ -57,7 +57,9 @@ def test_two_processes_equal_one(tmp_path):
     assert about["processes"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGUSR1, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
 def test_signal_to_one_host_saves_on_all_at_the_same_step(number, tmp_path):
     processes = start_two_hosts(
         ["-m", "jaxgen.main", f"--config={TINY}", f"--workdir={tmp_path / 'run'}",
