@@ -101,7 +101,6 @@ def _shapes64(config):
     config.data.update(size=64, objects=(1, 2), relations=6, length=24, count=50_000)
     config.model.transformer.update(width=160, heads=5)
     config.model.sampling.update(temperature=0.3, guidance=1.5)
-    config.optimizer.g.update(lr=2e-3, warmup=200)
     config.train.update(steps=6000, eval_every=1500, checkpoint_every=500)
 
 

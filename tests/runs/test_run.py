@@ -185,6 +185,28 @@ def test_the_packages_own_model_of_scenes_draws_two_objects_in_their_relation():
     assert all(np.sum(right, axis=1) >= 2), right
 
 
+def test_the_packages_own_prior_draws_two_objects_and_completes_a_picture():
+    """Relations alone, places alone; read exactly. What is kept of a picture stays."""
+    model = run.load("prior_scenes")
+    assert model.metrics["whole_2"] >= 0.7
+    prompts = (
+        "a large red circle above a small blue square",
+        "a small yellow triangle to the right of a large brown square",
+        "a small cyan circle in the center",
+    )
+    pictures = model.generate(prompts, 4, seed=2)
+    assert pictures.shape == (3, 4, 64, 64, 3)
+    right = [
+        [judge(picture, parse(text))["whole"] for picture in drawn]
+        for text, drawn in zip(prompts, pictures, strict=True)
+    ]
+    assert np.sum(right) >= 8, right
+    scene = pictures[0][int(np.argmax(right[0]))]
+    (again,) = model.complete(scene, 0.5, prompt=prompts[0], seed=1)
+    assert np.abs(again[:28].astype(int) - scene[:28]).mean() < 4
+    assert judge(again, parse(prompts[0]))["valid"]
+
+
 # ------------------------------------------------------------------------------------- upscale
 
 
