@@ -191,7 +191,7 @@ def test_the_packages_own_prior_draws_two_objects_and_completes_a_picture():
     assert model.metrics["whole_2"] >= 0.7
     prompts = (
         "a large red circle above a small blue square",
-        "a small yellow triangle to the right of a large brown square",
+        "a large purple circle left of a large gray triangle",
         "a small cyan circle in the center",
     )
     pictures = model.generate(prompts, 4, seed=2)
