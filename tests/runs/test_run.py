@@ -175,14 +175,20 @@ def test_the_packages_own_model_of_scenes_draws_two_objects_in_their_relation():
         "a large green circle at the top left and a small gray square at the bottom",
         "a small cyan circle in the center",
     )
+    _, right = four_of_each(model, prompts)
+    assert np.sum(right) >= 12, right
+    assert all(np.sum(right, axis=1) >= 2), right
+
+
+def four_of_each(model, prompts):
+    """(pictures of 64 px, for each whether all is right that its prompt says)."""
     pictures = model.generate(prompts, 4, seed=2)
-    assert pictures.shape == (4, 4, 64, 64, 3)
+    assert pictures.shape == (len(prompts), 4, 64, 64, 3)
     right = [
         [judge(picture, parse(text))["whole"] for picture in drawn]
         for text, drawn in zip(prompts, pictures, strict=True)
     ]
-    assert np.sum(right) >= 12, right
-    assert all(np.sum(right, axis=1) >= 2), right
+    return pictures, right
 
 
 def test_the_packages_own_prior_draws_two_objects_and_completes_a_picture():
@@ -194,12 +200,7 @@ def test_the_packages_own_prior_draws_two_objects_and_completes_a_picture():
         "a large purple circle left of a large gray triangle",
         "a small cyan circle in the center",
     )
-    pictures = model.generate(prompts, 4, seed=2)
-    assert pictures.shape == (3, 4, 64, 64, 3)
-    right = [
-        [judge(picture, parse(text))["whole"] for picture in drawn]
-        for text, drawn in zip(prompts, pictures, strict=True)
-    ]
+    pictures, right = four_of_each(model, prompts)
     assert np.sum(right) >= 8, right
     scene = pictures[0][int(np.argmax(right[0]))]
     (again,) = model.complete(scene, 0.5, prompt=prompts[0], seed=1)
