@@ -124,7 +124,7 @@ def _emoji(config):
     config.data.source = "emoji"
     _plain(config, patch=2)
     config.model.quantize.update(codes=1024, decay=0.98, revive=0.05)
-    config.train.update(steps=6000, eval_every=1500, checkpoint_every=1500)
+    config.train.update(steps=4000, eval_every=2000, checkpoint_every=1000)
 
 
 def _folder(config):
@@ -204,7 +204,7 @@ COSTS = {
     "vq": "8 minutes of 2 CPU cores",
     "cosine": "8 minutes of 2 CPU cores",
     "shapes64": "15 minutes of 2 CPU cores",
-    "emoji": "30 minutes of 2 CPU cores",
+    "emoji": "20 minutes of 2 CPU cores",
     "folder": "a GPU",
     "f16": "a GPU with 24 GB",
     "f8": "a GPU with 24 GB",

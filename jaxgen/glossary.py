@@ -14,6 +14,7 @@ SAYS = {
     "lpips": "distance as people see it (LPIPS), 0 for equal pictures; lower is better",
     "blur": "0 sharp to 1 blurred, of a picture alone; compare with the original's",
     "whole": "share of pictures that show all that their caption says; higher is better",
+    "named": "share of pictures with what their caption says among other things; higher is better",
     "attributes": "how often the true caption is nearer than a changed one; higher is better",
     "valid": "share of pictures that could be of the data at all; higher is better",
     "diversity": "how far pictures of one caption lie apart; near 0 the model draws one picture",

@@ -245,6 +245,8 @@ def judge(picture: np.ndarray | Reading, claim: Claim | Scene) -> dict[str, bool
       shape, colour, size, place: right for all objects of which the claim names it; left out where
         it names none.
       relation: all relations hold; left out where there are none.
+      named: all of these four and the relations are right at once, whatever else there is: of as
+        many of the largest objects as the claim has, and two more.
       whole: all of these.
     """
     reading = picture if isinstance(picture, Reading) else read(picture)
@@ -270,6 +272,7 @@ def judge(picture: np.ndarray | Reading, claim: Claim | Scene) -> dict[str, bool
                 if any(key == name for key, _ in checks)
             }
     result = {"valid": reading.valid, "count": len(reading.found) == len(claim.things)} | best
+    result["named"] = all(best.values())
     return result | {"whole": all(result.values())}
 
 

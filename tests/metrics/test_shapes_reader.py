@@ -102,15 +102,17 @@ def test_a_changed_attribute_is_judged_wrong_alone():
                 judged = judge(shapes.draw(scene_of(shown), 32), claim)
                 same = option == getattr(thing, name)
                 wrong = {key for key, good in judged.items() if not good}
-                assert wrong == (set() if same else {name, "whole"}), (thing, shown)
+                assert wrong == (set() if same else {name, "named", "whole"}), (thing, shown)
 
 
 def test_judges_what_the_claim_says_and_no_more():
     picture = shapes.draw(scene_of(Thing("circle", "red", "large", "right")), 32)
     judged = judge(picture, parse("a large red circle"))
-    assert judged == dict.fromkeys(("valid", "count", "shape", "colour", "size", "whole"), True)
+    keys = ("valid", "count", "shape", "colour", "size", "named", "whole")
+    assert judged == dict.fromkeys(keys, True)
     assert judge(picture, parse("a blue circle on the right")) == {
-        "valid": True, "count": True, "shape": True, "colour": False, "place": True, "whole": False,
+        "valid": True, "count": True, "shape": True, "colour": False, "place": True,
+        "named": False, "whole": False,
     }  # fmt: skip
     assert judge(read(picture), parse("a large red circle"))["whole"]
 
@@ -128,7 +130,7 @@ def test_relations():
         "a small blue square left of a large red circle",
     ):
         wrong = {k for k, good in judge(picture, parse(text)).items() if not good}
-        assert wrong == {"relation", "whole"}, text
+        assert wrong == {"relation", "named", "whole"}, text
     # Every caption of every scene, and captions of others.
     scenes = [shapes.make_scene("train", i, (2, 3)) for i in range(25)]
     readings = [read(shapes.draw(scene, 64)) for scene in scenes]
@@ -163,7 +165,9 @@ def test_two_objects_where_one_is_claimed():
     two = scene_of(CLAIM.things[0], Thing("square", "blue", "small", "top left"))
     judged = judge(shapes.draw(two, 32), CLAIM)
     assert {key for key, good in judged.items() if not good} == {"count", "whole"}
+    assert judged["named"]
     one = judge(shapes.draw(CIRCLE, 32), Claim(two.things))
+    assert not one["named"]
     assert not one["count"]
     assert not one["whole"]
 
