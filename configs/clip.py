@@ -63,7 +63,8 @@ def _tiny(config):
 
 def _emoji(config):
     # Half of the words stand in one name alone: pieces of them are shared.
-    config.data.update(source="emoji", tokenizer="bpe", length=16)
+    config.data.update(source="emoji", tokenizer="bpe", length=16, crop="random", enlarge=1.125)
+    config.model.noise = 0.1  # as drawn pictures have some
     config.model.image.update(width=128, layers=4, heads=4)
     config.model.text.update(width=128, heads=4)
 
