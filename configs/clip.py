@@ -67,6 +67,7 @@ def _emoji(config):
     config.model.noise = 0.1  # as drawn pictures have some
     config.model.image.update(width=128, layers=4, heads=4)
     config.model.text.update(width=128, heads=4)
+    config.train.steps = 1500
 
 
 def _folder(config):
@@ -109,7 +110,7 @@ VARIANTS = {
 COSTS = {
     "": "3 minutes of 2 CPU cores",
     "tiny": "seconds",
-    "emoji": "5 minutes of 2 CPU cores",
+    "emoji": "10 minutes of 2 CPU cores",
     "folder": "a GPU",
     "vit_b32": "16 GPUs",
     "rn50": "16 GPUs",
